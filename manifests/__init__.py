@@ -1,0 +1,1 @@
+"""Kubernetes objects, rendered from a plan."""

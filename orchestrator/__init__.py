@@ -1,0 +1,1 @@
+"""The CLI, and all that joins the rest: service files, deploy targets, simulation, reports."""

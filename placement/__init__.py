@@ -1,0 +1,1 @@
+"""The cheapest mix of replicas that serves a workload inside its limits."""

@@ -1,0 +1,1 @@
+"""What hardware and models can do, and what traffic looks like."""

@@ -1,0 +1,1 @@
+"""The data plane: ingress, router and engines as Ray Serve apps."""
