@@ -107,17 +107,17 @@ def check(problem: Problem, solution: Solution) -> None:
 def _build(problem: Problem, *, relax: bool = False, elastic: bool = False) -> _Model:
     lp = pulp.LpProblem("placement", pulp.LpMinimize)
     kind = pulp.LpContinuous if relax else pulp.LpInteger
-    n = [pulp.LpVariable(f"n_{j}", 0, None, kind) for j in range(len(problem.options))]
+    n = [lp.add_variable(f"n_{j}", 0, None, kind) for j in range(len(problem.options))]
     cells = [(int(c), int(r)) for c, r in zip(*np.nonzero(~np.isnan(problem.load_s)), strict=True)]
-    x = {cell: pulp.LpVariable(f"x_{cell[0]}_{cell[1]}", 0) for cell in cells}
+    x = {cell: lp.add_variable(f"x_{cell[0]}_{cell[1]}", 0) for cell in cells}
     stock_slack = {
-        s: pulp.LpVariable(f"short_{i}", 0) for i, s in enumerate(problem.stocks) if elastic
+        s: lp.add_variable(f"short_{i}", 0) for i, s in enumerate(problem.stocks) if elastic
     }
     has_target = problem.quality_target is not None
-    quality_slack = pulp.LpVariable("quality_short", 0) if elastic and has_target else None
+    quality_slack = lp.add_variable("quality_short", 0) if elastic and has_target else None
 
     cost = [(n[j], o.usd_per_hour) for j, o in enumerate(problem.options)]
-    slacks = [*stock_slack.values(), *([quality_slack] if quality_slack else [])]
+    slacks = [*stock_slack.values(), *([] if quality_slack is None else [quality_slack])]
     lp += pulp.LpAffineExpression(cost + [(s, PENALTY) for s in slacks])
 
     by_class: dict[int, list[pulp.LpVariable]] = {}
@@ -134,7 +134,7 @@ def _build(problem: Problem, *, relax: bool = False, elastic: bool = False) -> _
         used = pulp.lpSum(o.gpus * n[j] for j, o in _bought_from(problem, s))
         lp += used <= s.available + stock_slack.get(s, 0)
     if problem.quality_target is not None:
-        lp += _quality_row(problem, x) + (quality_slack if quality_slack else 0) >= 0
+        lp += _quality_row(problem, x) + (0 if quality_slack is None else quality_slack) >= 0
     return _Model(lp, n, x, stock_slack, quality_slack)
 
 

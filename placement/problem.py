@@ -36,7 +36,6 @@ class Option:
     profile: Profile
     market: Market
     usd_per_hour: float
-    stock: int
 
     @property
     def model(self) -> str:

@@ -53,7 +53,7 @@ class Replica:
     def step_s(self, n: Floats) -> Floats:
         """Mean seconds of a step with n sequences in the batch, prefills of arrivals included."""
         prefill_s: Floats = self._law.per_prefill_token_s * self.input / self.output
-        return self._decode_s(n) + n * prefill_s
+        return self._decode_s(np.maximum(n, 1.0)) + n * prefill_s
 
     def rate_rps(self, n: Floats) -> Floats:
         """Requests per second that keep n sequences in the batch."""
@@ -63,7 +63,7 @@ class Replica:
     def latency(self, n: Floats, attainment: float) -> Latency:
         """TTFT and TPOT that the share ``attainment`` of requests stays under."""
         high = high_quantile(n, attainment)
-        return Latency(self._ttft_s(n, high, attainment), self.step_s(high))
+        return Latency(self._ttft_s(n, np.maximum(high, 1.0), attainment), self.step_s(high))
 
     def max_concurrency(self) -> Floats:
         """The most sequences the scheduler and the KV cache admit; 0 where one is too long."""
@@ -92,7 +92,7 @@ class Replica:
     def _within(self, n: Floats, slo: Slo, most: Floats) -> NDArray[np.bool_]:
         latency = self.latency(n, slo.attainment)
         return (
-            (high_quantile(n, slo.attainment) <= most)
+            (np.maximum(high_quantile(n, slo.attainment), 1.0) <= most)
             & (latency.ttft_s <= slo.ttft_s)
             & (latency.tpot_s <= slo.tpot_s)
         )
@@ -117,9 +117,9 @@ class Replica:
 
 
 def high_quantile(n: Floats, attainment: float) -> Floats:
-    """The batch size exceeded in a share ``1 - attainment`` of the time, at least one."""
-    z = NormalDist().inv_cdf(attainment)
-    return np.maximum(n + z * np.sqrt(n), 1.0)
+    """The batch size exceeded in a share ``1 - attainment`` of the time."""
+    high: Floats = n + NormalDist().inv_cdf(attainment) * np.sqrt(n)
+    return high
 
 
 def why_infeasible(profile: Profile, input_tokens: float, output_tokens: float, slo: Slo) -> str:

@@ -11,8 +11,9 @@ import tempfile
 import types
 import typing
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -27,12 +28,30 @@ Lines = dict[Loc, int]
 MAX_REPORTED = 10
 
 
+@dataclass(frozen=True)
+class Document(Generic[M]):
+    """A validated model that still knows which line of its file each key came from."""
+
+    value: M
+    origin: str
+    lines: Lines
+
+    def where(self, *loc: int | str) -> str:
+        """The place of a key, as errors name it: ``service.yaml:9: gpus[1].type``."""
+        return _where(loc, self.lines, self.origin)
+
+
 def read(path: str | Path, model: type[M]) -> M:
     """Read and validate one YAML (or JSON) file.
 
     Raises:
         InputError: the file cannot be read, is not YAML, or does not fit the model.
     """
+    return read_document(path, model).value
+
+
+def read_document(path: str | Path, model: type[M]) -> Document[M]:
+    """As `read`, keeping the lines for errors that are found later."""
     return parse(read_text(path), model, str(path))
 
 
@@ -50,13 +69,13 @@ def read_text(path: str | Path) -> str:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
 
 
-def parse(text: str, model: type[M], origin: str) -> M:
+def parse(text: str, model: type[M], origin: str) -> Document[M]:
     """Validate YAML text; ``origin`` names it in errors."""
     data, lines = _load(text, origin)
     if data is None:
         raise InputError(f"{origin}: the file is empty, expected {_fields_line(model)}")
     try:
-        return model.model_validate(data)
+        return Document(model.model_validate(data), origin, lines)
     except ValidationError as error:
         found = [_explain(e, model, lines, origin) for e in error.errors(include_url=False)]
         found = list(dict.fromkeys(found))
@@ -66,7 +85,11 @@ def parse(text: str, model: type[M], origin: str) -> M:
 
 def dump(model: BaseModel) -> str:
     """A model as YAML one can read and diff: block style, keys in the model's order."""
-    data = model.model_dump(mode="json", exclude_none=True)
+    return dump_data(model.model_dump(mode="json", exclude_none=True))
+
+
+def dump_data(data: Any) -> str:
+    """Plain data as YAML, in the same style."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -89,8 +112,9 @@ def write(path: str | Path, text: str) -> None:
         Path(tmp).chmod(0o666 & ~umask)
         Path(tmp).replace(target)
     except OSError as error:
-        Path(tmp).unlink(missing_ok=True)
         raise InputError(f"{path}: could not be written: {error.strerror}") from None
+    finally:
+        Path(tmp).unlink(missing_ok=True)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -145,8 +169,7 @@ def _walk(node: yaml.Node, loc: Loc, lines: Lines, origin: str) -> None:
 def _explain(error: ErrorDetails, model: type[BaseModel], lines: Lines, origin: str) -> str:
     """One pydantic error in the user's terms."""
     loc = tuple(error["loc"])
-    known = _known_prefix(loc, lines)
-    where = f"{origin}:{lines.get(known, 1)}: {_path(known) or 'the file'}"
+    where = _where(loc, lines, origin)
     match error["type"]:
         case "extra_forbidden":
             keys = sorted(_keys_at(model, loc[:-1]))
@@ -159,6 +182,11 @@ def _explain(error: ErrorDetails, model: type[BaseModel], lines: Lines, origin: 
             return f"{where}: {error['msg'].removeprefix('Value error, ')}"
         case _:
             return f"{where}: found {_show(error['input'])}, expected {_expected(error)}"
+
+
+def _where(loc: Loc, lines: Lines, origin: str) -> str:
+    known = _known_prefix(loc, lines)
+    return f"{origin}:{lines.get(known, 1)}: {_path(known) or 'the file'}"
 
 
 def _expected(error: ErrorDetails) -> str:
