@@ -55,7 +55,7 @@ def test_the_bounds_are_below_the_cost():
 
 def test_a_mix_beats_each_type_where_sizes_differ():
     classes = (request_class(100, 64, 64), request_class(1, 8000, 400))
-    mixed = problem(classes, (option(FAST), option(CHEAP, price=0.3)))
+    mixed = problem(classes, (option(FAST), option(CHEAP, price=0.1)))
     assert np.isnan(mixed.load_s[1, 1]), "the cheap type is too slow for the long prompts"
     assert (solve(mixed).replicas > 0).all()
     assert solve(mixed).usd_per_hour < solve(mixed.only("A100")).usd_per_hour
