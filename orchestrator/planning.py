@@ -25,16 +25,12 @@ TENSOR_PARALLEL_SIZES = (1, 2, 4, 8)
 class LoadedService:
     """A service file with every name in it looked up."""
 
-    document: documents.Document[Service]
+    service: Service
     directory: Path
     catalog: Catalog
     models: tuple[tuple[ModelEntry, ModelSpec], ...]
     gpus: tuple[tuple[GpuEntry, GpuType], ...]
     profiles: dict[str, Profile]
-
-    @property
-    def service(self) -> Service:
-        return self.document.value
 
 
 def load_service(path: str | Path) -> LoadedService:
@@ -43,16 +39,16 @@ def load_service(path: str | Path) -> LoadedService:
     Raises:
         InputError: with file, line, what was found and what was expected.
     """
-    document = documents.read_document(path, Service)
-    service, directory = document.value, Path(path).resolve().parent
+    document = documents.open_document(path)
+    service, directory = document.validate(Service), Path(path).resolve().parent
     catalog = load_catalog(*(directory / c for c in service.catalog))
     return LoadedService(
-        document=document,
+        service=service,
         directory=directory,
         catalog=catalog,
-        models=tuple(_models(document, catalog, directory)),
-        gpus=tuple(_gpus(document, catalog)),
-        profiles=_profiles(document, directory),
+        models=tuple(_models(service, document, catalog, directory)),
+        gpus=tuple(_gpus(service, document, catalog)),
+        profiles=_profiles(service, directory),
     )
 
 
@@ -151,19 +147,24 @@ def _multiplied(workload: Workload, factor: float) -> Workload:
 
 
 def _models(
-    document: documents.Document[Service], catalog: Catalog, directory: Path
+    service: Service, document: documents.Document, catalog: Catalog, directory: Path
 ) -> Iterator[tuple[ModelEntry, ModelSpec]]:
-    for i, entry in enumerate(document.value.models):
+    for i, entry in enumerate(service.models):
         try:
-            yield entry, resolve_model(catalog, entry.model, directory)
+            yield entry, resolve_model(catalog, _source(entry.model, catalog, directory))
         except InputError as error:
-            raise InputError(f"{document.where('models', i, 'model')}: {error}") from None
+            raise InputError(f"{document.where(('models', i, 'model'))}: {error}") from None
+
+
+def _source(name: str, catalog: Catalog, directory: Path) -> str:
+    """Paths in a service file are relative to it; the catalog's names come first."""
+    beside = directory / name
+    return str(beside) if name not in catalog.models and beside.exists() else name
 
 
 def _gpus(
-    document: documents.Document[Service], catalog: Catalog
+    service: Service, document: documents.Document, catalog: Catalog
 ) -> Iterator[tuple[GpuEntry, GpuType]]:
-    service = document.value
     if service.gpus == "all":
         rented = (g for g in catalog.gpus.values() if g.vendor != "cpu")
         yield from ((GpuEntry(type=g.name), g) for g in rented)
@@ -172,15 +173,15 @@ def _gpus(
         try:
             gpu = catalog.gpu(entry.type)
         except UnknownNameError as error:
-            raise InputError(f"{document.where('gpus', i, 'type')}: {error}") from None
+            raise InputError(f"{document.where(('gpus', i, 'type'))}: {error}") from None
         if entry.usd_per_hour is None and gpu.price.usd_per_hour(entry.market) is None:
-            where = document.where("gpus", i, "market")
+            where = document.where(("gpus", i, "market"))
             raise InputError(f"{where}: no spot price is known for {gpu.name}; set usd_per_hour")
         yield entry, gpu
 
 
-def _profiles(document: documents.Document[Service], directory: Path) -> dict[str, Profile]:
-    found = [documents.read(directory / p, Profile) for p in document.value.profiles]
+def _profiles(service: Service, directory: Path) -> dict[str, Profile]:
+    found = [documents.read(directory / p, Profile) for p in service.profiles]
     return {p.config.key: p for p in found}
 
 

@@ -11,9 +11,8 @@ import tempfile
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -28,31 +27,18 @@ Lines = dict[Loc, int]
 MAX_REPORTED = 10
 
 
-@dataclass(frozen=True)
-class Document(Generic[M]):
-    """A validated model that still knows which line of its file each key came from."""
-
-    value: M
-    origin: str
-    lines: Lines
-
-    def where(self, *loc: int | str) -> str:
-        """The place of a key, as errors name it: ``service.yaml:9: gpus[1].type``."""
-        return _where(loc, self.lines, self.origin)
-
-
 def read(path: str | Path, model: type[M]) -> M:
     """Read and validate one YAML (or JSON) file.
 
     Raises:
         InputError: the file cannot be read, is not YAML, or does not fit the model.
     """
-    return read_document(path, model).value
+    return open_document(path).validate(model)
 
 
-def read_document(path: str | Path, model: type[M]) -> Document[M]:
-    """As `read`, keeping the lines for errors that are found later."""
-    return parse(read_text(path), model, str(path))
+def open_document(path: str | Path) -> Document:
+    """A file's data with its lines, for callers that find some mistakes only later."""
+    return Document(read_text(path), str(path))
 
 
 def read_text(path: str | Path) -> str:
@@ -69,18 +55,52 @@ def read_text(path: str | Path) -> str:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
 
 
-def parse(text: str, model: type[M], origin: str) -> Document[M]:
+def parse(text: str, model: type[M], origin: str) -> M:
     """Validate YAML text; ``origin`` names it in errors."""
-    data, lines = _load(text, origin)
-    if data is None:
-        raise InputError(f"{origin}: the file is empty, expected {_fields_line(model)}")
-    try:
-        return Document(model.model_validate(data), origin, lines)
-    except ValidationError as error:
-        found = [_explain(e, model, lines, origin) for e in error.errors(include_url=False)]
-        found = list(dict.fromkeys(found))
-        more = [f"... and {len(found) - MAX_REPORTED} more"] if len(found) > MAX_REPORTED else []
-        raise InputError("\n".join(found[:MAX_REPORTED] + more)) from None
+    return Document(text, origin).validate(model)
+
+
+class Document:
+    """YAML text as plain data that remembers its lines.
+
+    For callers that validate part by part, such as entries that override others; `parse` does
+    the whole at once. Raises InputError when the text is not YAML.
+    """
+
+    def __init__(self, text: str, origin: str) -> None:
+        self.origin = origin
+        self.data, self._lines = _load(text, origin)
+
+    def validate(self, model: type[M], at: Loc = (), data: Any = None) -> M:
+        """The data as a model.
+
+        ``at`` is the path of a part; ``data`` stands in for what is written there, such as the
+        part completed from elsewhere. Errors name the line of what is written.
+        """
+        if self.data is None:
+            raise InputError(f"{self.origin}: the file is empty, expected {_fields_line(model)}")
+        try:
+            return model.model_validate(self._part(at) if data is None else data)
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+            found = [_explain(e, model, self._lines, self.origin, at) for e in errors]
+            found = list(dict.fromkeys(found))
+            more = [f"... and {len(found) - MAX_REPORTED} more"] * (len(found) > MAX_REPORTED)
+            raise InputError("\n".join(found[:MAX_REPORTED] + more)) from None
+
+    def line(self, at: Loc) -> int:
+        """The line a path is written on, or that of its nearest written parent."""
+        return self._lines.get(_known_prefix(at, self._lines), 1)
+
+    def where(self, at: Loc) -> str:
+        """How errors name a path: ``file:line: path``."""
+        return _where(at, self._lines, self.origin)
+
+    def _part(self, at: Loc) -> Any:
+        part = self.data
+        for key in at:
+            part = part[key]
+        return part
 
 
 def dump(model: BaseModel) -> str:
@@ -117,6 +137,10 @@ def write(path: str | Path, text: str) -> None:
         Path(tmp).unlink(missing_ok=True)
 
 
+# libyaml's parser is ten times faster and marks lines all the same.
+_Loader: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 class _Dumper(yaml.SafeDumper):
     """Writes short lists of scalars on one line, everything else as a block."""
 
@@ -130,7 +154,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _load(text: str, origin: str) -> tuple[Any, Lines]:
     """YAML text to plain data and the line of every path in it."""
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -166,10 +190,12 @@ def _walk(node: yaml.Node, loc: Loc, lines: Lines, origin: str) -> None:
             _walk(item, (*loc, i), lines, origin)
 
 
-def _explain(error: ErrorDetails, model: type[BaseModel], lines: Lines, origin: str) -> str:
-    """One pydantic error in the user's terms."""
+def _explain(
+    error: ErrorDetails, model: type[BaseModel], lines: Lines, origin: str, at: Loc
+) -> str:
+    """One pydantic error in the user's terms; ``at`` is where the model stands in the file."""
     loc = tuple(error["loc"])
-    where = _where(loc, lines, origin)
+    where = _where((*at, *loc), lines, origin)
     match error["type"]:
         case "extra_forbidden":
             keys = sorted(_keys_at(model, loc[:-1]))

@@ -43,7 +43,7 @@ def fail(tmp_path, text):
             "slo:\n  ttft_s: 1\n  ttft_s: 2\n",
             "thing.yaml:3: slo.ttft_s: given twice, first on line 2",
         ),
-        ("slo: [\n", "thing.yaml:2: not valid YAML: expected the node content"),
+        ("slo: [\n", "thing.yaml:2: not valid YAML: did not find expected node content"),
         ("", "thing.yaml: the file is empty, expected keys such as slo, prices, by_name"),
         ("- 1\n", "thing.yaml:1: the file: found [1] (list), expected a valid dictionary"),
         (
@@ -73,8 +73,8 @@ def test_a_missing_file_is_named(tmp_path):
 def test_values_found_wrong_later_still_have_their_line(tmp_path):
     path = tmp_path / "thing.yaml"
     path.write_text("slo:\n  ttft_s: 1\n  tpot_s: 1\n")
-    document = documents.read_document(path, Thing)
-    assert document.where("slo", "tpot_s") == f"{path}:3: slo.tpot_s"
+    document = documents.open_document(path)
+    assert document.where(("slo", "tpot_s")) == f"{path}:3: slo.tpot_s"
 
 
 def test_what_is_written_reads_back(tmp_path):
