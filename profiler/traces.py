@@ -82,12 +82,20 @@ class Trace:
         Raises:
             InputError: all requests arrive at one moment, so there is no rate.
         """
+        self.require_duration()
+        return (len(self) - 1) / self.duration_s
+
+    def require_duration(self) -> None:
+        """Refuse a trace that has no rate.
+
+        Raises:
+            InputError: all requests arrive at one moment.
+        """
         if self.duration_s == 0:
             raise InputError(
                 f"{self.source}: all requests ({len(self)}) arrive at one moment, which gives no "
                 "rate; expected at least two requests at different times"
             )
-        return (len(self) - 1) / self.duration_s
 
     def slice(self, start_s: float, end_s: float) -> Trace:
         """The requests with ``start_s <= arrival_s < end_s``, time starting anew with the first.
