@@ -13,7 +13,7 @@ from profiler import documents
 from profiler.catalog import Catalog, load_catalog, resolve_model
 from profiler.core import EngineOptions, GpuType, ModelSpec, Profile, Workload
 from profiler.errors import InputError, UnknownNameError
-from profiler.generator import builtin_sizes, generate
+from profiler.generator import generate
 from profiler.roofline import DoesNotFit, default_engine, roofline_profile
 from profiler.traces import Trace, read_trace
 from profiler.workload import workload_from_sizes, workload_from_trace
@@ -128,7 +128,7 @@ def trace_of(spec: WorkloadSpec, directory: Path) -> Trace:
 
 def _workload(spec: WorkloadSpec, directory: Path) -> Workload:
     if spec.rate_rps is not None and spec.sizes is not None:
-        return workload_from_sizes(spec.rate_rps * spec.multiply_rate, builtin_sizes(spec.sizes))
+        return workload_from_sizes(spec.rate_rps * spec.multiply_rate, spec.sizes)
     workload = workload_from_trace(trace_of(spec, directory), plan_for=spec.plan_for)
     return _multiplied(workload, spec.multiply_rate)
 

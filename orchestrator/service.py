@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from profiler.arrivals import Arrivals
 from profiler.core import (
     Count,
     Market,
@@ -15,17 +16,16 @@ from profiler.core import (
     Share,
     Slo,
 )
-from profiler.generator import Arrivals, Sizes
+from profiler.sizes import Sizes
+from profiler.trace_formats import FormatName
 from profiler.workload import PlanFor
-
-TraceFormat = Literal["auto", "orchestrator", "azure", "mooncake"]
 
 
 class WorkloadSpec(Noun):
     """Traffic: a trace file, generated arrivals, or just a rate; the last two with sizes."""
 
     trace: str | None = Field(None, description="CSV or JSONL, gzip too; relative to this file")
-    format: TraceFormat = "auto"
+    format: FormatName = "auto"
     arrivals: Arrivals | None = Field(None, description="a generated trace's arrival process")
     duration_s: Positive = Field(3600.0, description="how long a trace to generate")
     seed: int = Field(0, description="of the generated trace")

@@ -10,7 +10,7 @@ import os
 import tempfile
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ Loc = tuple[int | str, ...]
 Lines = dict[Loc, int]
 
 MAX_REPORTED = 10
+ONE_LINE = 130  # characters of a flat mapping that are still read at a glance
 
 
 def read(path: str | Path, model: type[M]) -> M:
@@ -110,7 +111,7 @@ def dump(model: BaseModel) -> str:
 
 def dump_data(data: Any) -> str:
     """Plain data as YAML, in the same style."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)
 
 
 def write(path: str | Path, text: str) -> None:
@@ -147,14 +148,22 @@ _Loader: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader",
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes short lists of scalars on one line, everything else as a block."""
+    """Writes what is flat and short on one line, everything else as a block."""
 
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:  # noqa: ARG002
-        scalars = all(not isinstance(x, dict | list | tuple) for x in sequence)
-        return super().represent_sequence(tag, sequence, flow_style=scalars)
+        return super().represent_sequence(tag, sequence, flow_style=_flat(sequence))
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> Any:  # noqa: ARG002
+        one_line = all(_flat([v]) or isinstance(v, list) and _flat(v) for v in mapping.values())
+        short = len(str(mapping)) < ONE_LINE
+        return super().represent_mapping(tag, mapping, flow_style=one_line and short)
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
         super().increase_indent(flow, False)
+
+
+def _flat(values: Iterable[Any]) -> bool:
+    return not any(isinstance(v, dict | list | tuple) for v in values)
 
 
 def _load(text: str, origin: str) -> tuple[Any, Lines]:

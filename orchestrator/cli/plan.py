@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.output import Format, OutputOption, YesOption, emit, say, steps
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from placement.plan import Plan
 
 
 def plan(
@@ -40,14 +45,15 @@ def plan(
     if save is not None:
         documents.write(save, documents.dump(found))
 
-    def tables() -> list[object]:
-        from orchestrator.report import plan_tables
-
-        return list(plan_tables(found))
-
-    emit(found.model_dump(mode="json", exclude_none=True), output, tables)
+    emit(found.model_dump(mode="json", exclude_none=True), output, lambda: _tables(found))
     if save is not None:
         say(f"wrote {save}; next: orchestrator deploy {save}")
+
+
+def _tables(found: Plan) -> list[RenderableType]:
+    from orchestrator.report import plan_tables
+
+    return list(plan_tables(found))
 
 
 def refuse_to_overwrite(path: Path, *, yes: bool) -> None:

@@ -11,6 +11,8 @@ from orchestrator.cli.catalog import FileOption
 from orchestrator.cli.output import Format, OutputOption, YesOption, emit, say, steps
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from profiler.core import EngineOptions, GpuType, ModelSpec, Profile
 
 
@@ -81,7 +83,7 @@ def _measured(
         return profile_here(spec, on, config, budget_s=budget_s, on_step=step).profile
 
 
-def _table(found: Profile) -> object:
+def _table(found: Profile) -> RenderableType:
     from rich.table import Table
 
     from orchestrator.profiling import describe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
 
     from profiler.core import Workload
     from profiler.traces import Trace
+
+
+class TraceFormat(enum.StrEnum):
+    """The formats of `profiler.trace_formats`."""
+
+    AUTO = "auto"
+    OWN = "own"
+    AZURE = "azure"
+    MOONCAKE = "mooncake"
 
 
 def generate(
@@ -39,15 +49,15 @@ def generate(
 def show(
     path: Annotated[Path, typer.Argument(help="A trace: CSV or JSONL, gzip too.")],
     fmt: Annotated[
-        str, typer.Option("--format", help="auto, orchestrator, azure or mooncake")
-    ] = "auto",
+        TraceFormat, typer.Option("--format", help="How its columns are named.")
+    ] = TraceFormat.AUTO,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Read a trace and show its rate, burstiness and sizes."""
     from profiler.traces import read_trace
     from profiler.workload import workload_from_trace
 
-    trace = read_trace(path, format=fmt)
+    trace = read_trace(path, format=fmt.value)
     workload = workload_from_trace(trace)
     emit(_summary(trace, workload), output, lambda: [_table(trace, workload)])
 
