@@ -53,8 +53,14 @@ class _Model:
     quality_slack: pulp.LpVariable | None
 
 
-def solve(problem: Problem, *, time_limit_s: float = 30.0, gap: float = 1e-4) -> Solution:
-    """The cheapest fleet.
+def solve(
+    problem: Problem,
+    *,
+    time_limit_s: float = 30.0,
+    gap: float = 1e-4,
+    lp_bound: bool = True,
+) -> Solution:
+    """The cheapest fleet; without ``lp_bound`` the MIP's own bound stands in for the LP's.
 
     Raises:
         InfeasibleError: no fleet keeps every limit; names those that bind and by how much.
@@ -67,12 +73,14 @@ def solve(problem: Problem, *, time_limit_s: float = 30.0, gap: float = 1e-4) ->
         raise InfeasibleError(f"no plan found in {time_limit_s:g} s; raise --time-limit")
     replicas, shares = _values(problem, model)
     info = model.lp.solverModel.getInfo()
+    cost = _cost(problem, replicas)
+    bound = min(float(info.mip_dual_bound), cost)
     solution = Solution(
         replicas=replicas,
         shares=shares,
-        usd_per_hour=_cost(problem, replicas),
-        lower_bound_usd_per_hour=min(float(info.mip_dual_bound), _cost(problem, replicas)),
-        lp_bound_usd_per_hour=_lp_bound(problem),
+        usd_per_hour=cost,
+        lower_bound_usd_per_hour=bound,
+        lp_bound_usd_per_hour=_lp_bound(problem) if lp_bound else bound,
     )
     check(problem, solution)
     return solution

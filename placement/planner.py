@@ -75,7 +75,8 @@ def _single(problem: Problem, gpu: str, time_limit_s: float, gap: float) -> _Sin
         reason = f"cannot serve {share:.1%} of requests, such as {first.request_class}: "
         return _Single(gpu, alone, None, reason + first.reason)
     try:
-        return _Single(gpu, alone, solve(alone, time_limit_s=time_limit_s, gap=gap), "")
+        found = solve(alone, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
+        return _Single(gpu, alone, found, "")
     except InfeasibleError as error:
         return _Single(gpu, alone, None, str(error))
 
