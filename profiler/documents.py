@@ -154,7 +154,8 @@ def _load(text: str, origin: str) -> tuple[Any, Lines]:
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"{origin}:{mark.line + 1}" if mark else origin
+        last = max(1, len(text.splitlines()))  # a mark at the end of the text lies past it
+        where = f"{origin}:{min(mark.line + 1, last)}" if mark else origin
         raise InputError(f"{where}: not valid YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{origin}: not valid YAML: {error}") from None

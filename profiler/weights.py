@@ -72,7 +72,9 @@ def _converted(package: str, cache_dir: Path) -> Path:
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{cache_dir}: cannot keep converted models here: {error.strerror}") from None
+        raise InputError(
+            f"{cache_dir}: cannot keep converted models here: {error.strerror}"
+        ) from None
     with _locked(target) as lock:
         if not target.is_dir():  # unless another caller converted it meanwhile
             _convert(gguf, target, lock)
@@ -80,7 +82,10 @@ def _converted(package: str, cache_dir: Path) -> Path:
 
 
 def _gguf_in(package: str) -> Path:
-    """The one GGUF file of an installed package, which is not imported: it may lack its own needs."""
+    """The one GGUF file of an installed package.
+
+    The package is found, not imported: its code may need what is not installed.
+    """
     name = package.replace("-", "_")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
