@@ -105,3 +105,24 @@ def group_rates(plan: Plan) -> dict[str, float]:
         for name, share in route.shares.items():
             rates[name] += share * route.rate_rps
     return rates
+
+
+def plan_changes(current: Plan | None, wanted: Plan) -> list[str]:
+    """What putting ``wanted`` in force changes, a line each."""
+    before = {g.name: g for g in current.groups} if current else {}
+    after = {g.name: g for g in wanted.groups}
+    lines = [
+        f"+ {g.name}: {g.replicas} x ({g.config.tensor_parallel} x {g.config.gpu})"
+        for name, g in after.items()
+        if name not in before
+    ]
+    lines += [f"- {name}: {g.replicas} replicas" for name, g in before.items() if name not in after]
+    for name in before.keys() & after.keys():
+        old, new = before[name], after[name]
+        if old.replicas != new.replicas:
+            lines.append(f"~ {name}: {old.replicas} -> {new.replicas} replicas")
+        if old.config != new.config:
+            lines.append(f"~ {name}: engine options change, its replicas are replaced")
+    if current and not lines and current != wanted:
+        lines.append("~ routing shares or predictions change, no engine does")
+    return sorted(lines)

@@ -106,55 +106,60 @@ def _built_in() -> Catalog:
 def _overlay(catalog: Catalog, document: Document, written_on: dt.date | None) -> Catalog:
     """``catalog`` with the entries of a file over it; ``written_on`` None for our own files."""
     outline = document.validate(CatalogFile)
-    gpus, models = dict(catalog.gpus), dict(catalog.models)
-    _merge(document, "gpus", outline.gpus, GpuType, gpus, written_on)
-    _merge(document, "models", outline.models, ModelSpec, models, written_on)
-    return Catalog(gpus, models)
+    merger = _Merger(document, written_on)
+    return Catalog(
+        merger.merge("gpus", outline.gpus, GpuType, catalog.gpus),
+        merger.merge("models", outline.models, ModelSpec, catalog.models),
+    )
 
 
-def _merge(
-    document: Document,
-    section: str,
-    entries: list[dict[str, Any]],
-    noun: type[N],
-    into: dict[str, N],
-    written_on: dt.date | None,
-) -> None:
-    seen: dict[str, int] = {}
-    for i, entry in enumerate(entries):
-        at = (section, i)
+@dataclass(frozen=True)
+class _Merger:
+    """Lays the entries of one file over those known so far."""
+
+    document: Document
+    written_on: dt.date | None
+
+    def merge(
+        self, section: str, entries: list[dict[str, Any]], noun: type[N], known: Mapping[str, N]
+    ) -> dict[str, N]:
+        merged = dict(known)
+        first: dict[str, int] = {}
+        for i, entry in enumerate(entries):
+            name = str(entry.get("name", ""))
+            if name in first:
+                line = self.document.line((section, first[name]))
+                where = self.document.where((section, i, "name"))
+                raise InputError(f"{where}: {name!r} given twice, first on line {line}")
+            first[name] = i
+            merged[name] = self._entry((section, i), entry, noun, known)
+        return merged
+
+    def _entry(
+        self, at: tuple[str, int], entry: dict[str, Any], noun: type[N], known: Mapping[str, N]
+    ) -> N:
         name = str(entry.get("name", ""))
-        if name in seen:
-            first = document.line((section, seen[name]))
-            raise InputError(
-                f"{document.where((*at, 'name'))}: {name!r} given twice, first on line {first}"
-            )
-        known = into.get(name)
-        if known is not None:
-            entry = _completed(entry, known.model_dump(exclude_unset=True), document, written_on)  # noqa: PLW2901
+        if name in known:
+            return self.document.validate(noun, at, self._completed(entry, known[name]))
         try:
-            completed = document.validate(noun, at, entry)
+            return self.document.validate(noun, at, entry)
         except InputError as error:
-            if known is None and name and "missing key" in str(error):
-                raise InputError(f"{error}\n{_new_name_note(section, name, into)}") from None
+            if name and "missing key" in str(error):
+                raise InputError(f"{error}\n{_new_name_note(at[0], name, known)}") from None
             raise
-        seen[name] = i
-        into[name] = completed
 
+    def _completed(self, entry: dict[str, Any], known: Noun) -> dict[str, Any]:
+        """The entry with what it leaves out taken from the known one; prices field by field.
 
-def _completed(
-    entry: dict[str, Any], known: dict[str, Any], document: Document, written_on: dt.date | None
-) -> dict[str, Any]:
-    """The entry with what it leaves out taken from the known one; prices field by field.
-
-    A price that is changed without saying where from says that it is the user's own: the
-    built-in source and date would vouch for a figure they never saw.
-    """
-    price = entry.get("price")
-    if isinstance(price, dict) and written_on is not None:
-        own = {"source": f"set in {document.origin}", "as_of": written_on}
-        entry = {**entry, "price": {**known["price"], **own, **price}}
-    return {**known, **entry}
+        A price that is changed without saying where from says that it is the user's own: the
+        built-in source and date would vouch for a figure they never saw.
+        """
+        base = known.model_dump(exclude_unset=True)
+        price = entry.get("price")
+        if isinstance(price, dict) and "price" in base:
+            own = {"source": f"set in {self.document.origin}", "as_of": self.written_on}
+            entry = {**entry, "price": {**base["price"], **own, **price}}
+        return {**base, **entry}
 
 
 def _new_name_note(section: str, name: str, known: Mapping[str, object]) -> str:

@@ -154,7 +154,7 @@ class _Dumper(yaml.SafeDumper):
         return super().represent_sequence(tag, sequence, flow_style=_flat(sequence))
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> Any:  # noqa: ARG002
-        one_line = all(_flat([v]) or isinstance(v, list) and _flat(v) for v in mapping.values())
+        one_line = all(_flat([v]) or (isinstance(v, list) and _flat(v)) for v in mapping.values())
         short = len(str(mapping)) < ONE_LINE
         return super().represent_mapping(tag, mapping, flow_style=one_line and short)
 
@@ -178,7 +178,8 @@ def _load(text: str, origin: str) -> tuple[Any, Lines]:
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"{origin}:{mark.line + 1}" if mark else origin
+        last = max(1, len(text.splitlines()))  # a mark at the end of the text lies past it
+        where = f"{origin}:{min(mark.line + 1, last)}" if mark else origin
         raise InputError(f"{where}: not valid YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{origin}: not valid YAML: {error}") from None

@@ -52,7 +52,7 @@ def _read_each_file_once() -> None:
     """Three parts of transformers parse the same file, and its token lists take seconds each."""
     import gguf
 
-    gguf.GGUFReader = functools.cache(gguf.GGUFReader)
+    vars(gguf)["GGUFReader"] = functools.cache(gguf.GGUFReader)
 
 
 if __name__ == "__main__":

@@ -56,11 +56,7 @@ def model_from_hf(source: str, name: str | None = None) -> ModelSpec:
 
 def looks_like_source(text: str) -> bool:
     """Whether a text can be a path or a hub name, rather than a name of the catalog."""
-    return "/" in text or text.endswith(".json") or text.startswith((".", "~")) or _exists(text)
-
-
-def _exists(text: str) -> bool:
-    return bool(text) and Path(text).is_dir()
+    return "/" in text or text.endswith(".json") or text.startswith((".", "~"))
 
 
 def _locate(source: str) -> tuple[Path, str | None]:
@@ -88,11 +84,9 @@ def _from_hub(name: str) -> Path:
             f"{name}: reading a hub name needs huggingface_hub (pip install huggingface_hub); "
             f"or {mend}"
         ) from None
-    cached = try_to_load_from_cache(name, CONFIG)
-    if isinstance(cached, str):
-        return Path(cached)
     try:
-        return Path(hf_hub_download(name, CONFIG, etag_timeout=5))
+        cached = try_to_load_from_cache(name, CONFIG)
+        return Path(cached if isinstance(cached, str) else hf_hub_download(name, CONFIG))
     except GatedRepoError:
         raise InputError(
             f"{name}: the hub guards this model; accept its licence there and log in with "

@@ -82,7 +82,10 @@ def _converted(package: str, cache_dir: Path) -> Path:
 
 
 def _gguf_in(package: str) -> Path:
-    """The one GGUF file of an installed package, which is not imported: it may lack its own needs."""
+    """The one GGUF file of an installed package.
+
+    The package is found, not imported: its code may need what is not installed.
+    """
     name = package.replace("-", "_")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:

