@@ -166,8 +166,7 @@ class DiurnalArrivals(Noun):
         times = _poisson_times(np.array([0.0, duration_s]), np.array([peak_rps]), rng)
         phase = 2 * np.pi * (times - self.peak_s) / self.period_s
         keep = (1 + self.amplitude * np.cos(phase)) / (1 + self.amplitude)
-        kept: Floats = times[rng.random(times.size) < keep]
-        return kept
+        return times[rng.random(times.size) < keep]
 
 
 Arrivals = Annotated[
@@ -181,4 +180,5 @@ def _poisson_times(edges: Floats, rates_rps: Floats, rng: np.random.Generator) -
     """Poisson arrivals at a rate constant between edges, by inverting the expected count."""
     expected = np.concatenate([[0.0], np.cumsum(np.diff(edges) * rates_rps)])
     arrivals = rng.uniform(0.0, expected[-1], rng.poisson(expected[-1]))
-    return np.interp(np.sort(arrivals), expected, edges)
+    times: Floats = np.interp(np.sort(arrivals), expected, edges)
+    return times

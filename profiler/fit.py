@@ -65,7 +65,7 @@ def fit_arrivals(trace: Trace) -> GammaArrivals | BurstArrivals:
     Raises:
         InputError: all requests arrive at one moment.
     """
-    rate_rps, cv = trace.mean_rate_rps, _cv(trace)
+    rate_rps, cv = trace.mean_rate_rps, trace.arrival_cv
     burst_rps = float(np.quantile(window_rates_rps(trace), 0.95))
     if cv <= _BURSTY_CV or burst_rps <= rate_rps:
         return GammaArrivals(rate_rps=rate_rps, cv=min(max(cv, 0.01), 100.0))
@@ -119,17 +119,12 @@ def fit_trace(trace: Trace, *, source: str, license: str, as_of: dt.date) -> Fit
         arrivals=FittedArrivals(
             mean_rate_rps=trace.mean_rate_rps,
             p95_rate_rps=float(np.quantile(window_rates_rps(trace), 0.95)),
-            cv=_cv(trace),
+            cv=trace.arrival_cv,
             process=fit_arrivals(trace),
         ),
         sizes=sizes,
         quality=fit_quality(trace, sizes),
     )
-
-
-def _cv(trace: Trace) -> float:
-    gaps_s = np.diff(trace.arrival_s)
-    return float(gaps_s.std() * trace.mean_rate_rps)
 
 
 def _quantile_table(tokens: Ints) -> QuantileTokens:
@@ -140,7 +135,7 @@ def _quantile_table(tokens: Ints) -> QuantileTokens:
     sizes = np.column_stack([values - 1, values]).ravel()
     table = np.interp(PROBABILITIES, knots, sizes)
     return QuantileTokens(
-        probabilities=PROBABILITIES, tokens=tuple(round(x, 2) for x in table.tolist())
+        probabilities=PROBABILITIES, tokens=tuple(round(x, 4) for x in table.tolist())
     )
 
 

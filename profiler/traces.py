@@ -85,6 +85,15 @@ class Trace:
         self.require_duration()
         return (len(self) - 1) / self.duration_s
 
+    @property
+    def arrival_cv(self) -> float:
+        """Coefficient of variation of inter-arrival times: standard deviation over mean.
+
+        Raises:
+            InputError: all requests arrive at one moment.
+        """
+        return float(np.diff(self.arrival_s).std() * self.mean_rate_rps)
+
     def require_duration(self) -> None:
         """Refuse a trace that has no rate.
 

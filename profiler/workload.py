@@ -78,7 +78,7 @@ def workload_from_trace(
     if planned_rate_rps <= 0:
         raise InputError(
             f"{trace.source}: the {plan_for} request rate is 0, since most windows are empty; "
-            "plan for 'mean', 'p95' or 'max'"
+            "plan for 'mean' or 'max'"
         )
     grid = grid.covering(int(trace.input_tokens.max()), int(trace.output_tokens.max()))
     rows = np.searchsorted(grid.input_edges, trace.input_tokens)
@@ -89,12 +89,11 @@ def workload_from_trace(
     requests = np.bincount(cells, minlength=size).reshape(shape)
     inputs = np.bincount(cells, weights=trace.input_tokens, minlength=size).reshape(shape)
     outputs = np.bincount(cells, weights=trace.output_tokens, minlength=size).reshape(shape)
-    gaps_s = np.diff(trace.arrival_s)
     return Workload(
         rates=_bucket_rates(grid, requests, inputs, outputs, planned_rate_rps),
         mean_rate_rps=mean_rate_rps,
         planned_rate_rps=planned_rate_rps,
-        arrival_cv=float(gaps_s.std() / gaps_s.mean()),
+        arrival_cv=trace.arrival_cv,
         source=trace.source,
     )
 
