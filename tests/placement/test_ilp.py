@@ -33,7 +33,7 @@ def brute_force(p):
     return best
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rate=st.floats(0.1, 30),
     inputs=st.integers(16, 4000),
@@ -121,7 +121,7 @@ def test_a_wrong_answer_is_caught():
         check(p, wrong)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     rates=st.lists(st.floats(0.1, 40), min_size=1, max_size=4),
     less=st.floats(0.3, 1),

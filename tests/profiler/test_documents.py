@@ -44,7 +44,7 @@ def fail(tmp_path, text):
             "slo:\n  ttft_s: 1\n  ttft_s: 2\n",
             "thing.yaml:3: slo.ttft_s: given twice, first on line 2",
         ),
-        ("slo: [\n", "thing.yaml:2: not valid YAML: did not find expected node content"),
+        ("slo: [\n", "thing.yaml:1: not valid YAML: did not find expected node content"),
         ("", "thing.yaml: the file is empty, expected keys such as slo, prices, by_name"),
         ("- 1\n", "thing.yaml:1: the file: found [1] (list), expected a valid dictionary"),
         (
