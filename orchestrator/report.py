@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.deploy.base import Status
 from placement.plan import Alternative, Plan
 
 
@@ -126,3 +127,9 @@ def plan_changes(current: Plan | None, wanted: Plan) -> list[str]:
     if current and not lines and current != wanted:
         lines.append("~ routing shares or predictions change, no engine does")
     return sorted(lines)
+
+
+def status_line(status: Status) -> str:
+    """A deployed pool's state in a line."""
+    groups = ", ".join(f"{g.name} {g.ready}/{g.wanted} {g.message}".strip() for g in status.groups)
+    return f"{status.name}: {status.state}{': ' + groups if groups else ''}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from profiler.arrivals import Arrivals
 from profiler.errors import InputError
-from profiler.fit import fit_arrivals, fit_sizes
+from profiler.size_fit import fit_arrivals, fit_sizes
 from profiler.sizes import SizeDistribution, Sizes, builtin_sizes, resolve_sizes
 from profiler.traces import Trace
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import catalog, deploy, plan, profile, service, trace
+from orchestrator.cli import catalog, demo, deploy, plan, profile, service, trace
 from profiler.errors import OrchestratorError
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ trace.add_to(app)
 profile.add_to(app)
 plan.add_to(app)
 deploy.add_to(app)
+demo.add_to(app)
 
 
 def main() -> None:

@@ -95,18 +95,14 @@ def delete(name: NameArgument, yes: YesOption = False) -> None:
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Show how a deployment comes along: a live line on a terminal, else a line per change."""
+    from orchestrator.report import status_line
+
     console = stderr()
     if not console.is_terminal:
-        yield lambda status: say(one_line(status))
+        yield lambda status: say(status_line(status))
         return
     with console.status("starting") as spinner:
-        yield lambda status: spinner.update(one_line(status))
-
-
-def one_line(status: Status) -> str:
-    """A pool's state in a line."""
-    groups = ", ".join(f"{g.name} {g.ready}/{g.wanted} {g.message}".strip() for g in status.groups)
-    return f"{status.name}: {status.state}{': ' + groups if groups else ''}"
+        yield lambda status: spinner.update(status_line(status))
 
 
 def status_table(status: Status) -> Table:

@@ -6,7 +6,7 @@ import enum
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,11 +60,15 @@ def say(message: str) -> None:
     stderr().print(message, markup=False, soft_wrap=True)
 
 
+Steps = Callable[[str], AbstractContextManager[Callable[[str], None]]]
+
+
 @contextmanager
 def steps(title: str) -> Iterator[Callable[[str], None]]:
-    """A spinner that names the step under way; silent when standard error is not a terminal."""
+    """A spinner that names the step under way; a plain line for the title without a terminal."""
     console = stderr()
     if not console.is_terminal:
+        say(f"{title} ...")
         yield lambda _: None
         return
     with console.status(title) as status:
