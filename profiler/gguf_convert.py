@@ -49,10 +49,14 @@ def end_of_turn_ids(tokenizer: Any, eos: int | list[int] | None) -> list[int]:
 
 
 def _read_each_file_once() -> None:
-    """Three parts of transformers parse the same file, and its token lists take seconds each."""
+    """Three parts of transformers parse the same file, and look up its tensors' names one by one.
+
+    Both are slow in plain Python, and give the same each time.
+    """
     import gguf
 
-    vars(gguf)["GGUFReader"] = functools.cache(gguf.GGUFReader)
+    for name in ("GGUFReader", "get_tensor_name_map"):
+        vars(gguf)[name] = functools.cache(vars(gguf)[name])
 
 
 if __name__ == "__main__":
