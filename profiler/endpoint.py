@@ -64,13 +64,13 @@ async def describe(
     await _check_health(session, f"{base}/health", headers)
     version = await _get_optional(session, f"{base}/version", headers)
     metrics = parse_metrics(await _get_optional(session, f"{base}/metrics", headers))
-    blocks, block_tokens = _kv_blocks(metrics)
+    capacity, block_tokens = _kv_cache(metrics)
     return Endpoint(
         url=url,
         model=card["id"],
         engine=_engine(version),
         max_model_len=card.get("max_model_len"),
-        kv_capacity_tokens=blocks * block_tokens if blocks and block_tokens else None,
+        kv_capacity_tokens=capacity,
         kv_block_tokens=block_tokens,
         requests_in_flight=int(
             sum(
@@ -95,10 +95,14 @@ def parse_metrics(text: str) -> list[Sample]:
     return found
 
 
-def _kv_blocks(metrics: list[Sample]) -> tuple[int | None, int | None]:
+def _kv_cache(metrics: list[Sample]) -> tuple[int | None, int | None]:
+    """Tokens the KV cache holds, and tokens per block; older versions tell only blocks."""
     for sample in metrics:
         if sample.name == "vllm:cache_config_info":
-            return _int(sample.labels.get("num_gpu_blocks")), _int(sample.labels.get("block_size"))
+            blocks = _int(sample.labels.get("num_gpu_blocks"))
+            block_tokens = _int(sample.labels.get("block_size"))
+            tokens = _int(sample.labels.get("kv_cache_size_tokens"))
+            return tokens or (blocks or 0) * (block_tokens or 0) or None, block_tokens
     return None, None
 
 

@@ -1,59 +1,40 @@
 """A measured profile: probe a running engine for a bounded time and fit its step-time law.
 
-A probe is a batch of equal requests. Once all of them decode, it shows the mean decode step,
-``a + c*N + d*S`` with S the contexts half-way through that window. A probe of one request also
-shows the time of its prefill steps, ``steps*a + b*P``, as its time to first token. The first
-pass takes the probes in order of what they tell, the extremes early, as far as the time allows;
-what is left of it repeats the probes whose repeats differ most.
+The first pass takes the probes of `profiler.probes` in order of what they tell, as far as the
+time allows; what is left of it repeats the probes whose repeats differ most. The points are then
+fitted (`profiler.fit`), and two that were held out say how well the law carries over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import functools
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any, ParamSpec
 
 import aiohttp
 import numpy as np
 
-from profiler.client import (
-    Clock,
-    RequestTiming,
-    open_session,
-    raise_for,
-    random_token_ids,
-    stream_completion,
-)
+from profiler.client import open_session, random_token_ids, stream_completion
 from profiler.core import Profile, Provenance, ReplicaConfig, StepTime
 from profiler.endpoint import Endpoint, describe
 from profiler.errors import ClusterError, EngineError, InputError
 from profiler.fit import Point, fit_step_time, median_error, rough_step_time
 from profiler.hardware import find_hardware
-
-DECODE_STEPS = 24
-"""Steady decode steps in one probe: enough for the mean to outweigh one late step."""
+from profiler.probes import Probe, design, fold, points_of
+from profiler.timing import Clock, RequestTiming, raise_for
 
 SETTLED_SPREAD = 0.05
 """Repeats that differ by less than this are not repeated again."""
 
 MAX_REPEATS = 5
 
-
-@dataclass(frozen=True)
-class Probe:
-    """One thing to try: ``sequences`` equal requests at once."""
-
-    sequences: int
-    input_tokens: int
-    output_tokens: int
-    held_out: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.sequences} x {self.input_tokens}+{self.output_tokens} tokens"
+_P = ParamSpec("_P")
 
 
 @dataclass(frozen=True)
@@ -95,11 +76,6 @@ class Measurement:
         """Median relative error on points the fit did not see; None when none was taken."""
         errors = [abs(p.error(self.step_time)) for p in self.held_out]
         return median(errors) if errors else None
-
-
-def measure_engine(url: str, config: ReplicaConfig, **options: object) -> Measurement:
-    """`measure` for callers without an event loop; takes the same options."""
-    return asyncio.run(measure(url, config, **options))  # type: ignore[arg-type]
 
 
 async def measure(
@@ -170,17 +146,14 @@ async def measure(
         await runner.repeat_noisy()
     points, held_out = runner.points(held_out=False), runner.points(held_out=True)
     law = fit_step_time(points)
-    found = find_hardware()
-    gpu = found.gpus[0].name if found.gpus and config.gpu != "cpu" else None
-    note = _note(held_out, law, runner.skipped)
+    skipped = tuple(runner.skipped)
     provenance = Provenance(
         kind="measured",
         date=today or dt.datetime.now(tz=dt.UTC).date(),
         host=host or platform.node(),
-        hardware=hardware or gpu or found.cpu.name,
-        driver=found.driver if gpu and hardware is None else None,
+        **_hardware(config, hardware),
         engine=endpoint.engine,
-        note=note,
+        note=_note(held_out, law, skipped),
         points=len(points),
         tpot_error=median_error(points, law, "decode"),
         ttft_error=median_error(points, law, "prefill"),
@@ -192,97 +165,22 @@ async def measure(
         max_model_len=context,
         provenance=provenance,
     )
-    return Measurement(endpoint, profile, points, held_out, tuple(runner.skipped), clock() - start)
+    return Measurement(endpoint, profile, points, held_out, skipped, clock() - start)
 
 
-def design(config: ReplicaConfig, max_model_len: int, kv_capacity_tokens: int) -> list[Probe]:
-    """The probes in order of what they tell, inside the engine's limits.
+def _blocking(
+    function: Callable[_P, Coroutine[Any, Any, Measurement]],
+) -> Callable[_P, Measurement]:
+    """The same function for callers without an event loop."""
 
-    The first five already identify the law: three prompt lengths, and one, few and the most
-    sequences. Middle points follow, among them two that only check the fit.
-    """
-    longest = min(max_model_len, kv_capacity_tokens) - 1
-    short, middle, long = (max(1, min(n, longest // d)) for n, d in ((32, 8), (256, 4), (768, 2)))
-    most = min(config.engine.max_num_seqs, config.engine.max_num_batched_tokens)
-    widths = [n for n in (1, 4, 8, 16, 32, 64, 128, 256) if n <= most]
-    widest = widths[-1]
+    @functools.wraps(function)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> Measurement:
+        return asyncio.run(function(*args, **kwargs))
 
-    def probe(sequences: int, context: int, *, held_out: bool = False) -> Probe:
-        # The requests of a batch start as many steps apart as their prompts need.
-        waves = -(-sequences * context // config.engine.max_num_batched_tokens)
-        return Probe(sequences, context, DECODE_STEPS + waves + 2, held_out)
-
-    wanted = [
-        probe(1, short),
-        probe(1, middle),
-        probe(min(4, widest), short),
-        probe(widest, short),
-        probe(1, long),
-        probe(widths[len(widths) // 2], short),
-        probe(min(4, widest), middle),
-        probe(1, (middle + long) // 2, held_out=True),
-        probe(min(6, widest), (short + middle) // 2, held_out=True),
-        *(probe(n, short) for n in reversed(widths)),
-    ]
-    return [
-        p
-        for p in dict.fromkeys(wanted)
-        if p.input_tokens + p.output_tokens <= longest
-        and p.sequences * (p.input_tokens + p.output_tokens) <= kv_capacity_tokens
-    ]
+    return run
 
 
-def points_of(timings: Sequence[RequestTiming], config: ReplicaConfig) -> tuple[Point, ...]:
-    """What a batch of equal requests shows; nothing when its requests never all decoded."""
-    decode = decode_point(timings)
-    if decode is None:
-        return ()
-    return (decode,) if len(timings) > 1 else (prefill_point(timings[0], config), decode)
-
-
-def decode_point(timings: Sequence[RequestTiming]) -> Point | None:
-    """The mean step while all requests of a batch decode; None when that never was.
-
-    Each request gives (time between its first and last token inside the window) / tokens; the
-    median over the requests is robust to one whose stream was held up on the network.
-    """
-    opens = max(t.tokens[0][0] for t in timings)
-    closes = min(t.tokens[-1][0] for t in timings)
-    steps: list[float] = []
-    kv_tokens = 0.0
-    for timing in timings:
-        inside = [(at, count) for at, count in timing.tokens if opens <= at <= closes]
-        if len(inside) < 2:
-            return None
-        (first_s, first), (last_s, last) = inside[0], inside[-1]
-        steps.append((last_s - first_s) / (last - first))
-        # Making token k of an answer attends to the prompt and the k - 1 tokens before it, and
-        # the steps of the window make tokens first + 1 .. last.
-        kv_tokens += (timing.input_tokens or 0) + (first + last - 1) / 2
-    return Point("decode", median(steps), sequences=len(timings), kv_tokens=kv_tokens)
-
-
-def prefill_point(timing: RequestTiming, config: ReplicaConfig) -> Point:
-    """The prefill of a request that was alone in the engine."""
-    tokens = timing.input_tokens or 0
-    steps = max(1, -(-tokens // config.engine.max_num_batched_tokens))
-    return Point("prefill", timing.tokens[0][0] - timing.sent_s, steps=steps, prefill_tokens=tokens)
-
-
-def fold(repeats: Sequence[Point]) -> Point:
-    """One point from its repeats: medians, and how far apart the times were."""
-    times = [p.time_s for p in repeats]
-    middle = median(times)
-    return Point(
-        repeats[0].kind,
-        middle,
-        repeats[0].steps,
-        repeats[0].prefill_tokens,
-        repeats[0].sequences,
-        median(p.kv_tokens for p in repeats),
-        spread=(max(times) - min(times)) / middle,
-        repeats=len(times),
-    )
+measure_engine = _blocking(measure)
 
 
 @dataclass
@@ -410,6 +308,16 @@ def _limit(name: str, value: int | None) -> int:
     if value is None:
         raise InputError(f"the server does not tell {name}; give it as an argument")
     return value
+
+
+def _hardware(config: ReplicaConfig, given: str | None) -> dict[str, str | None]:
+    """The hardware and driver of a provenance: what was given, or what this machine has."""
+    if given is not None:
+        return {"hardware": given, "driver": None}
+    found = find_hardware()
+    if found.gpus and config.gpu != "cpu":
+        return {"hardware": found.gpus[0].name, "driver": found.driver}
+    return {"hardware": found.cpu.name, "driver": None}
 
 
 def _note(held_out: Sequence[Point], law: StepTime, skipped: Sequence[str]) -> str | None:

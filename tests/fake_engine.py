@@ -35,6 +35,7 @@ class FakeEngine:
     max_model_len: int | None = 2048
     kv_blocks: int | None = 182
     block_tokens: int = 128
+    kv_tokens: int | str = "None"
     running: int = 0
     healthy: bool = True
     fault: Fault = "none"
@@ -86,6 +87,7 @@ class FakeEngine:
         if self.kv_blocks is not None:
             lines.append(
                 f'vllm:cache_config_info{{block_size="{self.block_tokens}",'
+                f'kv_cache_size_tokens="{self.kv_tokens}",'
                 f'num_cpu_blocks="None",num_gpu_blocks="{self.kv_blocks}"}} 1.0'
             )
         return web.Response(text="\n".join(lines) + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.replica import Step
 from orchestrator.simulator import (
-    Step,
     Timings,
     attainment,
     percentile,
@@ -107,7 +108,7 @@ def test_every_admitted_request_finishes_and_no_step_breaks_a_limit(load, limits
         assert step.duration_s == pytest.approx(
             limits.step_time(step.prefill_tokens, step.decodes, step.kv_tokens)
         )
-    for a, b in zip(steps, steps[1:], strict=False):
+    for a, b in itertools.pairwise(steps):
         if replicas == 1:
             assert a.start_s + a.duration_s <= b.start_s + 1e-12
 

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from profiler.client import (
-    Outcome,
-    RequestTiming,
     open_session,
-    raise_for,
     random_text,
     random_token_ids,
     replay,
-    sse_events,
     stream_completion,
 )
-from profiler.errors import ClusterError, EngineError
+from profiler.errors import ClusterError
+from profiler.timing import Outcome, RequestTiming, raise_for
 from tests.fake_engine import FakeEngine
 
 TOKEN_IDS = [1234] * 7
@@ -126,22 +120,6 @@ async def test_an_engine_that_never_answers_times_out():
     assert timing.outcome is Outcome.TIMEOUT
 
 
-@pytest.mark.parametrize(
-    ("outcome", "error"),
-    [
-        (Outcome.OVERLOADED, ClusterError),
-        (Outcome.REFUSED, ClusterError),
-        (Outcome.DIED, EngineError),
-        (Outcome.EMPTY, EngineError),
-        (Outcome.SERVER_ERROR, EngineError),
-    ],
-)
-def test_a_failure_becomes_an_error_that_names_the_url(outcome, error):
-    with pytest.raises(error, match=r"http://x: .*; .+") as raised:
-        raise_for(RequestTiming(0.0, outcome, "why"), "http://x")
-    assert type(raised.value) is error
-
-
 async def test_replay_never_waits_for_earlier_requests():
     engine = FakeEngine(wait_for=120)  # answers nobody until all have arrived
     async with engine.serve() as url:
@@ -190,14 +168,6 @@ async def test_replay_can_chat():
     assert all("messages" in body for body in engine.seen)
 
 
-def test_lateness_of_the_client_counts_into_ttft():
-    timing = RequestTiming(5.0, Outcome.OK, tokens=((7.0, 1), (9.0, 5)), output_tokens=5, due_s=4.0)
-    assert (timing.ttft_s, timing.tpot_s) == (3.0, 0.5)
-    assert timing.meets(ttft_s=3.0, tpot_s=0.5)
-    assert not timing.meets(ttft_s=2.9, tpot_s=0.5)
-    assert not timing.meets(ttft_s=3.0, tpot_s=0.4)
-
-
 def test_random_prompts_have_the_length_asked_and_differ():
     rng = np.random.default_rng(0)
     first, second = random_token_ids(rng, 500), random_token_ids(rng, 500)
@@ -205,29 +175,3 @@ def test_random_prompts_have_the_length_asked_and_differ():
     assert first[:16] != second[:16]
     assert min(first) >= 1000 and max(first) < 30_000
     assert len(random_text(rng, 12).split()) == 12
-
-
-@settings(deadline=None)
-@given(
-    data=st.lists(st.text(st.characters(exclude_characters="\r\n"), max_size=20), max_size=6),
-    newline=st.sampled_from([b"\n", b"\r\n"]),
-    cuts=st.lists(st.integers(1, 9), min_size=1, max_size=5),
-)
-async def test_sse_survives_any_cut_of_the_bytes(data: list[str], newline: bytes, cuts: list[int]):
-    body = b"".join(b"data: " + text.encode() + newline * 2 for text in data)
-
-    async def pieces() -> AsyncIterator[bytes]:
-        at = i = 0
-        while at < len(body):
-            yield body[at : at + cuts[i % len(cuts)]]
-            at += cuts[i % len(cuts)]
-            i += 1
-
-    assert [event async for event in sse_events(pieces())] == data
-
-
-async def test_sse_skips_comments_and_joins_lines():
-    async def pieces() -> AsyncIterator[bytes]:
-        yield b": ping\n\nevent: x\ndata: a\ndata:b\n\ndata: cut off"
-
-    assert [event async for event in sse_events(pieces())] == ["a\nb"]

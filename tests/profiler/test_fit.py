@@ -71,7 +71,7 @@ def test_short_and_long_times_count_alike():
 def test_points_of_one_kind_alone_are_refused(kind: str):
     law = StepTime(base_s=1, per_prefill_token_s=1, per_sequence_s=1, per_kv_token_s=1)
     points = [p for p in exact_points(law) if p.kind == kind]
-    with pytest.raises(InputError, match="expected at least 4 that differ.*time budget"):
+    with pytest.raises(InputError, match=r"expected at least 4 that differ.*time budget"):
         fit_step_time(points)
     assert rough_step_time(points).base_s >= 0
 
