@@ -25,7 +25,7 @@ ERROR_SUFFIX = ".error"
 class EngineReplica:
     """Owns one engine process, from start to stop."""
 
-    async def __init__(self, settings: dict[str, Any]) -> None:
+    async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
         """Start the engine and wait until it is ready.
 
         Raises:

@@ -175,7 +175,7 @@ class Completions:
         with call.counted():
             try:
                 body = await read_body(scope, receive, openai_api.MAX_BODY_BYTES)
-                await until_disconnect(receive, self._answer(call, body))
+                await until_disconnect(receive, self._answer(call, body), call.answered)
             except ApiError as error:
                 await call.fail(error)
             except ClientGoneError:

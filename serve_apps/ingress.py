@@ -91,5 +91,5 @@ class Ingress:
         """Route by the plan in ``user_config["plan"]`` from now on."""
         self._gateway.configure(Plan.model_validate(user_config["plan"]))
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:  # noqa: PLW3201
+    def __serve_build_asgi_app__(self) -> ASGIApp:
         return build_app(self._gateway)

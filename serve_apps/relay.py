@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import aiohttp
@@ -54,8 +54,12 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
             return b"".join(chunks)
 
 
-async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work`` to its end, or cancel it when the client goes away.
+async def until_disconnect(
+    receive: Receive, work: Coroutine[Any, Any, None], answered: Callable[[], bool]
+) -> None:
+    """Run ``work`` to its end, or cancel it when the client goes away before it is answered.
+
+    Servers report a disconnect after the last byte too: what is left then is tidying up.
 
     Raises:
         ClientGoneError: the client went away first.
@@ -64,9 +68,9 @@ async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, None]) ->
     watch = asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
+        if not task.done() and not answered():
             raise ClientGoneError
-        task.result()
+        await task
     finally:
         for pending in (task, watch):
             pending.cancel()
@@ -84,7 +88,12 @@ class Call:
         self._labels = (NONE, NONE)
         self._decided = False
         self._started = False
+        self._answered = False
         self._arrived = time.perf_counter()
+
+    def answered(self) -> bool:
+        """Whether the last byte has been handed to the server."""
+        return self._answered
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
@@ -92,7 +101,8 @@ class Call:
         try:
             yield
         except asyncio.CancelledError:
-            self.outcome = Outcome.CANCELLED
+            if not self._answered:
+                self.outcome = Outcome.CANCELLED
             raise
         finally:
             self._metrics.requests.labels(*self._labels, self.outcome).inc()
@@ -171,16 +181,20 @@ class Call:
             if not self._started:
                 raise _UnreachableError from None
             self.outcome = Outcome.CUT
-            await self._send(_body(_cut_event(), more=False))
+            await self._finish(_cut_event())
             return
         if not self._started:
             await self._start(answer.status, _headers(answer))
         self.outcome = _outcome(answer.status)
-        await self._send(_body(b"", more=False))
+        await self._finish(b"")
 
     async def _respond(self, status: int, headers: dict[str, str], body: bytes) -> None:
         await self._start(status, {**headers, "content-length": str(len(body))})
-        await self._send(_body(body, more=False))
+        await self._finish(body)
+
+    async def _finish(self, last: bytes) -> None:
+        self._answered = True
+        await self._send(_body(last, more=False))
 
     async def _start(self, status: int, headers: dict[str, str]) -> None:
         model, group = self._labels
