@@ -1,0 +1,75 @@
+"""What every deploy target offers, and how a running pool is described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from placement.plan import Plan
+from profiler.core import Noun
+
+PoolState = Literal["starting", "updating", "running", "degraded", "failed", "stopping", "stopped"]
+GroupState = Literal["starting", "ready", "unhealthy", "failed", "stopping"]
+SETTLED: tuple[PoolState, ...] = ("running", "degraded", "failed", "stopped")
+
+
+class GroupStatus(Noun):
+    """One replica group as it is now."""
+
+    name: str
+    model: str
+    gpu: str
+    wanted: int
+    ready: int
+    state: GroupState
+    message: str = ""
+    log: str | None = Field(None, description="the newest engine log of the group")
+
+
+class Failure(Noun):
+    """Why a plan could not be put in force."""
+
+    message: str
+    log_tail: str = ""
+    plan_digest: str
+    exit_code: int = 4
+
+
+class Status(Noun):
+    """A deployed pool as it is now."""
+
+    name: str
+    state: PoolState
+    message: str = ""
+    url: str = Field(description="base URL for OpenAI clients, ending in /v1")
+    plan_digest: str = Field(description="the plan in force, or being put in force")
+    groups: tuple[GroupStatus, ...] = ()
+    failure: Failure | None = None
+    pid: int = Field(description="process that keeps the pool")
+    updated_s: float = Field(description="Unix time of this status")
+
+
+Progress = Callable[[Status], None]
+
+
+class Target(Protocol):
+    """A place where a plan can run. All calls block; none prints."""
+
+    def deploy(self, plan: Plan, *, wait_s: float, on_progress: Progress) -> Status:
+        """Make the plan run here and wait until it does; safe to repeat.
+
+        Raises:
+            InputError: what the user gave cannot be used here.
+            ClusterError: the place lacks something, or an engine failed (`EngineError`).
+        """
+        ...
+
+    def status(self, name: str) -> Status | None:
+        """The pool of that name, None when there is none."""
+        ...
+
+    def delete(self, name: str, on_progress: Progress) -> bool:
+        """Remove the pool; False when there was none."""
+        ...

@@ -1,0 +1,176 @@
+"""A plan's applications on the Ray Serve of this process: applied, watched, changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from orchestrator.deploy.base import GroupState, GroupStatus
+from orchestrator.deploy.state import StateDir
+from placement.plan import Plan
+from profiler import logtail
+from profiler.errors import ClusterError, EngineError
+from serve_apps.pool import EngineSettings, engine_settings
+
+STATUS_TTL_S = 0.2
+DRAIN_TIMEOUT_S = 30.0
+"""A pool on one machine waits this long for streams when a group is replaced or removed."""
+
+
+class LocalPool:
+    """The applications that Serve runs for a plan."""
+
+    def __init__(self, state: StateDir) -> None:
+        self._state = state
+        self._applied: dict[str, EngineSettings] = {}
+        self._ingress: Plan | None = None
+        self._status: Any = None
+        self._status_at = float("-inf")
+
+    @property
+    def serve_status(self) -> Any:
+        """What Serve says of its applications; None before Ray runs."""
+        import ray
+        from ray import serve
+
+        if not ray.is_initialized():
+            return None
+        if time.monotonic() - self._status_at > STATUS_TTL_S:
+            self._status, self._status_at = serve.status(), time.monotonic()
+        return self._status
+
+    def settings(self, plan: Plan) -> dict[str, EngineSettings]:
+        """What each group's engines are started with; fetches or converts weights if need be."""
+        from profiler.weights import local_weights
+
+        weights = {name: local_weights(model) for name, model in plan.models.items()}
+        cores = sorted(os.sched_getaffinity(0))
+        settings = engine_settings(plan, weights, str(self._state.engine_logs), cores)
+        short = {"drain_timeout_s": DRAIN_TIMEOUT_S}
+        return {name: s.model_copy(update=short) for name, s in settings.items()}
+
+    def apply(self, plan: Plan, settings: dict[str, EngineSettings]) -> None:
+        """Start new groups and change those that differ; those no longer wanted still run."""
+        from ray.serve import api
+
+        from serve_apps.app import engine_application
+
+        targets = [
+            api.RunTarget(engine_application(s), name=name, route_prefix=None)
+            for name, s in settings.items()
+            if self._applied.get(name) != s
+        ]
+        self._applied.update(settings)
+        if targets:
+            self._run(targets)
+        if self._ingress is None:
+            self._route(plan)
+
+    def settle(self, plan: Plan) -> bool:
+        """Take the next step towards the plan; True once it is in force and nothing else runs.
+
+        Raises:
+            EngineError: an engine did not start.
+            ClusterError: Serve could not run the ingress.
+        """
+        from ray import serve
+
+        from serve_apps.app import INGRESS_APP
+
+        names = [g.name for g in plan.groups]
+        self._check_failed([*names, INGRESS_APP])
+        if not all(self._running(n) for n in names):
+            return False
+        if self._ingress != plan:
+            self._route(plan)
+            return False
+        if not self._running(INGRESS_APP):
+            return False
+        for name in set(self._applied) - set(names):
+            del self._applied[name]
+            serve.delete(name, _blocking=False)
+        return True
+
+    def healthy(self, plan: Plan) -> bool:
+        """Whether every group and the ingress have all their replicas."""
+        from serve_apps.app import INGRESS_APP
+
+        return all(self._running(n) for n in [*(g.name for g in plan.groups), INGRESS_APP])
+
+    def _route(self, plan: Plan) -> None:
+        from ray.serve import api
+
+        from serve_apps.app import INGRESS_APP, ingress_application
+
+        app = ingress_application(plan, DRAIN_TIMEOUT_S)
+        self._run([api.RunTarget(app, name=INGRESS_APP, route_prefix="/")])
+        self._ingress = plan
+
+    def _run(self, targets: list[Any]) -> None:
+        from ray.serve import api
+
+        api.run_many(
+            targets,
+            wait_for_ingress_deployment_creation=False,
+            wait_for_applications_running=False,
+        )
+        self._status_at = float("-inf")
+
+    def _running(self, app: str) -> bool:
+        found = self.serve_status.applications.get(app)
+        return found is not None and found.status == "RUNNING"
+
+    def _check_failed(self, apps: list[str]) -> None:
+        for name in apps:
+            found = self.serve_status.applications.get(name)
+            if found is not None and found.status == "DEPLOY_FAILED":
+                messages = [d.message for d in found.deployments.values() if d.message]
+                raise self._failure(name, messages[0] if messages else found.message)
+
+    def _failure(self, name: str, message: str) -> ClusterError:
+        """Prefer what the replica left beside its log to what Serve made of it."""
+        settings = self._applied.get(name)
+        if settings is None:
+            return ClusterError(f"{name} could not be started: {message}")
+        log = self._state.newest_log(name)
+        left = log.with_suffix(".error") if log else None
+        if left is None or not left.exists():
+            return EngineError(f"group {name!r}: no engine could be started: {message}")
+        assert log is not None
+        tail = logtail.tail(log)
+        text = left.read_text(encoding="utf-8").removesuffix(tail).rstrip()
+        return EngineError(f"group {name!r}: {text}", tail)
+
+
+def group_statuses(plan: Plan, serve_status: Any, state: StateDir) -> tuple[GroupStatus, ...]:
+    """Every group of the plan as Serve sees it."""
+    apps = serve_status.applications if serve_status is not None else {}
+    found = []
+    for group in plan.groups:
+        app = apps.get(group.name)
+        deployment = next(iter(app.deployments.values()), None) if app else None
+        log = state.newest_log(group.name)
+        found.append(
+            GroupStatus(
+                name=group.name,
+                model=group.config.model,
+                gpu=group.config.gpu,
+                wanted=group.replicas,
+                ready=deployment.replica_states.get("RUNNING", 0) if deployment else 0,
+                state=_group_state(str(app.status.value) if app else "NOT_STARTED"),
+                message=deployment.message if deployment else "",
+                log=str(log) if log else None,
+            )
+        )
+    return tuple(found)
+
+
+def _group_state(app_status: str) -> GroupState:
+    states: dict[str, GroupState] = {
+        "RUNNING": "ready",
+        "DEPLOY_FAILED": "failed",
+        "UNHEALTHY": "unhealthy",
+        "DELETING": "stopping",
+    }
+    return states.get(app_status, "starting")

@@ -1,0 +1,146 @@
+"""What must hold before anything is started on this machine, each with its mend."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+from collections import Counter
+from pathlib import Path
+
+from placement.plan import Plan
+from profiler.engine import vllm_missing
+from profiler.errors import ClusterError, InputError
+from serve_apps.pool import engine_settings
+
+HOST = "127.0.0.1"
+RAY_BYTES = 1.1 * 2**30
+"""What Ray, Ray Serve and the ingress take beside the engines (measured with Ray 2.60)."""
+
+
+def check_installed() -> None:
+    """
+    Raises:
+        ClusterError: Ray Serve or vLLM is not installed.
+    """
+    if not all(_installed(m) for m in ("ray", "starlette", "prometheus_client")):
+        raise ClusterError(
+            "Ray Serve is not installed; to mend it: pip install 'llm-orchestrator[serve]'"
+        )
+    if not _installed("vllm"):
+        raise ClusterError(vllm_missing())
+
+
+def check_port(port: int) -> None:
+    """
+    Raises:
+        InputError: something listens on the port already.
+    """
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind((HOST, port))
+        except PermissionError:
+            raise InputError(f"port {port} needs root; choose one above 1023 with --port") from None
+        except OSError:
+            owner = _listener(port)
+            by = f" by {owner}" if owner else ""
+            raise InputError(
+                f"port {port} on {HOST} is in use{by}; choose another with --port"
+            ) from None
+
+
+def check_accelerators(plan: Plan, present: Counter[str]) -> None:
+    """``present`` counts this machine's GPUs by the names that NVML gives them.
+
+    Raises:
+        ClusterError: the plan needs GPUs that this machine does not have.
+    """
+    needed: Counter[str] = Counter()
+    for group in plan.groups:
+        if plan.gpus[group.config.gpu].vendor != "cpu":
+            needed[group.config.gpu] += group.replicas * group.config.tensor_parallel
+    for gpu, count in sorted(needed.items()):
+        have = sum(n for name, n in present.items() if _same_gpu(gpu, name))
+        if have < count:
+            found = ", ".join(f"{n} x {name}" for name, n in sorted(present.items()))
+            raise ClusterError(
+                f"the plan needs {count} x {gpu}, this machine has {found or 'no NVIDIA GPU'}; "
+                "plan for what is here, or deploy to another target"
+            )
+
+
+def check_memory(plan: Plan, available_bytes: float) -> None:
+    """An estimate: engines on the ``cpu`` type must fit into RAM with Ray beside them.
+
+    Raises:
+        ClusterError: they do not.
+    """
+    weights = dict.fromkeys(plan.models, "")
+    engines = [s for s in engine_settings(plan, weights, "", ()).values() if s.on_cpu]
+    if not engines:
+        return
+    needed = RAY_BYTES + sum(s.replicas * s.memory_bytes for s in engines)
+    if needed > available_bytes:
+        parts = ", ".join(
+            f"{s.replicas} x {s.group} {s.memory_bytes / 1e9:.1f} GB" for s in engines
+        )
+        raise ClusterError(
+            f"the plan needs about {needed / 1e9:.1f} GB of memory ({parts}, Ray "
+            f"{RAY_BYTES / 1e9:.1f} GB; estimated), {available_bytes / 1e9:.1f} GB are available; "
+            "use fewer replicas, or lower max_num_seqs or max_model_len"
+        )
+
+
+def available_memory_bytes() -> float:
+    """RAM that can be had without swapping, as the kernel estimates it."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return float(line.split()[1]) * 1024
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+
+
+def present_accelerators() -> Counter[str]:
+    """This machine's NVIDIA GPUs, counted by NVML's names; none without a driver."""
+    try:
+        import pynvml
+    except ImportError:
+        return Counter()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return Counter()
+    try:
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        names = [pynvml.nvmlDeviceGetName(h) for h in handles]
+        return Counter(n.decode() if isinstance(n, bytes) else n for n in names)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _same_gpu(catalog_name: str, device_name: str) -> bool:
+    """Whether ``A100-80GB`` of the catalog is the ``NVIDIA A100-SXM4-80GB`` of the driver."""
+    device = device_name.upper().replace("-", " ").split()
+    return all(part in device for part in catalog_name.upper().split("-"))
+
+
+def _installed(module: str) -> bool:
+    """Whether a top-level module can be imported; does not import it."""
+    return importlib.util.find_spec(module) is not None
+
+
+def _listener(port: int) -> str | None:
+    """The program that listens on a TCP port, where this user may see it."""
+    inodes = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+            inodes.add(f"socket:[{fields[9]}]")
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if str(fd.readlink()) in inodes:
+                process = fd.parent.parent
+                return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+        except OSError:
+            continue
+    return None

@@ -1,0 +1,177 @@
+"""Where a local pool keeps its files, and whether the process that keeps the pool still lives."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from orchestrator.deploy.base import Status
+from placement.plan import Plan
+from profiler import documents
+from profiler.core import Noun
+from profiler.errors import ClusterError
+
+POLL_S = 0.2
+
+
+class ProcessId(Noun):
+    """A process, told apart from any later one that is given the same number."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+    @classmethod
+    def of(cls, pid: int) -> ProcessId | None:
+        """The process that has this number now; None when none has, or it is a zombie."""
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return (
+            None
+            if fields[0] == "Z"
+            else cls(pid=pid, start_ticks=int(fields[19]), boot_id=_boot_id())
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether this very process still runs."""
+        return ProcessId.of(self.pid) == self
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the process, if it still is the one meant."""
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for its end; False when it still runs after ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        while self.alive:
+            if time.monotonic() > deadline:
+                return False
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, os.WNOHANG)  # when it is a child of ours
+            time.sleep(POLL_S)
+        return True
+
+
+class StateDir:
+    """The files of one local pool."""
+
+    def __init__(self, name: str, root: Path | None = None) -> None:
+        """``root`` defaults to ``$XDG_STATE_HOME/orchestrator`` (``~/.local/state/...``)."""
+        self.name = name
+        self.root = root or _state_home() / "orchestrator"
+        self.path = self.root / name
+
+    @classmethod
+    def at(cls, path: Path) -> StateDir:
+        """The state directory at a path."""
+        return cls(path.name, path.parent)
+
+    @property
+    def plan_file(self) -> Path:
+        """The plan to be in force."""
+        return self.path / "plan.yaml"
+
+    @property
+    def engine_logs(self) -> Path:
+        """One directory per replica group."""
+        return self.path / "engines"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """What the supervisor writes."""
+        return self.path / "supervisor.log"
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything is left of a pool here."""
+        return self._pid_file.exists()
+
+    def write_plan(self, plan: Plan) -> None:
+        """Set the plan that the supervisor is to put in force."""
+        documents.write(self.plan_file, documents.dump(plan))
+
+    def read_plan(self) -> Plan:
+        """The plan to be in force."""
+        return documents.read(self.plan_file, Plan)
+
+    def write_status(self, status: Status) -> None:
+        """Replace the status in one step."""
+        documents.write(self._status_file, status.model_dump_json(indent=1))
+
+    def read_status(self) -> Status | None:
+        """The last status written; None when there is none, or an older version wrote it."""
+        try:
+            return Status.model_validate_json(self._status_file.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def write_supervisor(self, process: ProcessId) -> None:
+        """Note who keeps the pool."""
+        documents.write(self._pid_file, process.model_dump_json())
+
+    def supervisor(self) -> ProcessId | None:
+        """The live process that keeps the pool; None when it is gone."""
+        try:
+            process = ProcessId.model_validate_json(self._pid_file.read_bytes())
+        except (OSError, ValidationError):
+            return None
+        return process if process.alive else None
+
+    def clear(self, *, keep_logs: bool) -> None:
+        """Remove what a pool left here; the logs stay when they tell why it failed."""
+        for file in (self._pid_file, self._status_file, self.plan_file):
+            file.unlink(missing_ok=True)
+        if not keep_logs:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def newest_log(self, group: str) -> Path | None:
+        """The engine log of a group that was written to last."""
+        logs = [(p.stat().st_mtime, p) for p in (self.engine_logs / group).glob("*.log")]
+        return max(logs)[1] if logs else None
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the pool's name against other commands.
+
+        Raises:
+            ClusterError: another command works on it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / f".{self.name}.lock").open("w") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ClusterError(
+                    f"another command is deploying or deleting {self.name!r}; "
+                    "wait for it to end, then try again"
+                ) from None
+            yield
+
+    @property
+    def _status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.path / "supervisor.pid"
+
+
+def _state_home() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

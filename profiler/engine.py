@@ -1,0 +1,264 @@
+"""One vLLM engine: its OpenAI API server as a child process, started, watched and ended.
+
+The engine runs under `profiler.guard`, so it ends with whoever started it, even when that is
+killed. vLLM's own HTTP port is the interface; nothing of vLLM is imported here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from profiler import guard, logtail
+from profiler.core import GpuType, ModelSpec, ReplicaConfig
+from profiler.errors import EngineError
+
+POLL_S = 0.1
+DEFAULT_KV_CACHE_GIB = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """Everything that decides how an engine process is started.
+
+    ``weights`` is a local directory or a hub name. ``cpu_cores`` and ``kv_cache_gib`` matter on
+    the ``cpu`` type only: the cores its OpenMP threads are pinned to (None: vLLM chooses), and
+    the memory of its KV cache.
+    """
+
+    config: ReplicaConfig
+    model: ModelSpec
+    gpu: GpuType
+    weights: str
+    port: int
+    host: str = "127.0.0.1"
+    cpu_cores: tuple[int, ...] | None = None
+    kv_cache_gib: int = DEFAULT_KV_CACHE_GIB
+
+
+Command = Callable[[Launch], list[str]]
+
+
+def vllm_command(launch: Launch) -> list[str]:
+    """The command line of vLLM's API server.
+
+    On the CPU: float32, because bfloat16 gives wrong text on some CPUs; no torch.compile, which
+    costs minutes at the first start and gains about a tenth in speed. ``extra_args`` come last,
+    so ``--no-enforce-eager`` there brings it back.
+
+    Raises:
+        EngineError: vLLM is not installed.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise EngineError(vllm_missing())
+    options = launch.config.engine
+    args = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    args += ["--model", launch.weights, "--served-model-name", launch.config.model]
+    args += ["--host", launch.host, "--port", str(launch.port), "--disable-uvicorn-access-log"]
+    args += ["--max-num-seqs", str(options.max_num_seqs)]
+    args += ["--max-num-batched-tokens", str(options.max_num_batched_tokens)]
+    if options.max_model_len is not None:
+        args += ["--max-model-len", str(options.max_model_len)]
+    if launch.config.tensor_parallel > 1:
+        args += ["--tensor-parallel-size", str(launch.config.tensor_parallel)]
+    if launch.gpu.vendor == "cpu":
+        args += ["--dtype", "float32", "--enforce-eager"]
+    else:
+        args += ["--gpu-memory-utilization", str(options.gpu_memory_utilization)]
+        if launch.model.kv_dtype == "fp8":
+            args += ["--kv-cache-dtype", "fp8"]
+    return [*args, *options.extra_args]
+
+
+def vllm_missing() -> str:
+    """What to tell a user on whose machine vLLM is not installed."""
+    return (
+        f"vLLM is not installed for {sys.executable}; to mend it: "
+        "pip install 'llm-orchestrator[gpu]' on a machine with NVIDIA GPUs, or 'make install' "
+        "in a checkout for vLLM's CPU build"
+    )
+
+
+def environment(launch: Launch, base: Mapping[str, str]) -> dict[str, str]:
+    """The engine's environment: ``base``, no usage reports, and the CPU's sizes when on it."""
+    env = dict(base) | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if Path(launch.weights).is_dir():
+        env |= {"HF_HUB_OFFLINE": "1"}
+    if launch.gpu.vendor == "cpu":
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(launch.kv_cache_gib)
+        if launch.cpu_cores:
+            cores = ",".join(map(str, launch.cpu_cores))
+            ranks = launch.config.tensor_parallel
+            env["VLLM_CPU_OMP_THREADS_BIND"] = "|".join([cores] * ranks)
+    return env
+
+
+class VllmServer:
+    """A running engine. Use as a context manager, or call `start`, `wait_ready` and `stop`.
+
+    The thread that calls `start` must outlive the engine: the kernel ends the engine with it.
+    """
+
+    def __init__(
+        self,
+        config: ReplicaConfig,
+        model: ModelSpec,
+        gpu: GpuType,
+        weights: str,
+        *,
+        log_path: Path,
+        host: str = "127.0.0.1",
+        cpu_cores: Sequence[int] | None = None,
+        kv_cache_gib: int = DEFAULT_KV_CACHE_GIB,
+        command: Command = vllm_command,
+        stop_grace_s: float = 5.0,
+    ) -> None:
+        """Nothing starts yet; ``command`` can be replaced to run something else than vLLM."""
+        cores = tuple(cpu_cores) if cpu_cores else None
+        self.launch = Launch(
+            config, model, gpu, weights, free_port(host), host, cores, kv_cache_gib
+        )
+        self.log_path = log_path
+        self._command = command
+        self._stop_grace_s = stop_grace_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+
+    @property
+    def url(self) -> str:
+        """Base URL of the engine's own HTTP server, without a trailing slash."""
+        return f"http://{self.launch.host}:{self.launch.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the engine's guard, which leads its process group; None before start."""
+        return self._process.pid if self._process else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine process runs; it need not be ready."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the process; returns at once.
+
+        Raises:
+            EngineError: vLLM is not installed, or the log cannot be written.
+        """
+        command = self._command(self.launch)
+        guarded = [sys.executable, "-I", "-S", str(guard.__file__)]
+        guarded += [str(os.getpid()), str(self._stop_grace_s), *command]
+        try:
+            self.log_path.parent.mkdir(parents=True, exist_ok=True)
+            with self.log_path.open("ab") as log:
+                self._process = subprocess.Popen(
+                    guarded,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=environment(self.launch, os.environ),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise EngineError(f"{self.log_path}: {error.strerror}: cannot start") from None
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Block until the engine answers ``/health``.
+
+        Raises:
+            EngineError: the process ended, was stopped, or is not ready after ``timeout_s``.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if not self.alive:
+                raise self._died()
+            if self.healthy():
+                return
+            if self._stopping.wait(POLL_S):
+                raise EngineError(f"engine {self.launch.config.key} was stopped while it started")
+        raise EngineError(
+            f"engine {self.launch.config.key} was not ready after {timeout_s:.0f} s; "
+            f"its log: {self.log_path}",
+            logtail.tail(self.log_path),
+        )
+
+    def healthy(self, timeout_s: float = 5.0) -> bool:
+        """Whether the engine answers its health check now."""
+        connection = http.client.HTTPConnection(
+            self.launch.host, self.launch.port, timeout=timeout_s
+        )
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """End the engine and all its processes: SIGTERM, then SIGKILL. Safe to call twice."""
+        self._stopping.set()
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(self._stop_grace_s + 5)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def __enter__(self) -> VllmServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _died(self) -> EngineError:
+        name = self.launch.config.key
+        if self._process is None:
+            return EngineError(f"engine {name} was never started")
+        code = self._process.returncode
+        how = (
+            f"was ended by {_signal_name(code - 128)}" if code > 128 else f"ended with code {code}"
+        )
+        cause = logtail.cause(self.log_path)
+        return EngineError(
+            f"engine {name} {how} before it was ready"
+            f"{': ' + cause if cause else ''}; its log: {self.log_path}",
+            logtail.tail(self.log_path),
+        )
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as s:
+        s.bind((host, 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,72 @@
+"""Ray Serve applications of a plan: one per replica group, and the ingress in front.
+
+Groups are applications of their own, so a new plan adds, changes and removes groups without
+disturbing the others, and the ingress learns of it through its configuration alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import RequestRouterConfig
+
+from placement.plan import Plan
+from serve_apps.engine_app import HEALTH_TIMEOUT_S, EngineReplica
+from serve_apps.ingress import ENGINE, Ingress
+from serve_apps.pool import QUEUE_FACTOR, EngineSettings
+
+INGRESS_APP = "Ingress"
+"""Capitalised: no replica group can have this name."""
+INGRESS_MAX_ONGOING = 10_000
+QUEUE_TIMEOUT_S = 60.0
+HEALTH_PERIOD_S = 2.0
+DRAIN_POLL_S = 0.5
+
+
+def engine_application(settings: EngineSettings) -> Application:
+    """The application of one replica group.
+
+    One failed start is final (Serve would retry for minutes): the same command fails again.
+    """
+    deployment = serve.deployment(
+        EngineReplica,
+        name=ENGINE,
+        num_replicas=settings.replicas,
+        ray_actor_options=_actor_options(settings),
+        max_ongoing_requests=settings.config.engine.max_num_seqs * QUEUE_FACTOR,
+        graceful_shutdown_timeout_s=settings.drain_timeout_s,
+        graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
+        health_check_period_s=HEALTH_PERIOD_S,
+        health_check_timeout_s=HEALTH_TIMEOUT_S + 5,
+        max_constructor_retry_count=1,
+        request_router_config=RequestRouterConfig(
+            request_router_class="serve_apps.replica_router:LeastInFlight"
+        ),
+    )
+    return deployment.bind(settings.model_dump(mode="json"))
+
+
+def ingress_application(plan: Plan, drain_timeout_s: float) -> Application:
+    """The application that answers clients and routes by the plan."""
+    deployment = serve.deployment(
+        Ingress,
+        name="ingress",
+        num_replicas=1,
+        ray_actor_options={"num_cpus": 0},
+        max_ongoing_requests=INGRESS_MAX_ONGOING,
+        graceful_shutdown_timeout_s=drain_timeout_s,
+        graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
+        user_config={"plan": plan.model_dump(mode="json")},
+    )
+    return deployment.bind(QUEUE_TIMEOUT_S)
+
+
+def _actor_options(settings: EngineSettings) -> dict[str, Any]:
+    if settings.on_cpu:
+        return {"num_cpus": 0}  # its cores are given out by settings.cpu_cores
+    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": settings.config.tensor_parallel}
+    if settings.pin_accelerator and settings.gpu.ray_accelerator_type:
+        options["accelerator_type"] = settings.gpu.ray_accelerator_type
+    return options

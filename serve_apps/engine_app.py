@@ -1,0 +1,73 @@
+"""One engine replica as a Ray Serve deployment: starts vLLM's API server and watches it.
+
+Requests do not pass through this class. It tells Serve the engine's URL, and the ingress talks
+to the engine itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+
+from profiler.engine import VllmServer
+from profiler.errors import EngineError
+from serve_apps.pool import EngineSettings
+
+HEALTH_TIMEOUT_S = 10.0
+URL = "url"
+ERROR_SUFFIX = ".error"
+
+
+class EngineReplica:
+    """Owns one engine process, from start to stop."""
+
+    async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc]  # Serve awaits it
+        """Start the engine and wait until it is ready.
+
+        Raises:
+            EngineError: it did not start; the message is also left beside its log.
+        """
+        s = EngineSettings.model_validate(settings)
+        context = serve.get_replica_context()
+        log = Path(s.log_dir) / f"{context.replica_id.unique_id}.log"
+        cores = s.cpu_cores[context.rank.rank % len(s.cpu_cores)] if s.cpu_cores else None
+        self._server = VllmServer(
+            s.config,
+            s.model,
+            s.gpu,
+            s.weights,
+            log_path=log,
+            host=s.host,
+            cpu_cores=cores,
+            kv_cache_gib=s.kv_cache_gib,
+        )
+        try:
+            # Started here, not in a pool thread: the kernel ends the engine with its thread.
+            self._server.start()
+            await asyncio.to_thread(self._server.wait_ready, s.start_timeout_s)
+        except EngineError as error:
+            self._server.stop()
+            log.with_suffix(ERROR_SUFFIX).write_text(str(error), encoding="utf-8")
+            raise
+
+    def record_replica_metadata(self) -> dict[str, str]:
+        """What Serve hands to whoever picks this replica."""
+        return {URL: self._server.url, "pid": str(os.getpid())}
+
+    async def check_health(self) -> None:
+        """
+        Raises:
+            EngineError: the engine ended, or does not answer; Serve then replaces the replica.
+        """
+        if not self._server.alive:
+            raise EngineError(f"the engine process ended; its log: {self._server.log_path}")
+        if not await asyncio.to_thread(self._server.healthy, HEALTH_TIMEOUT_S):
+            raise EngineError(f"the engine does not answer; its log: {self._server.log_path}")
+
+    async def __del__(self) -> None:
+        if hasattr(self, "_server"):
+            await asyncio.to_thread(self._server.stop)

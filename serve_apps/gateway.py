@@ -1,0 +1,223 @@
+"""The OpenAI API of the pool as an ASGI app: reads a little, routes, and passes bytes through.
+
+Knows no Ray: replicas come from a `ReplicaPicker`. An answer streams from the engine's own HTTP
+port to the client unchanged. When the client goes away the connection to the engine is closed,
+which makes the engine drop the request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from placement.plan import Plan
+from serve_apps import openai_api
+from serve_apps.metrics import Metrics, Outcome
+from serve_apps.openai_api import ApiError, ApiRequest
+from serve_apps.relay import Call, ClientGoneError, read_body, until_disconnect
+from serve_apps.replicas import ReplicaPicker
+from serve_apps.router.base import Decision, Router, RouteRequest, UnknownModelError
+from serve_apps.router.table import RouteTable
+
+CONNECT_TIMEOUT_S = 5.0
+Reader = Callable[[bytes], ApiRequest]
+
+
+class Gateway:
+    """State behind the API: the plan's router, the replicas, the pooled HTTP session, metrics."""
+
+    def __init__(self, picker: ReplicaPicker, plan: Plan | None = None) -> None:
+        self.picker = picker
+        self.metrics = Metrics()
+        self._plan: Plan | None = None
+        self._table: RouteTable | None = None
+        self._started_s = int(time.time())
+        self._session: aiohttp.ClientSession | None = None
+        if plan is not None:
+            self.configure(plan)
+
+    def configure(self, plan: Plan) -> None:
+        """Route by this plan from the next request on; requests in flight are not disturbed.
+
+        Raises:
+            InputError: the plan routes to a group that it does not have.
+        """
+        self._table = RouteTable(plan)
+        self._plan = plan
+
+    @property
+    def router(self) -> Router:
+        """What decides where a request goes."""
+        return self._configured()[1]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self._configured()[0]
+
+    @property
+    def models(self) -> dict[str, int]:
+        """What clients may ask for, and the longest context (tokens) each is sure to have."""
+        plan, table = self._configured()
+        limits = [(g.config.model, g.profile.max_model_len) for g in plan.groups]
+        return {
+            name: min(n for model, n in limits if model == name or name not in dict(limits))
+            for name in table.models
+        }
+
+    @property
+    def started_s(self) -> int:
+        """Unix time at which this gateway started."""
+        return self._started_s
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The one session to all engines; it pools connections and sets no total time limit."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+                auto_decompress=False,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close the connections to the engines."""
+        if self._session is not None:
+            await self._session.close()
+
+    def decide(self, request: ApiRequest) -> Decision:
+        """Where the request goes.
+
+        Raises:
+            ApiError: 404, no such model in this pool.
+        """
+        asked = RouteRequest(request.model, request.input_tokens, request.max_output_tokens)
+        try:
+            return self.router.route(asked)
+        except UnknownModelError as error:
+            raise unknown_model(error) from None
+
+    def _configured(self) -> tuple[Plan, RouteTable]:
+        if self._plan is None or self._table is None:
+            raise ApiError(503, "the pool has no plan yet", kind="server_error", code="starting")
+        return self._plan, self._table
+
+
+def build_app(gateway: Gateway) -> Starlette:
+    """The ASGI app: chat and text completions, models, health and metrics."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        await gateway.close()
+
+    async def models(_request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [_card(gateway, m) for m in gateway.models]})
+
+    async def model(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in gateway.models:
+            raise unknown_model(UnknownModelError("model", name, gateway.models))
+        return JSONResponse(_card(gateway, name))
+
+    async def health(_request: Request) -> Response:
+        ready = await gateway.picker.ready()
+        groups = {g.name: ready.get(g.name, 0) for g in gateway.plan.groups}
+        healthy = all(groups.values())
+        body = {"status": "ok" if healthy else "not ready", "ready_replicas": groups}
+        return JSONResponse(body, 200 if healthy else 503)
+
+    async def metrics(_request: Request) -> Response:
+        text, content_type = gateway.metrics.render()
+        return Response(text, media_type=content_type)
+
+    chat, text = "/v1/chat/completions", "/v1/completions"
+    return Starlette(
+        routes=[
+            Route(chat, Completions(gateway, chat, openai_api.read_chat), methods=["POST"]),
+            Route(text, Completions(gateway, text, openai_api.read_completion), methods=["POST"]),
+            Route("/v1/models", models),
+            Route("/v1/models/{name:path}", model),
+            Route("/health", health),
+            Route("/metrics", metrics),
+        ],
+        exception_handlers={
+            ApiError: _api_error,
+            HTTPException: _http_error,
+            Exception: _internal_error,
+        },
+        lifespan=lifespan,
+    )
+
+
+class Completions:
+    """One completions endpoint: an ASGI app that relays to the engine's endpoint of that path."""
+
+    def __init__(self, gateway: Gateway, path: str, read: Reader) -> None:
+        self._gateway = gateway
+        self._path = path
+        self._read = read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; ends early when the client goes away."""
+        call = Call(self._gateway.metrics, f"req_{uuid.uuid4().hex}", send)
+        with call.counted():
+            try:
+                body = await read_body(scope, receive, openai_api.MAX_BODY_BYTES)
+                await until_disconnect(receive, self._answer(call, body), call.answered)
+            except ApiError as error:
+                await call.fail(error)
+            except ClientGoneError:
+                call.outcome = Outcome.CANCELLED
+
+    async def _answer(self, call: Call, body: bytes) -> None:
+        request = self._read(body)
+        decision = self._gateway.decide(request)
+        call.decided(decision.model, decision.group)
+        if request.model != decision.model:
+            body = openai_api.with_model(request, decision.model)
+        await call.relay(self._gateway.session, self._gateway.picker, self._path, body)
+
+
+def unknown_model(error: UnknownModelError) -> ApiError:
+    """OpenAI's answer to a model that is not there."""
+    return ApiError(404, str(error), param="model", code="model_not_found")
+
+
+def _card(gateway: Gateway, name: str) -> dict[str, object]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": gateway.started_s,
+        "owned_by": "orchestrator",
+        "max_model_len": gateway.models[name],
+    }
+
+
+async def _api_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.body, error.status, headers=error.headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    code = {404: "unknown_url", 405: "method_not_allowed"}.get(error.status_code)
+    body = ApiError(error.status_code, message, code=code).body
+    return JSONResponse(body, error.status_code, headers=error.headers)
+
+
+async def _internal_error(_request: Request, _error: Exception) -> Response:
+    body = ApiError(500, "internal error of the ingress", kind="server_error", code="internal").body
+    return JSONResponse(body, 500)

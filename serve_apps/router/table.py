@@ -1,0 +1,120 @@
+"""The router of a plan: each request class goes to the groups in the shares the plan gives it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from placement.plan import AUTO, Plan, Route
+from profiler.errors import InputError
+from serve_apps.router.base import Decision, RouteRequest, UnknownModelError
+from serve_apps.router.quota import Quota
+
+Range = tuple[int, int]
+Cell = tuple[str, Range | None, frozenset[Range]]
+
+
+class RouteTable:
+    """Routes by a plan's shares.
+
+    The length of the answer is unknown when a request arrives, so the shares of a class are the
+    mean over the output lengths that its ``max_tokens`` allows, weighted by how often the plan
+    expects each. Inside a class the turns are dealt by `Quota`, not drawn: the realised shares
+    stay within one request of the plan's.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """
+        Raises:
+            InputError: a route of the plan names a group that the plan does not have.
+        """
+        self._model_of = {g.name: g.config.model for g in plan.groups}
+        self._replicas = {g.name: g.replicas for g in plan.groups}
+        self._routes = _streams(plan.routes, self._model_of)
+        self._quotas: dict[Cell, Quota] = {}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What a client may ask for: the models hosted, and ``auto`` where the plan routes it."""
+        auto = (AUTO,) if AUTO in self._routes else ()
+        return (*auto, *sorted(set(self._model_of.values())))
+
+    def route(self, request: RouteRequest) -> Decision:
+        """Pick the group whose turn it is in the request's class.
+
+        Raises:
+            UnknownModelError: the pool does not serve the model asked for.
+        """
+        if request.model not in self.models:
+            raise UnknownModelError("model", request.model, self.models)
+        cell = self._cell(request)
+        quota = self._quotas.get(cell)
+        if quota is None:
+            quota = self._quotas[cell] = Quota(self._weights(cell))
+        group = quota.next()
+        return Decision(group, self._model_of[group], self._reason(cell, quota, group))
+
+    def _cell(self, request: RouteRequest) -> Cell:
+        routes = self._routes_for(request.model)
+        if not routes:
+            return request.model, None, frozenset()
+        inputs = _nearest_range((r.bucket.input_range for r in routes), request.input_tokens)
+        outputs = {r.bucket.output_range for r in routes if r.bucket.input_range == inputs}
+        return request.model, inputs, _possible(outputs, request.max_output_tokens)
+
+    def _routes_for(self, model: str) -> Sequence[Route]:
+        """The model's own stream, else the automatic one as far as it uses this model."""
+        routes = self._routes.get(model) or self._routes.get(AUTO, [])
+        return [r for r in routes if any(self._shares(r, model).values())]
+
+    def _shares(self, route: Route, model: str) -> dict[str, float]:
+        """A route's shares, restricted to groups that may answer for the model."""
+        return {g: share for g, share in route.shares.items() if model in (AUTO, self._model_of[g])}
+
+    def _weights(self, cell: Cell) -> dict[str, float]:
+        model, inputs, outputs = cell
+        if inputs is None:  # the plan routes no such request: by size of the groups that could
+            return {g: float(self._replicas[g]) for g, m in self._model_of.items() if m == model}
+        weights: dict[str, float] = defaultdict(float)
+        for route in self._routes_for(model):
+            if route.bucket.input_range == inputs and route.bucket.output_range in outputs:
+                for group, share in self._shares(route, model).items():
+                    weights[group] += route.rate_rps * share
+        return weights
+
+    def _reason(self, cell: Cell, quota: Quota, group: str) -> str:
+        model, inputs, outputs = cell
+        share = f"{quota.shares[group]:.0%}"
+        if inputs is None:
+            return f"{share} of {model}, by replicas: the plan has no route for it"
+        longest = max(high for _, high in outputs)
+        return f"{share} of {model} with in<={inputs[1]}, out<={longest}"
+
+
+def _streams(routes: Iterable[Route], groups: Iterable[str]) -> dict[str, list[Route]]:
+    known = set(groups)
+    streams: dict[str, list[Route]] = defaultdict(list)
+    for route in routes:
+        if missing := sorted(set(route.shares) - known):
+            raise InputError(
+                f"the plan routes {route.stream} {route.bucket.key} to {missing[0]!r}, "
+                f"which is none of its groups: {', '.join(sorted(known))}"
+            )
+        if any(route.shares.values()):
+            streams[route.stream].append(route)
+    return dict(streams)
+
+
+def _nearest_range(ranges: Iterable[Range], tokens: int) -> Range:
+    """The (low, high] range that holds a count, else the nearest one, the smaller at a tie."""
+
+    def distance(r: Range) -> int:
+        return max(r[0] + 1 - tokens, tokens - r[1], 0)
+
+    return min(sorted(set(ranges)), key=distance)
+
+
+def _possible(outputs: set[Range], max_tokens: int | None) -> frozenset[Range]:
+    """The output ranges an answer limited to ``max_tokens`` can fall into, never none."""
+    possible = {r for r in outputs if max_tokens is None or r[0] < max_tokens}
+    return frozenset(possible or {min(outputs)})
