@@ -18,10 +18,10 @@ from profiler.traces import Trace
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-WORDS = """
-river stone market window garden letter engine bridge winter music paper silver mountain ocean
-candle forest pocket travel kitchen number
-""".split()
+WORDS = (
+    *("river", "stone", "market", "window", "garden", "letter", "engine", "bridge", "winter"),
+    *("music", "paper", "silver", "mountain", "ocean", "candle", "forest", "pocket", "travel"),
+)
 CHAT_TEMPLATE_TOKENS = 30  # about what a chat template adds to a prompt
 
 

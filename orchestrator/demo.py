@@ -20,7 +20,7 @@ from orchestrator import report
 from orchestrator.burst import Burst, send
 from orchestrator.planning import build_problem, engine_options, load_service, trace_of
 from orchestrator.profiling import describe, profile_here
-from orchestrator.simulator import Timings, attainment, simulate_group
+from orchestrator.simulator import Timings, attainment, simulate_trace
 from placement.plan import Plan
 from placement.planner import make_plan
 from profiler import documents
@@ -121,7 +121,7 @@ class Demo:
             "  plan_for: mean\n", f"  plan_for: mean\n  multiply_rate: {factor:.4f}\n"
         )
         service.write_text(text.replace("name: local\n", f"name: {NAME}\n"))
-        return service, trace.scaled(factor)
+        return service, trace.scaled(factor, "superpose")
 
     @contextlib.contextmanager
     def _deployed(self, plan: Plan, port: int) -> Iterator[str]:
@@ -188,7 +188,7 @@ def predict(plan: Plan, burst: Burst) -> Timings:
         output_tokens=np.array([a.output_tokens for a in answered]),
         source="burst",
     )
-    return simulate_group(group.profile, group.replicas, trace)
+    return simulate_trace(group.profile, trace, replicas=group.replicas)
 
 
 def comparison(predicted: Timings, burst: Burst) -> Table:

@@ -30,6 +30,7 @@ def profile_here(
     Raises:
         EngineError: the engine does not start or dies; ends with the tail of its log.
     """
+    from profiler import logtail
     from profiler.engine import VllmServer
     from profiler.weights import local_weights
 
@@ -45,7 +46,9 @@ def profile_here(
             except EngineError as error:
                 if server.alive:
                     raise
-                raise EngineError(f"{error}; the engine died", server.log_tail()) from error
+                raise EngineError(
+                    f"{error}; the engine died", logtail.tail(server.log_path)
+                ) from error
 
 
 def profile_at(

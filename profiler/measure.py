@@ -2,7 +2,7 @@
 
 The first pass takes the probes of `profiler.probes` in order of what they tell, as far as the
 time allows; what is left of it repeats the probes whose repeats differ most. The points are then
-fitted (`profiler.fit`), and two that were held out say how well the law carries over.
+fitted (`profiler.step_fit`), and two that were held out say how well the law carries over.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from profiler.client import open_session, random_token_ids, stream_completion
 from profiler.core import Profile, Provenance, ReplicaConfig, StepTime
 from profiler.endpoint import Endpoint, describe
 from profiler.errors import ClusterError, EngineError, InputError
-from profiler.fit import Point, fit_step_time, median_error, rough_step_time
 from profiler.hardware import find_hardware
 from profiler.probes import Probe, design, fold, points_of
+from profiler.step_fit import Point, fit_step_time, median_error, rough_step_time
 from profiler.timing import Clock, RequestTiming, raise_for
 
 SETTLED_SPREAD = 0.05

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from profiler.core import ReplicaConfig
-from profiler.fit import Point
+from profiler.step_fit import Point
 from profiler.timing import RequestTiming
 
 DECODE_STEPS = 24

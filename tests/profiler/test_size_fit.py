@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import kstest, spearmanr
 
 from profiler.arrivals import BurstArrivals, GammaArrivals
-from profiler.size_fit import fit_arrivals, fit_quality, fit_sizes, fit_trace
 from profiler.generator import generate
+from profiler.size_fit import fit_arrivals, fit_quality, fit_sizes, fit_trace
 from profiler.sizes import builtin_traces
 from tests.profiler.traces_for_tests import a_trace, public_trace
 

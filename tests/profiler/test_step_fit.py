@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from profiler.core import StepTime
 from profiler.errors import InputError
-from profiler.fit import Point, fit_step_time, median_error, rough_step_time
+from profiler.step_fit import Point, fit_step_time, median_error, rough_step_time
 
 DECODES = [(1, 45), (4, 180), (32, 1440), (1, 780), (4, 1080), (16, 720)]
 PREFILLS = [(1, 32), (1, 256), (2, 2600)]
