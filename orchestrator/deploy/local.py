@@ -194,12 +194,7 @@ def _launch(state: StateDir, port: int, *, keep: bool) -> ProcessId:
     command += [str(state.path), str(port), *(["--keep"] if keep else [])]
     here = str(Path(__file__).parents[2])  # Ray's workers import us too, from any directory
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    env = {
-        **os.environ,
-        "PYTHONPATH": path,
-        "PYTHONUNBUFFERED": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+    env = {**os.environ, **SUPERVISOR_ENV, "PYTHONPATH": path}
     with state.supervisor_log.open("ab") as log:
         process = subprocess.Popen(
             command,
