@@ -84,6 +84,15 @@ class Alternative(Noun):
     reason: str
 
 
+class ExcludedClass(Noun):
+    """Requests that no GPU type offered can serve inside the SLO; they count as misses."""
+
+    stream: str
+    bucket: SizeBucket
+    rate_rps: Positive
+    reason: str
+
+
 class Plan(Noun):
     """The answer of the planner, complete enough to deploy."""
 
@@ -94,6 +103,7 @@ class Plan(Noun):
     cost: Cost
     groups: tuple[ReplicaGroup, ...] = Field(min_length=1)
     alternatives: tuple[Alternative, ...] = ()
+    excluded: tuple[ExcludedClass, ...] = ()
     models: dict[str, ModelSpec]
     gpus: dict[str, GpuType]
     routes: tuple[Route, ...]

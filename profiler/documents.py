@@ -10,7 +10,7 @@ import os
 import tempfile
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ Loc = tuple[int | str, ...]
 Lines = dict[Loc, int]
 
 MAX_REPORTED = 10
+ONE_LINE = 130  # characters of a flat mapping that are still read at a glance
 
 
 def read(path: str | Path, model: type[M]) -> M:
@@ -33,7 +34,12 @@ def read(path: str | Path, model: type[M]) -> M:
     Raises:
         InputError: the file cannot be read, is not YAML, or does not fit the model.
     """
-    return parse(read_text(path), model, str(path))
+    return open_document(path).validate(model)
+
+
+def open_document(path: str | Path) -> Document:
+    """A file's data with its lines, for callers that find some mistakes only later."""
+    return Document(read_text(path), str(path))
 
 
 def read_text(path: str | Path) -> str:
@@ -52,22 +58,60 @@ def read_text(path: str | Path) -> str:
 
 def parse(text: str, model: type[M], origin: str) -> M:
     """Validate YAML text; ``origin`` names it in errors."""
-    data, lines = _load(text, origin)
-    if data is None:
-        raise InputError(f"{origin}: the file is empty, expected {_fields_line(model)}")
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        found = [_explain(e, model, lines, origin) for e in error.errors(include_url=False)]
-        found = list(dict.fromkeys(found))
-        more = [f"... and {len(found) - MAX_REPORTED} more"] if len(found) > MAX_REPORTED else []
-        raise InputError("\n".join(found[:MAX_REPORTED] + more)) from None
+    return Document(text, origin).validate(model)
+
+
+class Document:
+    """YAML text as plain data that remembers its lines.
+
+    For callers that validate part by part, such as entries that override others; `parse` does
+    the whole at once. Raises InputError when the text is not YAML.
+    """
+
+    def __init__(self, text: str, origin: str) -> None:
+        self.origin = origin
+        self.data, self._lines = _load(text, origin)
+
+    def validate(self, model: type[M], at: Loc = (), data: Any = None) -> M:
+        """The data as a model.
+
+        ``at`` is the path of a part; ``data`` stands in for what is written there, such as the
+        part completed from elsewhere. Errors name the line of what is written.
+        """
+        if self.data is None:
+            raise InputError(f"{self.origin}: the file is empty, expected {_fields_line(model)}")
+        try:
+            return model.model_validate(self._part(at) if data is None else data)
+        except ValidationError as error:
+            errors = error.errors(include_url=False)
+            found = [_explain(e, model, self._lines, self.origin, at) for e in errors]
+            found = list(dict.fromkeys(found))
+            more = [f"... and {len(found) - MAX_REPORTED} more"] * (len(found) > MAX_REPORTED)
+            raise InputError("\n".join(found[:MAX_REPORTED] + more)) from None
+
+    def line(self, at: Loc) -> int:
+        """The line a path is written on, or that of its nearest written parent."""
+        return self._lines.get(_known_prefix(at, self._lines), 1)
+
+    def where(self, at: Loc) -> str:
+        """How errors name a path: ``file:line: path``."""
+        return _where(at, self._lines, self.origin)
+
+    def _part(self, at: Loc) -> Any:
+        part = self.data
+        for key in at:
+            part = part[key]
+        return part
 
 
 def dump(model: BaseModel) -> str:
     """A model as YAML one can read and diff: block style, keys in the model's order."""
-    data = model.model_dump(mode="json", exclude_none=True)
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return dump_data(model.model_dump(mode="json", exclude_none=True))
+
+
+def dump_data(data: Any) -> str:
+    """Plain data as YAML, in the same style."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)
 
 
 def write(path: str | Path, text: str) -> None:
@@ -76,37 +120,55 @@ def write(path: str | Path, text: str) -> None:
     Raises:
         InputError: the directory is missing or cannot be written.
     """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Replace a file in one step, as `write` does, with content that is not text."""
     target = Path(path)
     try:
         fd, tmp = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     except OSError as error:
         raise InputError(f"{path}: cannot write here: {error.strerror}") from None
     try:
-        with os.fdopen(fd, "w", encoding="utf-8") as f:
-            f.write(text)
+        with os.fdopen(fd, "wb") as f:
+            f.write(content)
         umask = os.umask(0)
         os.umask(umask)
         Path(tmp).chmod(0o666 & ~umask)
         Path(tmp).replace(target)
     except OSError as error:
-        Path(tmp).unlink(missing_ok=True)
         raise InputError(f"{path}: could not be written: {error.strerror}") from None
+    finally:
+        Path(tmp).unlink(missing_ok=True)
+
+
+# libyaml's parser is ten times faster and marks lines all the same.
+_Loader: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes short lists of scalars on one line, everything else as a block."""
+    """Writes what is flat and short on one line, everything else as a block."""
 
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:  # noqa: ARG002
-        scalars = all(not isinstance(x, dict | list | tuple) for x in sequence)
-        return super().represent_sequence(tag, sequence, flow_style=scalars)
+        return super().represent_sequence(tag, sequence, flow_style=_flat(sequence))
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> Any:  # noqa: ARG002
+        one_line = all(_flat([v]) or (isinstance(v, list) and _flat(v)) for v in mapping.values())
+        short = len(str(mapping)) < ONE_LINE
+        return super().represent_mapping(tag, mapping, flow_style=one_line and short)
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
         super().increase_indent(flow, False)
 
 
+def _flat(values: Iterable[Any]) -> bool:
+    return not any(isinstance(v, dict | list | tuple) for v in values)
+
+
 def _load(text: str, origin: str) -> tuple[Any, Lines]:
     """YAML text to plain data and the line of every path in it."""
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -116,7 +178,8 @@ def _load(text: str, origin: str) -> tuple[Any, Lines]:
         return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"{origin}:{mark.line + 1}" if mark else origin
+        last = max(1, len(text.splitlines()))  # a mark at the end of the text lies past it
+        where = f"{origin}:{min(mark.line + 1, last)}" if mark else origin
         raise InputError(f"{where}: not valid YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{origin}: not valid YAML: {error}") from None
@@ -142,11 +205,12 @@ def _walk(node: yaml.Node, loc: Loc, lines: Lines, origin: str) -> None:
             _walk(item, (*loc, i), lines, origin)
 
 
-def _explain(error: ErrorDetails, model: type[BaseModel], lines: Lines, origin: str) -> str:
-    """One pydantic error in the user's terms."""
+def _explain(
+    error: ErrorDetails, model: type[BaseModel], lines: Lines, origin: str, at: Loc
+) -> str:
+    """One pydantic error in the user's terms; ``at`` is where the model stands in the file."""
     loc = tuple(error["loc"])
-    known = _known_prefix(loc, lines)
-    where = f"{origin}:{lines.get(known, 1)}: {_path(known) or 'the file'}"
+    where = _where((*at, *loc), lines, origin)
     match error["type"]:
         case "extra_forbidden":
             keys = sorted(_keys_at(model, loc[:-1]))
@@ -159,6 +223,11 @@ def _explain(error: ErrorDetails, model: type[BaseModel], lines: Lines, origin: 
             return f"{where}: {error['msg'].removeprefix('Value error, ')}"
         case _:
             return f"{where}: found {_show(error['input'])}, expected {_expected(error)}"
+
+
+def _where(loc: Loc, lines: Lines, origin: str) -> str:
+    known = _known_prefix(loc, lines)
+    return f"{origin}:{lines.get(known, 1)}: {_path(known) or 'the file'}"
 
 
 def _expected(error: ErrorDetails) -> str:

@@ -67,7 +67,14 @@ class SloMissedError(OrchestratorError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name a user most likely meant, or None when nothing is close."""
+    """The known name a user most likely meant, or None when nothing is close.
+
+    A part of a name, such as ``spot`` of ``spot_usd_per_hour``, is close when no other has it.
+    """
     by_fold = {k.casefold(): k for k in known}
-    match = difflib.get_close_matches(name.casefold(), by_fold, n=1, cutoff=0.5)
+    fold = name.casefold()
+    match = difflib.get_close_matches(fold, by_fold, n=1, cutoff=0.5)
+    if not match and len(fold) >= 3:
+        holders = [k for k in by_fold if fold in k]
+        match = holders if len(holders) == 1 else []
     return by_fold[match[0]] if match else None

@@ -65,6 +65,12 @@ def local_status(name: str, root: Path | None = None) -> Status | None:
     return state.read_status() if state.supervisor() else None
 
 
+def running_plan(name: str, root: Path | None = None) -> Plan | None:
+    """The plan that the pool of that name runs, or is going to; None when there is no pool."""
+    state = StateDir(name, root)
+    return state.read_plan() if state.supervisor() else None
+
+
 def delete_local(
     name: str, on_progress: Progress = lambda _status: None, root: Path | None = None
 ) -> bool:

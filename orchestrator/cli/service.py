@@ -1,0 +1,56 @@
+"""`init`, `validate` and `schema`: the service file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.output import say
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("service.yaml"),
+) -> None:
+    """Write a commented service file to start from."""
+    from importlib.resources import files
+
+    from profiler import documents
+    from profiler.errors import InputError
+
+    if path.exists():
+        raise InputError(f"{path} exists already; name another file or move it away")
+    documents.write(path, files("orchestrator").joinpath("data/service.yaml").read_text())
+    say(f"wrote {path}; next: orchestrator plan {path}")
+
+
+def validate(
+    path: Annotated[Path, typer.Argument(help="The service file.")],
+) -> None:
+    """Check a service file, its catalogs, profiles and traces, without touching a network."""
+    from orchestrator.planning import load_service, workloads
+
+    loaded = load_service(path)
+    for stream, workload in workloads(loaded).items():
+        say(
+            f"{stream}: {workload.mean_rate_rps:.3g} requests/s on average, planned for "
+            f"{workload.planned_rate_rps:.3g}, in {len(workload.rates)} size buckets"
+        )
+    typer.echo(f"{path}: valid")
+
+
+def schema() -> None:
+    """Print the JSON Schema of the service file, for editors."""
+    import json
+
+    from orchestrator.service import Service
+
+    typer.echo(json.dumps(Service.model_json_schema(), indent=2))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command()(init)
+    app.command()(validate)
+    app.command()(schema)

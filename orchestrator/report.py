@@ -1,0 +1,135 @@
+"""Plans as terminal tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.deploy.base import Status
+from placement.plan import Alternative, Plan
+
+
+def plan_tables(plan: Plan) -> Iterator[RenderableType]:
+    """The plan for a terminal: what it costs, the fleet, and every GPU type considered."""
+    yield headline(plan)
+    yield Text()
+    yield fleet_table(plan)
+    if plan.alternatives:
+        yield Text()
+        yield candidate_table(plan)
+    for e in plan.excluded:
+        yield Text(
+            f"not served ({e.rate_rps:.3g}/s of {e.stream}): {e.bucket.key}: {e.reason}",
+            style="yellow",
+        )
+
+
+def headline(plan: Plan) -> Text:
+    """Cost, proof and saving in two lines."""
+    cost = plan.cost
+    lines = [
+        f"{plan.service}: ${cost.usd_per_hour:,.2f}/h, "
+        f"${cost.usd_per_million_tokens:.3f} per million tokens; no fleet costs less than "
+        f"${cost.lower_bound_usd_per_hour:,.2f}/h (gap {cost.gap:.2%})"
+    ]
+    if best := best_single(plan):
+        lines.append(saving_line(plan, best))
+    return Text("\n".join(lines), style="bold")
+
+
+def best_single(plan: Plan) -> Alternative | None:
+    """The cheapest fleet of one GPU type, where there is one."""
+    priced = [a for a in plan.alternatives if a.usd_per_hour is not None]
+    return min(priced, key=lambda a: a.usd_per_hour or 0.0, default=None)
+
+
+def saving_line(plan: Plan, best: Alternative) -> str:
+    """How the plan compares with the best single-type fleet, in words."""
+    alone = best.usd_per_hour or 0.0
+    saved = 1 - plan.cost.usd_per_hour / alone
+    if saved < 5e-5:
+        return f"one GPU type is best: {best.gpu}"
+    return f"saves {saved:.1%} against the best single-type fleet, {best.gpu} at ${alone:,.2f}/h"
+
+
+def fleet_table(plan: Plan) -> Table:
+    """The replica groups to rent."""
+    table = Table("group", "model", "GPU", box=None, pad_edge=False)
+    for header in ("replicas", "$/h each", "$/h", "load", "requests/s"):
+        table.add_column(header, justify="right")
+    table.add_column("market")
+    table.add_column("profile")
+    rates = group_rates(plan)
+    for g in plan.groups:
+        c = g.config
+        table.add_row(
+            g.name,
+            c.model,
+            f"{c.tensor_parallel} x {c.gpu}",
+            str(g.replicas),
+            f"{g.usd_per_hour:,.2f}",
+            f"{g.total_usd_per_hour:,.2f}",
+            f"{g.load:.0%}",
+            f"{rates[g.name]:.2f}",
+            g.market.replace("_", "-"),
+            g.profile.provenance.kind,
+        )
+    return table
+
+
+def candidate_table(plan: Plan) -> Table:
+    """Every GPU type considered, what it would cost alone, and why it is or is not in the plan."""
+    table = Table("", "GPU", box=None, pad_edge=False)
+    table.add_column("$/h alone", justify="right")
+    table.add_column("replicas", justify="right")
+    table.add_column("against the plan", overflow="fold")
+    cheapest_first = sorted(plan.alternatives, key=lambda a: a.usd_per_hour or float("inf"))
+    for a in cheapest_first:
+        table.add_row(
+            "CHOSEN" if a.chosen else "",
+            a.gpu,
+            f"{a.usd_per_hour:,.2f}" if a.usd_per_hour is not None else "-",
+            str(sum(a.replicas.values())) if a.replicas else "-",
+            a.reason,
+            style="green" if a.chosen else None,
+        )
+    return table
+
+
+def group_rates(plan: Plan) -> dict[str, float]:
+    """Requests per second that each group is planned to serve."""
+    rates = {g.name: 0.0 for g in plan.groups}
+    for route in plan.routes:
+        for name, share in route.shares.items():
+            rates[name] += share * route.rate_rps
+    return rates
+
+
+def plan_changes(current: Plan | None, wanted: Plan) -> list[str]:
+    """What putting ``wanted`` in force changes, a line each."""
+    before = {g.name: g for g in current.groups} if current else {}
+    after = {g.name: g for g in wanted.groups}
+    lines = [
+        f"+ {g.name}: {g.replicas} x ({g.config.tensor_parallel} x {g.config.gpu})"
+        for name, g in after.items()
+        if name not in before
+    ]
+    lines += [f"- {name}: {g.replicas} replicas" for name, g in before.items() if name not in after]
+    for name in before.keys() & after.keys():
+        old, new = before[name], after[name]
+        if old.replicas != new.replicas:
+            lines.append(f"~ {name}: {old.replicas} -> {new.replicas} replicas")
+        if old.config != new.config:
+            lines.append(f"~ {name}: engine options change, its replicas are replaced")
+    if current and not lines and current != wanted:
+        lines.append("~ routing shares or predictions change, no engine does")
+    return sorted(lines)
+
+
+def status_line(status: Status) -> str:
+    """A deployed pool's state in a line."""
+    groups = ", ".join(f"{g.name} {g.ready}/{g.wanted} {g.message}".strip() for g in status.groups)
+    return f"{status.name}: {status.state}{': ' + groups if groups else ''}"

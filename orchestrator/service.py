@@ -1,0 +1,157 @@
+"""The service file: what to serve, on what, how fast, how well, and under which traffic."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from profiler.arrivals import Arrivals
+from profiler.core import (
+    Count,
+    Market,
+    Name,
+    Noun,
+    Positive,
+    Share,
+    Slo,
+)
+from profiler.sizes import Sizes
+from profiler.trace_formats import FormatName
+from profiler.workload import PlanFor
+
+
+class WorkloadSpec(Noun):
+    """Traffic: a trace file, generated arrivals, or just a rate; the last two with sizes."""
+
+    trace: str | None = Field(None, description="CSV or JSONL, gzip too; relative to this file")
+    format: FormatName = "auto"
+    arrivals: Arrivals | None = Field(None, description="a generated trace's arrival process")
+    duration_s: Positive = Field(3600.0, description="how long a trace to generate")
+    seed: int = Field(0, description="of the generated trace")
+    rate_rps: Positive | None = Field(
+        None, description="requests per second, with Poisson arrivals"
+    )
+    sizes: Sizes | None = Field(None, description="azure-chat, azure-code, or a distribution")
+    plan_for: PlanFor = Field(
+        "p95", description="which of the trace's one-minute request rates the fleet must carry"
+    )
+    multiply_rate: Positive = Field(1.0, description="scales every request rate")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [k for k in ("trace", "arrivals", "rate_rps") if getattr(self, k) is not None]
+        if len(given) != 1:
+            found = f"found {' and '.join(given)}" if given else "found none of them"
+            raise ValueError(f"expected exactly one of trace, arrivals, rate_rps; {found}")
+        if self.trace is None and self.sizes is None:
+            raise ValueError(f"{given[0]} needs sizes beside it, such as `sizes: azure-chat`")
+        if self.trace is not None and self.sizes is not None:
+            raise ValueError("a trace has sizes of its own; remove sizes")
+        return self
+
+
+class EngineLimits(Noun):
+    """Overrides of the engine's scheduler limits; what is not given, vLLM's defaults decide."""
+
+    max_num_seqs: Count | None = None
+    max_num_batched_tokens: Count | None = None
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_model_len: Count | None = None
+    extra_args: tuple[str, ...] | None = None
+
+
+class ModelEntry(Noun):
+    """A model to serve."""
+
+    model: str = Field(description="catalog name, hub name, or path of a config.json")
+    quality: Share | None = Field(None, description="expected share of right answers")
+    tensor_parallel: tuple[Count, ...] | None = Field(None, min_length=1)
+    engine: EngineLimits = EngineLimits()
+    workload: WorkloadSpec | None = Field(None, description="requests that name this model")
+
+
+class GpuEntry(Noun):
+    """A GPU type that may be rented, in one market."""
+
+    type: str = Field(description="catalog name")
+    available: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="how many can be had; without it, as many as needed"
+    )
+    market: Market = "on_demand"
+    usd_per_hour: Positive | None = Field(None, description="instead of the catalog's price")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+
+class QualityTarget(Noun):
+    """How good the answers to requests that name no model must be."""
+
+    mean: Share
+
+
+class LocalTarget(Noun):
+    """This machine."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+
+
+class Targets(Noun):
+    """Where a plan can be put."""
+
+    local: LocalTarget = LocalTarget()
+
+
+class Service(Noun):
+    """One service: models, GPU types, latency targets, traffic."""
+
+    version: Literal[1] = 1
+    name: Name
+    models: tuple[ModelEntry, ...] = Field(min_length=1)
+    gpus: Literal["all"] | tuple[GpuEntry, ...]
+    slo: Slo
+    workload: WorkloadSpec | None = Field(
+        None, description="requests that leave the choice of model to the router"
+    )
+    quality: QualityTarget | None = None
+    headroom: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.85, description="largest planned load of a replica, as a share of its saturation"
+    )
+    catalog: tuple[str, ...] = Field((), description="files with GPU types and models of your own")
+    profiles: tuple[str, ...] = Field((), description="measured profiles, used before estimates")
+    targets: Targets = Targets()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if isinstance(self.gpus, tuple):
+            if not self.gpus:
+                raise ValueError("gpus: the list is empty, expected GPU types or `all`")
+            seen = [(g.type, g.market) for g in self.gpus]
+            if twice := next((s for s in seen if seen.count(s) > 1), None):
+                raise ValueError(f"gpus: {twice[0]} ({twice[1]}) is listed twice")
+        names = [m.model for m in self.models]
+        if twice_model := next((n for n in names if names.count(n) > 1), None):
+            raise ValueError(f"models: {twice_model} is listed twice")
+        if self.workload is None:
+            idle = [m.model for m in self.models if m.workload is None]
+            if idle:
+                raise ValueError(f"no traffic for {idle[0]}: give the service or it a workload")
+            if self.quality is not None:
+                raise ValueError("quality is for the service's own workload, which is missing")
+        self._check_quality()
+        return self
+
+    def _check_quality(self) -> None:
+        if self.workload is None:
+            return
+        if len(self.models) > 1 and self.quality is None:
+            raise ValueError(
+                "several models share one workload: set quality.mean and each model's quality, "
+                "or give each model a workload of its own"
+            )
+        unknown = [m.model for m in self.models if m.quality is None]
+        if self.quality is not None and unknown:
+            raise ValueError(f"quality.mean needs each model's quality; {unknown[0]} has none")

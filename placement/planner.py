@@ -1,0 +1,197 @@
+"""From a problem to a plan: solve, set the single-type fleets beside it, say why others lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from placement.ilp import Solution, check, solve
+from placement.plan import Alternative, Cost, ExcludedClass, Plan, ReplicaGroup, Route
+from placement.problem import Option, Problem, exclude_unservable
+from profiler.errors import InfeasibleError
+
+
+@dataclass(frozen=True)
+class _Single:
+    """The cheapest fleet of one GPU type: its solution, or why there is none."""
+
+    gpu: str
+    problem: Problem
+    solution: Solution | None
+    reason: str
+
+
+def make_plan(
+    problem: Problem,
+    service: str,
+    *,
+    time_limit_s: float = 30.0,
+    gap: float = 1e-4,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Plan:
+    """The cheapest plan for a problem, never dearer than the best single-type fleet.
+
+    Raises:
+        InfeasibleError: some limit cannot be kept; the message names it.
+    """
+    problem = exclude_unservable(problem)
+    _refuse_if_too_much_is_excluded(problem)
+    on_step(f"solving: {len(problem.classes)} request classes, {len(problem.options)} options")
+    best = solve(problem, time_limit_s=time_limit_s, gap=gap)
+    singles = []
+    for gpu in problem.gpus:
+        on_step(f"comparing with {gpu} alone")
+        singles.append(_single(problem, gpu, time_limit_s, gap))
+    best = _never_dearer(problem, best, singles)
+    return _assemble(problem, service, best, singles)
+
+
+def _refuse_if_too_much_is_excluded(problem: Problem) -> None:
+    """What cannot be served misses the SLO; more than the SLO forgives is no plan at all."""
+    lost = sum(e.request_class.rate_rps for e in problem.excluded)
+    total = lost + float(problem.rates_rps.sum())
+    if lost <= (1 - problem.slo.attainment) * total and problem.classes:
+        return
+    worst = sorted(problem.excluded, key=lambda e: -e.request_class.rate_rps)[:3]
+    lines = [f"  {e.request_class}: {e.reason}" for e in worst]
+    misfits = [f"  {gpu}: {reason}" for gpu, rs in problem.misfits.items() for reason in rs]
+    raise InfeasibleError(
+        f"no GPU type offered keeps the SLO for {lost / total:.1%} of the requests "
+        f"(at most {1 - problem.slo.attainment:.1%} may miss it):\n"
+        + "\n".join(lines + (misfits if not problem.options else []))
+    )
+
+
+def _single(problem: Problem, gpu: str, time_limit_s: float, gap: float) -> _Single:
+    alone = problem.only(gpu)
+    if not alone.options:
+        return _Single(gpu, alone, None, "; ".join(problem.misfits.get(gpu, ("not offered",))))
+    unserved = exclude_unservable(alone).excluded
+    if unserved:
+        share = sum(e.request_class.rate_rps for e in unserved) / problem.rates_rps.sum()
+        first = max(unserved, key=lambda e: e.request_class.rate_rps)
+        reason = f"cannot serve {share:.1%} of requests, such as {first.request_class}: "
+        return _Single(gpu, alone, None, reason + first.reason)
+    try:
+        found = solve(alone, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
+        return _Single(gpu, alone, found, "")
+    except InfeasibleError as error:
+        return _Single(gpu, alone, None, str(error))
+
+
+def _never_dearer(problem: Problem, best: Solution, singles: list[_Single]) -> Solution:
+    """A gap or a time limit may leave the mix above a single type; then the single type it is."""
+    for single in singles:
+        if single.solution and single.solution.usd_per_hour < best.usd_per_hour - 1e-9:
+            best = _widen(problem, single, best)
+            check(problem, best)
+    return best
+
+
+def _widen(problem: Problem, single: _Single, bounds: Solution) -> Solution:
+    """A single type's solution in the terms of the whole problem."""
+    assert single.solution is not None
+    columns = [j for j, o in enumerate(problem.options) if o.gpu == single.gpu]
+    replicas = np.zeros(len(problem.options), dtype=np.int64)
+    shares = np.zeros(problem.load_s.shape)
+    replicas[columns], shares[:, columns] = single.solution.replicas, single.solution.shares
+    return replace(
+        bounds,
+        replicas=replicas,
+        shares=shares,
+        usd_per_hour=single.solution.usd_per_hour,
+    )
+
+
+def _assemble(problem: Problem, service: str, best: Solution, singles: list[_Single]) -> Plan:
+    bought = {o.gpu for o, n in zip(problem.options, best.replicas, strict=True) if n}
+    served = problem.classes
+    tokens_per_s = sum(
+        c.rate_rps * (c.bucket.input_tokens + c.bucket.output_tokens) for c in served
+    )
+    return Plan(
+        service=service,
+        slo=problem.slo,
+        headroom=problem.headroom,
+        cost=Cost(
+            usd_per_hour=_money(best.usd_per_hour),
+            usd_per_million_tokens=_money(best.usd_per_hour / (tokens_per_s * 3600 / 1e6)),
+            lower_bound_usd_per_hour=_money(best.lower_bound_usd_per_hour),
+            gap=round(1 - best.lower_bound_usd_per_hour / best.usd_per_hour, 6),
+            lp_bound_usd_per_hour=_money(best.lp_bound_usd_per_hour),
+        ),
+        groups=_groups(problem, best),
+        alternatives=tuple(_alternative(s, best, bought) for s in singles),
+        excluded=tuple(
+            ExcludedClass(
+                stream=e.request_class.stream,
+                bucket=e.request_class.bucket,
+                rate_rps=e.request_class.rate_rps,
+                reason=e.reason,
+            )
+            for e in problem.excluded
+        ),
+        models={o.model: problem.models[o.model] for o in _used(problem, best)},
+        gpus={o.gpu: problem.gpus[o.gpu] for o in _used(problem, best)},
+        routes=_routes(problem, best),
+    )
+
+
+def _used(problem: Problem, best: Solution) -> list[Option]:
+    return [o for o, n in zip(problem.options, best.replicas, strict=True) if n]
+
+
+def _groups(problem: Problem, best: Solution) -> tuple[ReplicaGroup, ...]:
+    work = np.nansum(problem.rates_rps[:, None] * problem.load_s * best.shares, axis=0)
+    return tuple(
+        ReplicaGroup(
+            name=o.name,
+            market=o.market,
+            replicas=int(n),
+            usd_per_hour=_money(o.usd_per_hour),
+            load=round(float(w / n), 4),
+            profile=o.profile,
+        )
+        for o, n, w in zip(problem.options, best.replicas, work, strict=True)
+        if n
+    )
+
+
+def _routes(problem: Problem, best: Solution) -> tuple[Route, ...]:
+    return tuple(
+        Route(
+            stream=c.stream,
+            bucket=c.bucket,
+            rate_rps=c.rate_rps,
+            shares={
+                o.name: round(float(share), 6)
+                for o, share in zip(problem.options, row, strict=True)
+                if round(share, 6) > 0
+            },
+        )
+        for c, row in zip(problem.classes, best.shares, strict=True)
+    )
+
+
+def _alternative(single: _Single, best: Solution, bought: set[str]) -> Alternative:
+    chosen = single.gpu in bought
+    if single.solution is None:
+        return Alternative(gpu=single.gpu, chosen=chosen, reason=single.reason)
+    cost = single.solution.usd_per_hour
+    dearer = cost / best.usd_per_hour - 1
+    options = single.problem.options
+    return Alternative(
+        gpu=single.gpu,
+        chosen=chosen,
+        usd_per_hour=_money(cost),
+        replicas={
+            o.name: int(n) for o, n in zip(options, single.solution.replicas, strict=True) if n
+        },
+        reason="this is the plan" if chosen and dearer < 1e-9 else f"alone {dearer:+.1%}",
+    )
+
+
+def _money(usd: float) -> float:
+    return round(usd, 6)

@@ -1,0 +1,117 @@
+"""A plan: never dearer than one GPU type alone, complete, and able to say why."""
+
+import pytest
+
+from placement.plan import Plan
+from placement.planner import make_plan
+from placement.problem import Option, Stock, dns_name
+from profiler import documents
+from profiler.errors import InfeasibleError
+from tests.builders import problem, profile, request_class, slo, step_time
+
+
+def plan(p=None, **kwargs):
+    return make_plan(p or problem(**kwargs), "chat")
+
+
+def slow(base_s=0.2):
+    return Option(profile(gpu="slow", law=step_time(base_s=base_s)), "on_demand", 0.01)
+
+
+def fast():
+    return Option(profile(gpu="fast"), "on_demand", 5.0)
+
+
+@pytest.mark.parametrize("rate", [0.2, 3, 17, 90])
+def test_the_plan_costs_no_more_than_the_best_single_type(rate):
+    found = plan(classes=(request_class(rate, 64, 64), request_class(rate / 5, 6000, 300)))
+    alone = [a.usd_per_hour for a in found.alternatives if a.usd_per_hour is not None]
+    assert found.cost.usd_per_hour <= min(alone)
+    assert 0 <= found.cost.gap <= 1e-3
+
+
+def test_routes_cover_every_request_and_name_only_groups_of_the_plan():
+    found = plan(classes=(request_class(9, 64, 64), request_class(4, 6000, 300)))
+    groups = {g.name for g in found.groups}
+    assert [r.rate_rps for r in found.routes] == [9, 4]
+    for route in found.routes:
+        assert sum(route.shares.values()) == pytest.approx(1, abs=1e-5)
+        assert set(route.shares) <= groups
+
+
+def test_cost_adds_up():
+    found = plan(classes=(request_class(9),))
+    assert sum(g.total_usd_per_hour for g in found.groups) == pytest.approx(found.cost.usd_per_hour)
+    million_tokens_per_hour = 9 * (1024 + 256) * 3600 / 1e6
+    assert found.cost.usd_per_million_tokens == pytest.approx(
+        found.cost.usd_per_hour / million_tokens_per_hour, rel=1e-4
+    )
+
+
+def test_no_group_is_planned_above_the_headroom():
+    found = plan(classes=(request_class(50),), headroom=0.6)
+    assert all(g.load <= 0.6 + 1e-4 for g in found.groups)
+
+
+def test_a_type_that_cannot_serve_says_which_limit_it_breaks():
+    found = plan(options=(slow(), fast()))
+    reason = {a.gpu: a.reason for a in found.alternatives}["slow"]
+    assert "cannot serve 100.0% of requests" in reason
+    assert "TPOT is 200.2 ms with no other load, limit 60 ms" in reason
+
+
+def test_a_slo_no_gpu_meets_is_infeasible_and_names_the_limit():
+    with pytest.raises(InfeasibleError) as caught:
+        plan(options=(slow(),))
+    assert "keeps the SLO for 100.0% of the requests" in str(caught.value)
+    assert "TPOT is 200.2 ms" in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_a_model_that_fits_nowhere_says_so():
+    p = problem(options=(), misfits={"L4": ("llama does not fit: needs 140 GB",)})
+    with pytest.raises(InfeasibleError, match="L4: llama does not fit: needs 140 GB"):
+        plan(p)
+
+
+def test_a_few_requests_too_long_are_excluded_and_named():
+    tiny = Option(profile(max_model_len=4096), "on_demand", 1.0)
+    found = plan(classes=(request_class(99), request_class(1, 8000, 100)), options=(tiny,))
+    (excluded,) = found.excluded
+    assert excluded.rate_rps == 1
+    assert "8100 tokens exceed the 4096" in excluded.reason
+    with pytest.raises(InfeasibleError, match=r"9\.1% of the requests"):
+        plan(classes=(request_class(90), request_class(9, 8000, 100)), options=(tiny,))
+
+
+def test_short_stock_of_a_single_type_is_its_reason():
+    p = problem(classes=(request_class(40),), stocks=(Stock("A100", "on_demand", 1),))
+    reasons = {a.gpu: a.reason for a in plan(p).alternatives}
+    assert "1 offered" in reasons["A100"]
+
+
+def test_a_plan_file_reads_back_the_same(tmp_path):
+    found = plan(classes=(request_class(9), request_class(2, 6000, 300)), slo=slo(3, 0.08))
+    path = tmp_path / "plan.yaml"
+    documents.write(path, documents.dump(found))
+    again = documents.read(path, Plan)
+    assert again == found
+    assert again.digest == found.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("llama-3.1-8b-A100-80GB-tp1", "llama-3-1-8b-a100-80gb-tp1"),
+        ("3b", "m-3b"),
+        ("Qwen/Qwen3_x", "qwen-qwen3-x"),
+    ],
+)
+def test_group_names_are_valid_labels(text, label):
+    assert dns_name(text) == label
+
+
+def test_long_names_stay_distinct():
+    one, two = dns_name("a" * 60 + "1"), dns_name("a" * 60 + "2")
+    assert one != two
+    assert len(one) <= 47

@@ -1,0 +1,90 @@
+"""Probes stay inside the engine's limits, and the points they show lie on the law."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from profiler.core import EngineOptions, ReplicaConfig, StepTime
+from profiler.probes import decode_point, design, fold, points_of
+from profiler.timing import Outcome, RequestTiming
+
+LAW = StepTime(base_s=0.05, per_prefill_token_s=2e-3, per_sequence_s=2e-3, per_kv_token_s=1e-5)
+
+
+def config(max_num_seqs: int = 4, max_num_batched_tokens: int = 2048) -> ReplicaConfig:
+    engine = EngineOptions(max_num_seqs=max_num_seqs, max_num_batched_tokens=max_num_batched_tokens)
+    return ReplicaConfig(model="fake-model", gpu="cpu", engine=engine)
+
+
+def batch(sequences: int, context: int, steps: int, *, stagger: int = 0) -> list[RequestTiming]:
+    """Timings of equal requests, request i prefilled i * stagger steps late, exactly by LAW.
+
+    All steps are computed as if the whole batch decoded, which holds in the steady window.
+    """
+    clock = [0.0]
+    start = stagger * (sequences - 1)
+    for step in range(start + steps):
+        made = [max(0, step - i * stagger + 1) for i in range(sequences)]
+        kv_tokens = sum(context + m for m in made)
+        clock.append(clock[-1] + LAW(0, sequences, kv_tokens))
+    timings = []
+    for i in range(sequences):
+        tokens = [(clock[k], k - i * stagger + 1) for k in range(i * stagger, len(clock))]
+        timings.append(
+            RequestTiming(
+                0.0,
+                Outcome.OK,
+                tokens=tuple(tokens[:steps]),
+                input_tokens=context,
+                output_tokens=steps,
+            )
+        )
+    return timings
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 8), st.integers(1, 500), st.integers(5, 30), st.integers(0, 2))
+def test_a_decode_point_lies_on_the_law(sequences, context, steps, stagger):
+    timings = batch(sequences, context, steps, stagger=stagger)
+    point = decode_point(timings)
+    if stagger * (sequences - 1) > steps - 2:
+        assert point is None
+    else:
+        assert point.sequences == sequences
+        assert point.time_s == pytest.approx(point.predicted_s(LAW), rel=1e-9)
+
+
+def test_one_held_up_stream_does_not_move_the_point():
+    timings = batch(5, 100, 20)
+    late = tuple((at + 0.3 * (n % 2), count) for n, (at, count) in enumerate(timings[0].tokens))
+    disturbed = decode_point([replace(timings[0], tokens=late), *timings[1:]])
+    assert disturbed.time_s == pytest.approx(decode_point(timings).time_s, rel=0.01)
+
+
+def test_a_lone_request_shows_prefill_and_decode():
+    timing = replace(batch(1, 5000, 10)[0], sent_s=-3.0)
+    prefill, decode = points_of([timing], config(max_num_batched_tokens=2048))
+    assert (prefill.kind, prefill.steps, prefill.prefill_tokens) == ("prefill", 3, 5000)
+    assert prefill.time_s == 3.0
+    assert (decode.kind, decode.sequences) == ("decode", 1)
+
+
+def test_repeats_fold_to_their_median():
+    point = decode_point(batch(1, 10, 10))
+    folded = fold([replace(point, time_s=t) for t in (1.0, 4.0, 2.0)])
+    assert (folded.time_s, folded.spread, folded.repeats) == (2.0, 1.5, 3)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(1, 512), st.integers(16, 8192), st.integers(64, 40_000), st.integers(64, 400_000)
+)
+def test_probes_stay_inside_the_engines_limits(seqs, budget, max_model_len, kv_tokens):
+    for probe in design(config(seqs, budget), max_model_len, kv_tokens):
+        assert 1 <= probe.sequences <= min(seqs, budget)
+        assert probe.input_tokens + probe.output_tokens < max_model_len
+        assert probe.sequences * (probe.input_tokens + probe.output_tokens) <= kv_tokens
