@@ -53,7 +53,8 @@ class Replica:
 
     def step_s(self, n: Floats) -> Floats:
         """Mean seconds of a step with n sequences in the batch, prefills of arrivals included."""
-        return self._decode_s(np.maximum(n, 1.0)) + n * self._prompt_s / self.output
+        seconds: Floats = self._decode_s(np.maximum(n, 1.0)) + n * self._prompt_s / self.output
+        return seconds
 
     def rate_rps(self, n: Floats) -> Floats:
         """Requests per second that keep n sequences in the batch."""

@@ -13,7 +13,7 @@ REQUEST_ID = b"x-request-id"
 
 
 class OwnRequestId:
-    """Drops the client's request id; the answer has one, the ingress's where it set one."""
+    """Drops the client's request id, and leaves one in the answer: the ingress's if it set one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

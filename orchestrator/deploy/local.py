@@ -23,6 +23,7 @@ from profiler.errors import ClusterError, EngineError, InputError, OrchestratorE
 DEFAULT_PORT = 8000
 DEFAULT_WAIT_S = 900.0
 STOP_TIMEOUT_S = 90.0
+SUPERVISOR_MODULE = "orchestrator.deploy.local_supervisor"
 SUPERVISOR_ENV = {
     "PYTHONUNBUFFERED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -196,16 +197,11 @@ def _deploy_over(wait: _Wait, supervisor: ProcessId, port: int) -> Status:
 
 
 def _launch(state: StateDir, port: int, *, keep: bool) -> ProcessId:
-    command = [sys.executable, "-m", "orchestrator.deploy.local_supervisor"]
+    command = [sys.executable, "-m", SUPERVISOR_MODULE]
     command += [str(state.path), str(port), *(["--keep"] if keep else [])]
     here = str(Path(__file__).parents[2])  # Ray's workers import us too, from any directory
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    env = {
-        **os.environ,
-        "PYTHONPATH": path,
-        "PYTHONUNBUFFERED": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+    env = {**os.environ, **SUPERVISOR_ENV, "PYTHONPATH": path}
     with state.supervisor_log.open("ab") as log:
         process = subprocess.Popen(
             command,

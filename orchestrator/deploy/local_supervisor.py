@@ -55,9 +55,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until SIGTERM, or a first deploy that fails; the exit code."""
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
-        signal.signal(signal.SIGHUP, self._on_signal)
+        self._listen()
         try:
             self._start()
             while not self._stop and not (self._phase == "failed" and not self._keep):
@@ -66,9 +64,14 @@ class Supervisor:
                 self._wake.clear()
         except OrchestratorError as error:
             self._fail(error)
-        failed = self._phase == "failed"
-        self._shut_down()
+        finally:
+            failed = self._phase == "failed"
+            self._shut_down()
         return 1 if failed else 0
+
+    def _listen(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
 
     def _start(self) -> None:
         self._wanted = self._state.read_plan()
@@ -76,6 +79,9 @@ class Supervisor:
         settings = self._pool.settings(self._wanted)
         self._say("starting Ray")
         start_ray(self._port)
+        self._listen()  # Ray has put a handler of its own in place
+        if self._stop:
+            return
         self._say("starting engines")
         self._pool.apply(self._wanted, settings)
 

@@ -1,0 +1,74 @@
+"""What is missing on this machine is said before anything is started, with its mend."""
+
+import importlib.util
+import socket
+from collections import Counter
+
+import pytest
+
+from orchestrator.deploy import preflight
+from profiler.errors import ClusterError, InputError
+from tests.plan_builders import group, plan
+
+
+def test_a_port_in_use_is_named_with_its_owner_and_the_option() -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        port = s.getsockname()[1]
+        with pytest.raises(InputError, match=rf"port {port} .* in use by .*process.*--port"):
+            preflight.check_port(port)
+    preflight.check_port(port)
+
+
+@pytest.mark.parametrize(("missing", "mend"), [("ray", r"\[serve\]"), ("vllm", r"\[gpu\]")])
+def test_a_missing_package_is_named_with_its_command(
+    monkeypatch: pytest.MonkeyPatch, missing: str, mend: str
+) -> None:
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == missing else object()
+    )
+    with pytest.raises(ClusterError, match=f"(?i){missing}.*pip install.*{mend}"):
+        preflight.check_installed()
+
+
+def test_gpus_that_are_not_here_are_counted() -> None:
+    p = plan((group("a", gpu="L4", replicas=4), group("b", gpu="cpu")))
+    with pytest.raises(ClusterError, match="needs 4 x L4, this machine has no NVIDIA GPU"):
+        preflight.check_accelerators(p, Counter())
+    with pytest.raises(ClusterError, match="needs 4 x L4, this machine has 2 x NVIDIA L4"):
+        preflight.check_accelerators(p, Counter({"NVIDIA L4": 2}))
+    preflight.check_accelerators(p, Counter({"NVIDIA L4": 4}))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device", "same"),
+    [
+        ("A100-80GB", "NVIDIA A100-SXM4-80GB", True),
+        ("A100-80GB", "NVIDIA A100-PCIE-40GB", False),
+        ("L4", "NVIDIA L40S", False),
+        ("A10G", "NVIDIA A10G", True),
+        ("T4", "Tesla T4", True),
+        ("H100", "NVIDIA H100 80GB HBM3", True),
+    ],
+)
+def test_catalog_names_match_the_drivers_names(gpu: str, device: str, same: bool) -> None:
+    p = plan((group("a", gpu=gpu),))
+    if same:
+        preflight.check_accelerators(p, Counter({device: 1}))
+    else:
+        with pytest.raises(ClusterError):
+            preflight.check_accelerators(p, Counter({device: 1}))
+
+
+def test_cpu_engines_must_fit_into_memory() -> None:
+    p = plan((group("a", replicas=2),))
+    preflight.check_memory(p, 64e9)
+    with pytest.raises(ClusterError, match=r"needs about .* GB .*2 x a .* 4\.0 GB are available"):
+        preflight.check_memory(p, 4e9)
+    preflight.check_memory(plan((group("a", gpu="L4"),)), 0)
+
+
+def test_this_machine_can_be_asked() -> None:
+    assert preflight.available_memory_bytes() > 0
+    assert all(n > 0 for n in preflight.present_accelerators().values())
