@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.output import Steps
 
 NAME = "orchestrator-demo"
-UTILISATION = 0.5  # of what this machine's profile says it sustains
+UTILISATION = 0.6  # of what this machine's profile says it sustains
 PERCENTILES = (50, 90, 99)
 
 

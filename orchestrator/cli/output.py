@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,9 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+
+QUIET_S = 5.0
 
 
 class Format(enum.StrEnum):
@@ -65,14 +69,27 @@ Steps = Callable[[str], AbstractContextManager[Callable[[str], None]]]
 
 @contextmanager
 def steps(title: str) -> Iterator[Callable[[str], None]]:
-    """A spinner that names the step under way; a plain line for the title without a terminal."""
+    """A spinner that names the step under way; without a terminal, a line now and then."""
     console = stderr()
     if not console.is_terminal:
         say(f"{title} ...")
-        yield lambda _: None
+        yield _now_and_then(title)
         return
     with console.status(title) as status:
         yield lambda step: status.update(f"{title}: {step}")
+
+
+def _now_and_then(title: str) -> Callable[[str], None]:
+    """Narrate one of many steps every few seconds."""
+    said_s = time.monotonic()
+
+    def step(name: str) -> None:
+        nonlocal said_s
+        if time.monotonic() - said_s >= QUIET_S:
+            said_s = time.monotonic()
+            say(f"{title}: {name}")
+
+    return step
 
 
 def confirm(question: str, *, yes: bool) -> bool:
