@@ -12,6 +12,9 @@ from orchestrator.cli.output import say
 
 def init(
     path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("service.yaml"),
+    local: Annotated[
+        bool, typer.Option("--local", help="A small model on this machine's CPU.")
+    ] = False,
 ) -> None:
     """Write a commented service file to start from."""
     from importlib.resources import files
@@ -21,7 +24,8 @@ def init(
 
     if path.exists():
         raise InputError(f"{path} exists already; name another file or move it away")
-    documents.write(path, files("orchestrator").joinpath("data/service.yaml").read_text())
+    template = "data/local.yaml" if local else "data/service.yaml"
+    documents.write(path, files("orchestrator").joinpath(template).read_text())
     say(f"wrote {path}; next: orchestrator plan {path}")
 
 
