@@ -48,7 +48,7 @@ def load_service(path: str | Path) -> LoadedService:
         catalog=catalog,
         models=tuple(_models(service, document, catalog, directory)),
         gpus=tuple(_gpus(service, document, catalog)),
-        profiles=_profiles(service, directory),
+        profiles=_profiles(service, document, directory),
     )
 
 
@@ -180,9 +180,19 @@ def _gpus(
         yield entry, gpu
 
 
-def _profiles(service: Service, directory: Path) -> dict[str, Profile]:
-    found = [documents.read(directory / p, Profile) for p in service.profiles]
-    return {p.config.key: p for p in found}
+def _profiles(
+    service: Service, document: documents.Document, directory: Path
+) -> dict[str, Profile]:
+    found = {}
+    for i, path in enumerate(service.profiles):
+        if not (directory / path).exists():
+            raise InputError(
+                f"{document.where(('profiles', i))}: {path}: no such file; measure it with "
+                f"`orchestrator profile MODEL --gpu TYPE --save {path}`, or remove it from the list"
+            )
+        profile = documents.read(directory / path, Profile)
+        found[profile.config.key] = profile
+    return found
 
 
 def _options(loaded: LoadedService) -> tuple[tuple[Option, ...], dict[str, tuple[str, ...]]]:
