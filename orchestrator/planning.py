@@ -188,7 +188,7 @@ def _profiles(
         if not (directory / path).exists():
             raise InputError(
                 f"{document.where(('profiles', i))}: {path}: no such file; measure it with "
-                f"`orchestrator profile MODEL --gpu TYPE --save {path}`, or remove it from the list"
+                f"`orchestrator profile measure MODEL --gpu TYPE --save {path}`, or remove it from the list"
             )
         profile = documents.read(directory / path, Profile)
         found[profile.config.key] = profile

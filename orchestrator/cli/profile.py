@@ -1,4 +1,4 @@
-"""`profile`: what a GPU type can do for a model, measured or computed."""
+"""`profile measure` and `profile compute`: what a GPU type can do for a model."""
 
 from __future__ import annotations
 
@@ -13,74 +13,101 @@ from orchestrator.cli.output import Format, OutputOption, YesOption, emit, say, 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from profiler.core import EngineOptions, GpuType, ModelSpec, Profile
+    from profiler.core import GpuType, ModelSpec, Profile, ReplicaConfig
+
+ModelArgument = Annotated[str, typer.Argument(help="Catalog name, hub name, or a config.json.")]
+SizeOption = Annotated[int, typer.Option("--tensor-parallel", "--tp", min=1)]
+LengthOption = Annotated[int | None, typer.Option(min=64, help="Longest sequence.")]
+SeqsOption = Annotated[int | None, typer.Option(min=1, help="Largest batch.")]
+SaveOption = Annotated[
+    Path | None, typer.Option("--save", "-s", help="Write the profile here, for a service.")
+]
 
 
-def profile(
-    model: Annotated[str, typer.Argument(help="Catalog name, hub name, or a config.json.")],
+def measure(
+    model: ModelArgument,
     gpu: Annotated[str, typer.Option(help="GPU type the engine runs on.")] = "cpu",
-    tensor_parallel: Annotated[int, typer.Option("--tensor-parallel", "--tp", min=1)] = 1,
+    tensor_parallel: SizeOption = 1,
     url: Annotated[
         str | None, typer.Option(help="Measure the engine at this URL instead of starting one.")
     ] = None,
-    roofline: Annotated[
-        bool, typer.Option("--roofline", help="Compute it from catalog numbers; measure nothing.")
-    ] = False,
     budget_minutes: Annotated[float, typer.Option(min=0.1, help="How long to measure.")] = 1.0,
-    max_model_len: Annotated[int | None, typer.Option(min=64, help="Longest sequence.")] = None,
-    max_num_seqs: Annotated[int | None, typer.Option(min=1, help="Largest batch.")] = None,
+    max_model_len: LengthOption = None,
+    max_num_seqs: SeqsOption = None,
     catalog: FileOption = None,
-    save: Annotated[
-        Path | None, typer.Option("--save", "-s", help="Write the profile here, for a service.")
-    ] = None,
+    save: SaveOption = None,
     output: OutputOption = Format.TABLE,
     yes: YesOption = False,
 ) -> None:
-    """Measure an engine's step-time law, KV capacity and limits; or compute them."""
+    """Measure a real engine: its step-time law, KV capacity and limits."""
     from orchestrator.cli.plan import refuse_to_overwrite
-    from orchestrator.planning import engine_options
-    from orchestrator.service import EngineLimits
-    from profiler import documents
-    from profiler.catalog import load_catalog, resolve_model
+    from orchestrator.profiling import profile_at, profile_here
 
     if save is not None:
         refuse_to_overwrite(save, yes=yes)
+    spec, on, config = _config(model, gpu, tensor_parallel, max_model_len, max_num_seqs, catalog)
+    budget_s = budget_minutes * 60
+    with steps(f"profiling {config.key}") as step:
+        if url is not None:
+            found = profile_at(url, config, budget_s=budget_s, on_step=step)
+        else:
+            found = profile_here(spec, on, config, budget_s=budget_s, on_step=step)
+    _finish(found.profile, save, output)
+
+
+def compute(
+    model: ModelArgument,
+    gpu: Annotated[str, typer.Option(help="GPU type to compute it for.")],
+    tensor_parallel: SizeOption = 1,
+    max_model_len: LengthOption = None,
+    max_num_seqs: SeqsOption = None,
+    catalog: FileOption = None,
+    save: SaveOption = None,
+    output: OutputOption = Format.TABLE,
+    yes: YesOption = False,
+) -> None:
+    """Compute a profile from catalog numbers (a roofline); an estimate, and labelled so."""
+    from orchestrator.cli.plan import refuse_to_overwrite
+    from profiler.errors import InfeasibleError
+    from profiler.roofline import DoesNotFit, roofline_profile
+
+    if save is not None:
+        refuse_to_overwrite(save, yes=yes)
+    spec, on, config = _config(model, gpu, tensor_parallel, max_model_len, max_num_seqs, catalog)
+    found = roofline_profile(spec, on, tensor_parallel, config.engine)
+    if isinstance(found, DoesNotFit):
+        raise InfeasibleError(f"{spec.name} {found.reason}; try a larger --tensor-parallel")
+    _finish(found, save, output)
+
+
+def _config(
+    model: str,
+    gpu: str,
+    size: int,
+    max_model_len: int | None,
+    max_num_seqs: int | None,
+    catalog: list[Path] | None,
+) -> tuple[ModelSpec, GpuType, ReplicaConfig]:
+    from orchestrator.planning import engine_options
+    from orchestrator.service import EngineLimits
+    from profiler.catalog import load_catalog, resolve_model
+    from profiler.core import ReplicaConfig
+
     known = load_catalog(*(catalog or []))
     spec, on = resolve_model(known, model), known.gpu(gpu)
-    engine = engine_options(
-        EngineLimits(max_model_len=max_model_len, max_num_seqs=max_num_seqs), on
-    )
-    if roofline:
-        found = _computed(spec, on, tensor_parallel, engine)
-    else:
-        found = _measured(spec, on, tensor_parallel, engine, url, budget_minutes * 60)
+    limits = EngineLimits(max_model_len=max_model_len, max_num_seqs=max_num_seqs)
+    engine = engine_options(limits, on)
+    config = ReplicaConfig(model=spec.name, gpu=on.name, tensor_parallel=size, engine=engine)
+    return spec, on, config
+
+
+def _finish(found: Profile, save: Path | None, output: Format) -> None:
+    from profiler import documents
+
     if save is not None:
         documents.write(save, documents.dump(found))
         say(f"wrote {save}; name it under `profiles:` in a service file")
     emit(found.model_dump(mode="json", exclude_none=True), output, lambda: [_table(found)])
-
-
-def _computed(spec: ModelSpec, on: GpuType, size: int, engine: EngineOptions) -> Profile:
-    from profiler.errors import InfeasibleError
-    from profiler.roofline import DoesNotFit, roofline_profile
-
-    found = roofline_profile(spec, on, size, engine)
-    if isinstance(found, DoesNotFit):
-        raise InfeasibleError(f"{spec.name} {found.reason}; try a larger --tensor-parallel")
-    return found
-
-
-def _measured(
-    spec: ModelSpec, on: GpuType, size: int, engine: EngineOptions, url: str | None, budget_s: float
-) -> Profile:
-    from orchestrator.profiling import profile_at, profile_here
-    from profiler.core import ReplicaConfig
-
-    config = ReplicaConfig(model=spec.name, gpu=on.name, tensor_parallel=size, engine=engine)
-    with steps(f"profiling {config.key}") as step:
-        if url is not None:
-            return profile_at(url, config, budget_s=budget_s, on_step=step).profile
-        return profile_here(spec, on, config, budget_s=budget_s, on_step=step).profile
 
 
 def _table(found: Profile) -> RenderableType:
@@ -96,4 +123,7 @@ def _table(found: Profile) -> RenderableType:
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command()(profile)
+    group = typer.Typer(no_args_is_help=True)
+    group.command()(measure)
+    group.command()(compute)
+    app.add_typer(group, name="profile", help="Measure or compute what a GPU does for a model.")

@@ -174,17 +174,17 @@ def test_catalogs_print_as_tables_and_data(run):
 
 
 def test_a_computed_profile_is_saved_and_used(run):
-    made = run("profile", "llama-3.1-8b", "--gpu", "L4", "--roofline", "-s", "l4.yaml")
+    made = run("profile", "compute", "llama-3.1-8b", "--gpu", "L4", "-s", "l4.yaml")
     assert made.returncode == 0, made.stderr
     done = run("plan", "s.yaml", "-o", "json", s=SERVICE + "profiles: [l4.yaml]\n")
     assert done.returncode == 0, done.stderr
-    too_big = run("profile", "llama-3.1-70b", "--gpu", "L4", "--roofline")
+    too_big = run("profile", "compute", "llama-3.1-70b", "--gpu", "L4")
     assert too_big.returncode == 3
     assert "does not fit" in too_big.stderr
 
 
 def test_an_engine_that_is_not_there_is_exit_4(run):
-    done = run("profile", "smollm2-135m", "--url", "http://127.0.0.1:9")
+    done = run("profile", "measure", "smollm2-135m", "--url", "http://127.0.0.1:9")
     assert done.returncode == 4
     assert "http://127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr
