@@ -187,8 +187,8 @@ def _profiles(
     for i, path in enumerate(service.profiles):
         if not (directory / path).exists():
             raise InputError(
-                f"{document.where(('profiles', i))}: {path}: no such file; measure it with "
-                f"`orchestrator profile measure MODEL --gpu TYPE --save {path}`, or remove it from the list"
+                f"{document.where(('profiles', i))}: {path}: no such file; take it off the list, or "
+                f"measure it: orchestrator profile measure MODEL --gpu TYPE --save {path}"
             )
         profile = documents.read(directory / path, Profile)
         found[profile.config.key] = profile
