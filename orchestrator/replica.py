@@ -64,16 +64,14 @@ class Request:
 class Replica:
     """One engine: a queue, a batch, KV blocks and a clock that moves by steps."""
 
-    def __init__(
-        self, profile: Profile, index: int, block_tokens: int, on_step: StepObserver | None
-    ) -> None:
+    def __init__(self, profile: Profile, index: int, on_step: StepObserver | None) -> None:
         self.index = index
         self.clock_s = 0.0
         self._step_time = profile.step_time
         self._limits = profile.config.engine
         self._max_model_len = profile.max_model_len
-        self._block_tokens = block_tokens
-        self._total_blocks = profile.kv_capacity_tokens // block_tokens
+        self._block_tokens = profile.kv_block_tokens
+        self._total_blocks = profile.kv_capacity_tokens // profile.kv_block_tokens
         self._free_blocks = self._total_blocks
         self._waiting: deque[Request] = deque()
         self._running: list[Request] = []

@@ -17,9 +17,6 @@ from orchestrator.replica import Replica, Request, StepObserver
 from profiler.core import Profile, Slo
 from profiler.errors import InputError
 
-BLOCK_TOKENS = 16
-"""Tokens in one KV block: vLLM's default on GPUs."""
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -102,7 +99,6 @@ def simulate_replica(
     input_tokens: ArrayLike,
     output_tokens: ArrayLike,
     *,
-    block_tokens: int = BLOCK_TOKENS,
     on_step: StepObserver | None = None,
 ) -> Timings:
     """Answer all requests with one replica.
@@ -116,7 +112,6 @@ def simulate_replica(
         arrival_s,
         input_tokens,
         output_tokens,
-        block_tokens=block_tokens,
         on_step=on_step,
     )
 
@@ -126,7 +121,6 @@ def simulate_trace(
     trace: Arrivals,
     *,
     replicas: int = 1,
-    block_tokens: int = BLOCK_TOKENS,
     on_step: StepObserver | None = None,
 ) -> Timings:
     """`simulate_group` for a trace object.
@@ -140,7 +134,6 @@ def simulate_trace(
         trace.arrival_s,
         trace.input_tokens,
         trace.output_tokens,
-        block_tokens=block_tokens,
         on_step=on_step,
     )
 
@@ -152,7 +145,6 @@ def simulate_group(
     input_tokens: ArrayLike,
     output_tokens: ArrayLike,
     *,
-    block_tokens: int = BLOCK_TOKENS,
     on_step: StepObserver | None = None,
 ) -> Timings:
     """Answer all requests with equal replicas; each goes to the one with fewest in flight.
@@ -163,7 +155,7 @@ def simulate_group(
     if replicas < 1:
         raise InputError(f"found {replicas} replicas to simulate, expected at least 1")
     arrivals, inputs, outputs = _checked(arrival_s, input_tokens, output_tokens)
-    fleet = [Replica(profile, i, block_tokens, on_step) for i in range(replicas)]
+    fleet = [Replica(profile, i, on_step) for i in range(replicas)]
     requests = [
         Request(*row)
         for row in zip(arrivals.tolist(), inputs.tolist(), outputs.tolist(), strict=True)

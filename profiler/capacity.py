@@ -8,6 +8,7 @@ arrive during it, i n / o tokens on average:
 
 The SLO must hold for a share of requests, so its limits are checked at a high quantile of the
 number in the batch, n + z sqrt(n): with Poisson arrivals and no queue that number is Poisson.
+The prompts of others stretch an answer, during which more arrive; that spread is a busy period's.
 Time to first token adds the step under way, the prompt's own chunks, and the queue of other
 prompts, whose tail is taken as exponential (M/D/1 in heavy traffic, Kingman 1961).
 
@@ -52,8 +53,8 @@ class Replica:
 
     def step_s(self, n: Floats) -> Floats:
         """Mean seconds of a step with n sequences in the batch, prefills of arrivals included."""
-        prefill_s: Floats = self._law.per_prefill_token_s * self.input / self.output
-        return self._decode_s(np.maximum(n, 1.0)) + n * prefill_s
+        seconds: Floats = self._decode_s(np.maximum(n, 1.0)) + n * self._prompt_s / self.output
+        return seconds
 
     def rate_rps(self, n: Floats) -> Floats:
         """Requests per second that keep n sequences in the batch."""
@@ -62,8 +63,10 @@ class Replica:
 
     def latency(self, n: Floats, attainment: float) -> Latency:
         """TTFT and TPOT that the share ``attainment`` of requests stays under."""
-        high = high_quantile(n, attainment)
-        return Latency(self._ttft_s(n, np.maximum(high, 1.0), attainment), self.step_s(high))
+        high = np.maximum(high_quantile(n, attainment), 1.0)
+        return Latency(
+            self._ttft_s(n, high, attainment), self._decode_s(high) + self._prefill_s(n, attainment)
+        )
 
     def max_concurrency(self) -> Floats:
         """The most sequences the scheduler and the KV cache admit; 0 where one is too long."""
@@ -97,6 +100,28 @@ class Replica:
             & (latency.tpot_s <= slo.tpot_s)
         )
 
+    @property
+    def _prompt_s(self) -> Floats:
+        """Seconds that one prompt adds to the steps it is prefilled in."""
+        seconds: Floats = self._law.per_prefill_token_s * self.input
+        return seconds
+
+    def _prefill_s(self, n: Floats, attainment: float) -> Floats:
+        """Seconds per step of other requests' prompts, at the quantile over whole answers.
+
+        An answer lasts as an M/D/1 busy period, for the prompts that come meanwhile stretch it:
+        where they fill a share f of the time, their number has mean n + q / (1 - f), with q those
+        queued when the answer starts, and variance mean / (1 - f)^2. It is skewed to the right;
+        the quantile is that of a lognormal with these moments.
+        """
+        busy = np.minimum(self.rate_rps(n) * self._prompt_s, 1 - 1e-6)
+        queued = busy + busy**2 / (2 * (1 - busy))
+        mean = n + queued / (1 - busy)
+        sigma = np.sqrt(np.log1p(1 / (mean * (1 - busy) ** 2)))
+        prompts = mean * np.exp(NormalDist().inv_cdf(attainment) * sigma - sigma**2 / 2)
+        seconds: Floats = prompts * self._prompt_s / self.output
+        return seconds
+
     def _decode_s(self, n: Floats) -> Floats:
         kv = self.input + self.output / 2
         each: Floats = self._law.per_sequence_s + self._law.per_kv_token_s * kv
@@ -106,7 +131,7 @@ class Replica:
         decode = self._decode_s(high)
         chunk = np.maximum(self._budget - high, 1.0)
         steps = np.ceil(self.input / chunk)
-        own = steps * decode + self._law.per_prefill_token_s * self.input
+        own = steps * decode + self._prompt_s
         full_step = decode + self._law.per_prefill_token_s * chunk
         service = full_step * self.input / chunk
         busy = self.rate_rps(n) * service

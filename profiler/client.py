@@ -142,7 +142,8 @@ async def replay(
         url: the server's base, with or without ``/v1``.
         model: the name the server lists.
         trace: arrival times and sizes.
-        rng: draws the prompts.
+        rng: draws the prompts. Equal seeds draw equal prompts, which the prefix cache of an
+            engine that has seen them answers faster: give each replay another seed.
         kind: ``token_ids`` for exact prompt lengths on ``/v1/completions``, or ``chat``.
         prompts: (request number, input tokens) -> prompt, instead of random ones.
         exact_length: as in `stream_completion`.

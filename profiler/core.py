@@ -155,6 +155,7 @@ class Profile(Noun):
     config: ReplicaConfig
     step_time: StepTime
     kv_capacity_tokens: Count
+    kv_block_tokens: Count = Field(16, description="tokens in a KV block; 16 in vLLM on GPUs")
     max_model_len: Count
     provenance: Provenance
 

@@ -162,6 +162,7 @@ async def measure(
         config=config,
         step_time=law,
         kv_capacity_tokens=capacity,
+        kv_block_tokens=endpoint.kv_block_tokens or 16,
         max_model_len=context,
         provenance=provenance,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from profiler.core import ReplicaConfig
@@ -17,6 +18,9 @@ from profiler.timing import RequestTiming
 
 DECODE_STEPS = 24
 """Steady decode steps in one probe: enough for the mean to outweigh one late step."""
+
+TRIMMED_SHARE = 0.1
+"""The share of gaps left out of a mean at either end."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +84,27 @@ def points_of(timings: Sequence[RequestTiming], config: ReplicaConfig) -> tuple[
 def decode_point(timings: Sequence[RequestTiming]) -> Point | None:
     """The mean step while all requests of a batch decode; None when that never was.
 
-    Each request gives (time between its first and last token inside the window) / tokens; the
-    median over the requests is robust to one whose stream was held up on the network.
+    The mean is taken over the gaps between tokens of all requests, without the shortest and the
+    longest tenth: one stall of the machine, or chunks that the network held up and then
+    delivered together, would otherwise stand for the engine's own time.
     """
+    from scipy.stats import trim_mean
+
     opens = max(t.tokens[0][0] for t in timings)
     closes = min(t.tokens[-1][0] for t in timings)
-    steps: list[float] = []
+    gaps: list[float] = []
     kv_tokens = 0.0
     for timing in timings:
         inside = [(at, count) for at, count in timing.tokens if opens <= at <= closes]
         if len(inside) < 2:
             return None
-        (first_s, first), (last_s, last) = inside[0], inside[-1]
-        steps.append((last_s - first_s) / (last - first))
+        gaps += [(s - r) / (n - m) for (r, m), (s, n) in pairwise(inside)]
         # Making token k of an answer attends to the prompt and the k - 1 tokens before it, and
         # the steps of the window make tokens first + 1 .. last.
+        first, last = inside[0][1], inside[-1][1]
         kv_tokens += (timing.input_tokens or 0) + (first + last - 1) / 2
-    return Point("decode", median(steps), sequences=len(timings), kv_tokens=kv_tokens)
+    mean_s = float(trim_mean(gaps, TRIMMED_SHARE))
+    return Point("decode", mean_s, sequences=len(timings), kv_tokens=kv_tokens)
 
 
 def prefill_point(timing: RequestTiming, config: ReplicaConfig) -> Point:

@@ -23,6 +23,7 @@ PlanFor = Literal["mean", "p50", "p90", "p95", "p99", "max"]
 
 WINDOW_S = 60.0
 MIN_WINDOWS = 10
+MAX_WINDOWS = 10_000_000
 _QUADRATURE_POINTS = 1 << 14
 
 
@@ -71,7 +72,8 @@ def workload_from_trace(
     further buckets, each twice as wide as the one before; none is left out.
 
     Raises:
-        InputError: all requests arrive at one moment, or the rate planned for is zero.
+        InputError: all requests arrive at one moment, the rate planned for is zero, or the trace
+            lasts more than 19 years.
     """
     mean_rate_rps = trace.mean_rate_rps
     planned_rate_rps = mean_rate_rps if plan_for == "mean" else _window_quantile(trace, plan_for)
@@ -164,9 +166,10 @@ def _bucket_rates(
     """Buckets with any mass, smallest first, their rates summing to ``total_rps`` exactly."""
     rows, columns = np.nonzero(mass)
     rates = [float(m) for m in mass[rows, columns] / mass.sum() * total_rps]
-    # rounding leaves a last bit over; the largest bucket takes it
-    top = int(np.argmax(rates))
-    rates[top] = math.fsum([total_rps, *(-r for i, r in enumerate(rates) if i != top)])
+    # rounding leaves a last bit over: the largest bucket takes it, and what is finer than that
+    # bucket's own last bit goes to the smallest
+    for index in (int(np.argmax(rates)), int(np.argmin(rates))):
+        rates[index] += math.fsum([total_rps, *(-rate for rate in rates)])
     low_in, low_out = (0, *grid.input_edges), (0, *grid.output_edges)
     return tuple(
         BucketRate(
@@ -190,11 +193,16 @@ def window_rates_rps(trace: Trace) -> Floats:
     little. What is left after the last whole window does not count: it would look like a lull.
 
     Raises:
-        InputError: all requests arrive at one moment.
+        InputError: all requests arrive at one moment, or the trace lasts more than 19 years.
     """
     trace.require_duration()
     window_s = min(WINDOW_S, trace.duration_s / MIN_WINDOWS)
     windows = int(trace.duration_s / window_s + 1e-9)
+    if windows > MAX_WINDOWS:
+        raise InputError(
+            f"{trace.source}: the trace lasts {trace.duration_s:.3g} s, expected at most "
+            f"{MAX_WINDOWS * WINDOW_S:.3g} s; are its times in seconds, and all from one clock?"
+        )
     edges = np.arange(windows + 1) * window_s
     counts = np.diff(np.searchsorted(trace.arrival_s, edges))
     return counts / window_s

@@ -37,6 +37,7 @@ def profile(
     budget: int = 64,
     kv_tokens: int = 1600,
     max_model_len: int = 1000,
+    block_tokens: int = 16,
     **law: float,
 ) -> Profile:
     return Profile(
@@ -48,6 +49,7 @@ def profile(
         step_time=StepTime(**{**LAW, **law}),
         kv_capacity_tokens=kv_tokens,
         max_model_len=max_model_len,
+        kv_block_tokens=block_tokens,
         provenance=Provenance(kind="roofline", date=dt.date(2026, 1, 1)),
     )
 
@@ -185,10 +187,33 @@ def test_full_memory_evicts_the_newest_which_computes_its_tokens_again():
     assert np.isfinite(found.finish_s).all()
 
 
+def test_a_long_prompt_is_not_let_in_on_the_room_for_its_first_chunk():
+    # Ten blocks: the first request takes seven to nine; the second needs six, its first chunk two.
+    found = simulate_replica(profile(budget=32, kv_tokens=160), [0.0] * 2, [100, 90], [30, 5])
+    assert found.preemptions.tolist() == [0, 0]
+    assert found.first_token_s[1] > found.finish_s[0]
+
+
+def test_an_evicted_request_comes_back_ahead_of_those_that_wait():
+    found = simulate_replica(
+        profile(kv_tokens=96, seqs=2), [0.0, 0.0, 0.01], [30, 30, 30], [30, 30, 30]
+    )
+    assert found.preemptions[1] == 1
+    # The third would fit into what the eviction frees; it must not overtake.
+    assert found.first_token_s[2] > found.finish_s[0]
+    assert found.finish_s[1] < found.finish_s[2]
+
+
+def test_blocks_are_given_back_exactly():
+    steps: list[Step] = []
+    simulate_replica(profile(), [0.0, 1.0, 2.0], [16, 16, 17], [1, 2, 1], on_step=steps.append)
+    assert [s.kv_blocks for s in steps] == [1, 1, 2, 2]
+
+
 def test_larger_blocks_hold_fewer_requests():
     crowd = ([0.0] * 4, [10] * 4, [2] * 4)
     small = simulate_replica(profile(kv_tokens=256), *crowd)
-    large = simulate_replica(profile(kv_tokens=256), *crowd, block_tokens=128)
+    large = simulate_replica(profile(kv_tokens=256, block_tokens=128), *crowd)
     assert len(set(small.first_token_s)) == 1
     assert len(set(large.first_token_s)) == 2
 

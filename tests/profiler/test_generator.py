@@ -39,6 +39,7 @@ EVERY_KIND = [
     SPIKES,
     DIURNAL,
 ]
+MOSTLY_BURST = BurstArrivals(calm_rps=0.0, burst_rps=10.0, calm_s=10.0, burst_s=990.0)
 
 
 def times(arrivals, duration_s, seed=0):
@@ -69,7 +70,7 @@ def test_the_same_seed_gives_the_same_trace_and_another_seed_another(arrivals):
     assert "azure-chat" in first.source
 
 
-@pytest.mark.parametrize("arrivals", EVERY_KIND, ids=lambda a: a.kind)
+@pytest.mark.parametrize("arrivals", [*EVERY_KIND, MOSTLY_BURST], ids=lambda a: a.kind)
 def test_the_number_of_requests_is_the_number_expected(arrivals):
     duration_s, seeds = 5400.0, 40
     expected = arrivals.expected_requests(duration_s)

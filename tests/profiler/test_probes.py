@@ -58,11 +58,21 @@ def test_a_decode_point_lies_on_the_law(sequences, context, steps, stagger):
         assert point.time_s == pytest.approx(point.predicted_s(LAW), rel=1e-9)
 
 
-def test_one_held_up_stream_does_not_move_the_point():
-    timings = batch(5, 100, 20)
-    late = tuple((at + 0.3 * (n % 2), count) for n, (at, count) in enumerate(timings[0].tokens))
+@pytest.mark.parametrize("sequences", [1, 5])
+def test_a_stall_does_not_move_the_point(sequences):
+    timings = batch(sequences, 100, 25)
+    stalled = [
+        replace(t, tokens=tuple((at + 10.0 * (n > 12), c) for n, (at, c) in enumerate(t.tokens)))
+        for t in timings
+    ]
+    assert decode_point(stalled).time_s == pytest.approx(decode_point(timings).time_s, rel=0.01)
+
+
+def test_one_jittery_stream_hardly_moves_the_point():
+    timings = batch(5, 100, 25)
+    late = tuple((at + 0.05 * (n % 2), count) for n, (at, count) in enumerate(timings[0].tokens))
     disturbed = decode_point([replace(timings[0], tokens=late), *timings[1:]])
-    assert disturbed.time_s == pytest.approx(decode_point(timings).time_s, rel=0.01)
+    assert disturbed.time_s == pytest.approx(decode_point(timings).time_s, rel=0.02)
 
 
 def test_a_lone_request_shows_prefill_and_decode():

@@ -32,7 +32,7 @@ def exact_points(law: StepTime) -> list[Point]:
     return decodes + prefills
 
 
-@settings(deadline=None)
+@settings(max_examples=50)
 @given(laws)
 def test_exact_points_give_back_the_law(law: StepTime):
     points = exact_points(law)
@@ -46,7 +46,7 @@ def test_exact_points_give_back_the_law(law: StepTime):
     assert fitted.per_kv_token_s == pytest.approx(law.per_kv_token_s, rel=1e-4, abs=1e-10)
 
 
-@settings(deadline=None)
+@settings(max_examples=50)
 @given(laws, st.integers(0, 2**32 - 1))
 def test_noise_never_makes_a_coefficient_negative(law: StepTime, seed: int):
     rng = np.random.default_rng(seed)

@@ -36,7 +36,7 @@ def test_lateness_of_the_client_counts_into_ttft():
     assert not timing.meets(ttft_s=3.0, tpot_s=0.4)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     data=st.lists(
         st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20), max_size=6

@@ -109,6 +109,9 @@ def test_byte_order_mark_blank_lines_and_windows_line_ends_are_accepted(tmp_path
 def test_requests_out_of_order_are_sorted_stably(tmp_path):
     trace = read_trace(write(tmp_path, OWN + "5,1,1\n3,2,1\n5,3,1\n3,4,1\n"))
     assert rows(trace) == [(0.0, 2, 1), (0.0, 4, 1), (2.0, 1, 1), (2.0, 3, 1)]
+    many = "".join(f"{1 - n % 2},{n},1\n" for n in range(1, 1001))
+    trace = read_trace(write(tmp_path, OWN + many))
+    assert trace.input_tokens.tolist() == [*range(1, 1001, 2), *range(2, 1001, 2)]
 
 
 def test_a_format_can_be_forced(tmp_path):

@@ -133,6 +133,11 @@ def test_a_trace_of_one_moment_has_no_rate():
         workload_from_trace(a_trace((0.0, 0.0)))
 
 
+def test_a_trace_of_many_years_asks_for_its_unit():
+    with pytest.raises(InputError, match="are its times in seconds"):
+        workload_from_trace(a_trace((0.0, 1.0, 1e300)))
+
+
 def test_an_unknown_rate_to_plan_for_is_refused():
     with pytest.raises(InputError, match="found 'p42', expected mean, p50"):
         workload_from_trace(a_trace(), plan_for="p42")
