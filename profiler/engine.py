@@ -34,8 +34,8 @@ class Launch:
     """Everything that decides how an engine process is started.
 
     ``weights`` is a local directory or a hub name. ``cpu_cores`` and ``kv_cache_gib`` matter on
-    the ``cpu`` type only: the cores its OpenMP threads are pinned to (None: vLLM chooses), and
-    the memory of its KV cache.
+    the ``cpu`` type only: the cores it has to itself, a thread for each (None: all of the
+    machine but one), and the memory of its KV cache.
     """
 
     config: ReplicaConfig
