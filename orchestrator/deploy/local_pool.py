@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import Any
@@ -12,6 +13,8 @@ from placement.plan import Plan
 from profiler import logtail
 from profiler.errors import ClusterError, EngineError
 from serve_apps.pool import EngineSettings, engine_settings
+
+log = logging.getLogger("orchestrator.pool")
 
 STATUS_TTL_S = 0.2
 DRAIN_TIMEOUT_S = 30.0
@@ -30,14 +33,22 @@ class LocalPool:
 
     @property
     def serve_status(self) -> Any:
-        """What Serve says of its applications; None before Ray runs."""
+        """What Serve says of its applications; None before Ray runs.
+
+        While Serve's controller is being replaced this is what it said last.
+        """
         import ray
         from ray import serve
+        from ray.serve.exceptions import RayServeException
 
         if not ray.is_initialized():
             return None
         if time.monotonic() - self._status_at > STATUS_TTL_S:
-            self._status, self._status_at = serve.status(), time.monotonic()
+            try:
+                self._status = serve.status()
+            except (ray.exceptions.RayError, RayServeException):
+                log.exception("Serve does not tell its status")
+            self._status_at = time.monotonic()
         return self._status
 
     def settings(self, plan: Plan) -> dict[str, EngineSettings]:

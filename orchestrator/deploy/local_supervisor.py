@@ -99,7 +99,7 @@ class Supervisor:
         plan = self._state.read_plan()
         if plan == self._wanted:
             return
-        self._in_force, self._wanted, self._failure = self._wanted, plan, None
+        self._wanted, self._failure = plan, None
         self._phase, self._message = "updating", "preparing weights"
         self._write()
         try:
@@ -122,13 +122,13 @@ class Supervisor:
         """A first deploy fails for good; a failed change goes back to the plan before it."""
         previous = self._in_force
         self._fail(error)
-        if previous is None or previous == self._wanted:
+        if previous is None:
             return
+        self._in_force = None  # should going back fail too, that is the end
         self._wanted, self._phase = previous, "updating"
         self._message = "the change failed; going back"
         self._state.write_plan(previous)
         self._pool.apply(previous, self._pool.settings(previous))
-        self._in_force = None  # should going back fail too, that is the end
 
     def _fail(self, error: OrchestratorError) -> None:
         log.error("%s", error)

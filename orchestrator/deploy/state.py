@@ -59,9 +59,9 @@ class ProcessId(Noun):
         while self.alive:
             if time.monotonic() > deadline:
                 return False
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.pid, os.WNOHANG)  # when it is a child of ours
             time.sleep(POLL_S)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)  # when it was a child of ours
         return True
 
 

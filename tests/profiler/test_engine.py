@@ -107,12 +107,22 @@ def test_the_environment_sizes_the_cpu_engine_and_keeps_local_weights_offline(
         launch(cpu(), weights=str(tmp_path), cpu_cores=(2, 3), kv_cache_gib=4), {"KEEP": "1"}
     )
     assert env["VLLM_CPU_KVCACHE_SPACE"] == "4"
-    assert env["VLLM_CPU_OMP_THREADS_BIND"] == "2,3"
+    assert env["OMP_NUM_THREADS"] == "2"
     assert env["HF_HUB_OFFLINE"] == "1"
     assert env["KEEP"] == "1"
     on_gpu = environment(launch(builders.gpu("L4")), {})
     assert not {"VLLM_CPU_KVCACHE_SPACE", "HF_HUB_OFFLINE"} & set(on_gpu)
     assert on_gpu["DO_NOT_TRACK"] == "1"
+
+
+def test_ranks_of_a_cpu_engine_are_pinned_by_vllm() -> None:
+    env = environment(launch(cpu(), tensor_parallel=2, cpu_cores=(2, 3)), {})
+    assert env["VLLM_CPU_OMP_THREADS_BIND"] == "2,3|2,3"
+    assert "OMP_NUM_THREADS" not in env
+
+
+def test_threads_that_the_user_set_are_kept() -> None:
+    assert environment(launch(cpu()), {"OMP_NUM_THREADS": "5"})["OMP_NUM_THREADS"] == "5"
 
 
 def test_without_vllm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

