@@ -187,7 +187,7 @@ def _profiles(
     for i, path in enumerate(service.profiles):
         if not (directory / path).exists():
             raise InputError(
-                f"{document.where(('profiles', i))}: {path}: no such file; take it off the list, or "
+                f"{document.where(('profiles', i))}: {path}: no such file; remove it, or "
                 f"measure it: orchestrator profile measure MODEL --gpu TYPE --save {path}"
             )
         profile = documents.read(directory / path, Profile)

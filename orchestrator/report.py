@@ -131,5 +131,8 @@ def plan_changes(current: Plan | None, wanted: Plan) -> list[str]:
 
 def status_line(status: Status) -> str:
     """A deployed pool's state in a line."""
-    groups = ", ".join(f"{g.name} {g.ready}/{g.wanted} {g.message}".strip() for g in status.groups)
+    groups = ", ".join(
+        f"{g.name} {g.ready}/{g.wanted} {g.message.partition(chr(10))[0]}".strip()
+        for g in status.groups
+    )
     return f"{status.name}: {status.state}{': ' + groups if groups else ''}"
