@@ -117,10 +117,11 @@ class Replica:
 
     def _ceiling_rps(self) -> Floats:
         """A rate above any that can be sustained: all time is work, or every step is full."""
-        busy = 1 / np.maximum(self.work_s, TINY)
+        busy: Floats = 1 / np.maximum(self.work_s, TINY)
         seqs = self.profile.config.engine.max_num_seqs
         full = seqs / np.maximum(self._decodes * self._base_s, TINY)
-        return np.minimum(busy, full)
+        ceiling: Floats = np.minimum(busy, full)
+        return ceiling
 
     def _within(self, rate_rps: Floats, slo: Slo, most: Floats) -> NDArray[np.bool_]:
         latency = self.latency(rate_rps, slo.attainment)
