@@ -51,7 +51,8 @@ def saving_line(plan: Plan, best: Alternative) -> str:
     alone = best.usd_per_hour or 0.0
     saved = 1 - plan.cost.usd_per_hour / alone
     if saved < 5e-5:
-        return f"one GPU type is best: {best.gpu}"
+        best_known = "is best" if plan.cost.gap < 1e-3 else "is the best found in time"
+        return f"{best.gpu} alone {best_known}"
     return f"saves {saved:.1%} against the best single-type fleet, {best.gpu} at ${alone:,.2f}/h"
 
 

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from placement.plan import ServiceName, Targets
 from profiler.arrivals import Arrivals
-from profiler.core import (
-    Count,
-    Market,
-    Name,
-    Noun,
-    Positive,
-    Share,
-    Slo,
-)
+from profiler.core import Count, Market, Noun, Positive, Share, Slo
 from profiler.sizes import Sizes
 from profiler.trace_formats import FormatName
 from profiler.workload import PlanFor
@@ -81,10 +74,24 @@ class GpuEntry(Noun):
     market: Market = "on_demand"
     usd_per_hour: Positive | None = Field(None, description="instead of the catalog's price")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        return {"type": value} if isinstance(value, str) else value
+
+def _named_or_full(value: Any) -> str:
+    return "name" if isinstance(value, str) else "entry"
+
+
+def _all_or_list(value: Any) -> str:
+    return "all" if isinstance(value, str) else "list"
+
+
+ModelRef = Annotated[
+    Annotated[str, Tag("name")] | Annotated[ModelEntry, Tag("entry")],
+    Discriminator(_named_or_full),
+]
+GpuRef = Annotated[
+    Annotated[str, Tag("name")] | Annotated[GpuEntry, Tag("entry")], Discriminator(_named_or_full)
+]
+GpuList = Annotated[tuple[GpuRef, ...], Field(min_length=1)]
+"""An entry that says nothing but its name may be just the name."""
 
 
 class QualityTarget(Noun):
@@ -93,25 +100,16 @@ class QualityTarget(Noun):
     mean: Share
 
 
-class LocalTarget(Noun):
-    """This machine."""
-
-    port: Annotated[int, Field(ge=1, le=65535)] = 8000
-
-
-class Targets(Noun):
-    """Where a plan can be put."""
-
-    local: LocalTarget = LocalTarget()
-
-
 class Service(Noun):
     """One service: models, GPU types, latency targets, traffic."""
 
     version: Literal[1] = 1
-    name: Name
-    models: tuple[ModelEntry, ...] = Field(min_length=1)
-    gpus: Literal["all"] | tuple[GpuEntry, ...]
+    name: ServiceName
+    models: tuple[ModelRef, ...] = Field(min_length=1)
+    gpus: Annotated[
+        Annotated[Literal["all"], Tag("all")] | Annotated[GpuList, Tag("list")],
+        Discriminator(_all_or_list),
+    ]
     slo: Slo
     workload: WorkloadSpec | None = Field(
         None, description="requests that leave the choice of model to the router"
@@ -124,23 +122,28 @@ class Service(Noun):
     profiles: tuple[str, ...] = Field((), description="measured profiles, used before estimates")
     targets: Targets = Targets()
 
+    @property
+    def model_entries(self) -> tuple[ModelEntry, ...]:
+        """Models, each in full."""
+        return tuple(ModelEntry(model=m) if isinstance(m, str) else m for m in self.models)
+
+    @property
+    def gpu_entries(self) -> tuple[GpuEntry, ...] | None:
+        """GPU types, each in full; None for all of the catalog."""
+        if self.gpus == "all":
+            return None
+        return tuple(GpuEntry(type=g) if isinstance(g, str) else g for g in self.gpus)
+
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if isinstance(self.gpus, tuple):
-            if not self.gpus:
-                raise ValueError("gpus: the list is empty, expected GPU types or `all`")
-            seen = [(g.type, g.market) for g in self.gpus]
-            if twice := next((s for s in seen if seen.count(s) > 1), None):
-                raise ValueError(f"gpus: {twice[0]} ({twice[1]}) is listed twice")
-        names = [m.model for m in self.models]
-        if twice_model := next((n for n in names if names.count(n) > 1), None):
-            raise ValueError(f"models: {twice_model} is listed twice")
         if self.workload is None:
-            idle = [m.model for m in self.models if m.workload is None]
+            idle = [m.model for m in self.model_entries if m.workload is None]
             if idle:
-                raise ValueError(f"no traffic for {idle[0]}: give the service or it a workload")
+                raise ValueError(
+                    f"models: no traffic for {idle[0]}; give the service or it a workload"
+                )
             if self.quality is not None:
-                raise ValueError("quality is for the service's own workload, which is missing")
+                raise ValueError("quality: it is for the service's own workload, which is missing")
         self._check_quality()
         return self
 
@@ -149,9 +152,9 @@ class Service(Noun):
             return
         if len(self.models) > 1 and self.quality is None:
             raise ValueError(
-                "several models share one workload: set quality.mean and each model's quality, "
+                "models: several share one workload; set quality.mean and each model's quality, "
                 "or give each model a workload of its own"
             )
-        unknown = [m.model for m in self.models if m.quality is None]
+        unknown = [m.model for m in self.model_entries if m.quality is None]
         if self.quality is not None and unknown:
-            raise ValueError(f"quality.mean needs each model's quality; {unknown[0]} has none")
+            raise ValueError(f"quality: it needs each model's quality; {unknown[0]} has none")

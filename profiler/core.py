@@ -70,11 +70,17 @@ class ModelSpec(Noun):
     active_params: Count = Field(description="parameters one token passes through")
     layers: Count
     hidden_size: Count
+    attention_heads: Count | None = Field(None, description="query heads; limits how it splits")
     kv_heads: Count
     head_dim: Count
     context_tokens: Count
     weight_dtype: Dtype = "bf16"
     kv_dtype: Dtype = "bf16"
+
+    def splits_into(self, gpus: int) -> bool:
+        """Whether tensor parallelism can split the heads so: vLLM refuses uneven parts."""
+        even = self.attention_heads is None or self.attention_heads % gpus == 0
+        return even and (self.kv_heads % gpus == 0 or gpus % self.kv_heads == 0)
 
     @property
     def weight_bytes(self) -> float:

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -19,12 +17,26 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from profiler.errors import InputError, nearest
+from profiler.files import read_text, write, write_bytes
+
+__all__ = [
+    "Document",
+    "dump",
+    "dump_data",
+    "open_document",
+    "parse",
+    "read",
+    "read_text",
+    "write",
+    "write_bytes",
+]
 
 M = TypeVar("M", bound=BaseModel)
 Loc = tuple[int | str, ...]
 Lines = dict[Loc, int]
 
 MAX_REPORTED = 10
+MAX_DEPTH = 40
 ONE_LINE = 130  # characters of a flat mapping that are still read at a glance
 
 
@@ -40,20 +52,6 @@ def read(path: str | Path, model: type[M]) -> M:
 def open_document(path: str | Path) -> Document:
     """A file's data with its lines, for callers that find some mistakes only later."""
     return Document(read_text(path), str(path))
-
-
-def read_text(path: str | Path) -> str:
-    """The text of a file; a missing or unreadable one is the user's error, not ours."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a directory, expected a file") from None
-    except PermissionError:
-        raise InputError(f"{path}: permission denied") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
 
 
 def parse(text: str, model: type[M], origin: str) -> M:
@@ -114,35 +112,6 @@ def dump_data(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)
 
 
-def write(path: str | Path, text: str) -> None:
-    """Replace a file in one step: write beside it, then rename.
-
-    Raises:
-        InputError: the directory is missing or cannot be written.
-    """
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Replace a file in one step, as `write` does, with content that is not text."""
-    target = Path(path)
-    try:
-        fd, tmp = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise InputError(f"{path}: cannot write here: {error.strerror}") from None
-    try:
-        with os.fdopen(fd, "wb") as f:
-            f.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(tmp).chmod(0o666 & ~umask)
-        Path(tmp).replace(target)
-    except OSError as error:
-        raise InputError(f"{path}: could not be written: {error.strerror}") from None
-    finally:
-        Path(tmp).unlink(missing_ok=True)
-
-
 # libyaml's parser is ten times faster and marks lines all the same.
 _Loader: type[yaml.SafeLoader | yaml.CSafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -170,6 +139,7 @@ def _load(text: str, origin: str) -> tuple[Any, Lines]:
     """YAML text to plain data and the line of every path in it."""
     loader = _Loader(text)
     try:
+        _screen(text, origin)
         node = loader.get_single_node()
         if node is None:
             return None, {}
@@ -181,18 +151,35 @@ def _load(text: str, origin: str) -> tuple[Any, Lines]:
         last = max(1, len(text.splitlines()))  # a mark at the end of the text lies past it
         where = f"{origin}:{min(mark.line + 1, last)}" if mark else origin
         raise InputError(f"{where}: not valid YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:
         raise InputError(f"{origin}: not valid YAML: {error}") from None
     finally:
         loader.dispose()
+
+
+def _screen(text: str, origin: str) -> None:
+    """Refuse what a file of ours never holds and a parser may choke on: aliases, deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(f"{origin}:{line}: YAML aliases (*{event.anchor}) are not supported")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise InputError(f"{origin}:{line}: nested more than {MAX_DEPTH} levels deep")
 
 
 def _walk(node: yaml.Node, loc: Loc, lines: Lines, origin: str) -> None:
     lines.setdefault(loc, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
-            key = (*loc, key_node.value)
             line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise InputError(f"{origin}:{line}: found a list or mapping as a key")
+            key = (*loc, key_node.value)
             if key in lines:
                 name = _path(key)
                 raise InputError(
@@ -220,7 +207,11 @@ def _explain(
         case "missing":
             return f"{where}: missing key {str(loc[-1])!r}"
         case "value_error":
-            return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+            message = error["msg"].removeprefix("Value error, ")
+            key, colon, rest = message.partition(": ")
+            if colon and (*at, *loc, key) in lines:  # a rule between keys names the one to look at
+                return f"{_where((*at, *loc, key), lines, origin)}: {rest}"
+            return f"{where}: {message}"
         case _:
             return f"{where}: found {_show(error['input'])}, expected {_expected(error)}"
 
@@ -230,7 +221,13 @@ def _where(loc: Loc, lines: Lines, origin: str) -> str:
     return f"{origin}:{lines.get(known, 1)}: {_path(known) or 'the file'}"
 
 
+KINDS = {"tuple_type": "a list", "list_type": "a list", "too_short": "at least one entry"}
+KINDS |= dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), "a mapping")
+
+
 def _expected(error: ErrorDetails) -> str:
+    if error["type"] in KINDS:
+        return KINDS[error["type"]]
     msg = error["msg"]
     for prefix in ("Input should be ", "Input should ", "String should ", "Value should "):
         if msg.startswith(prefix):

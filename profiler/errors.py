@@ -6,7 +6,6 @@ OrchestratorError            1  a bug of ours, when raised bare
   InfeasibleError            3  the request is well formed, and cannot be met
   ClusterError               4  the place to run is unreachable, refuses, or lacks something
     EngineError              4  an engine did not start, or died
-  SloMissedError             5  it ran, and missed its latency targets
 """
 
 from __future__ import annotations
@@ -58,12 +57,6 @@ class EngineError(ClusterError):
     def __init__(self, message: str, log_tail: str = "") -> None:
         self.log_tail = log_tail
         super().__init__(f"{message}\n{log_tail}" if log_tail else message)
-
-
-class SloMissedError(OrchestratorError):
-    """A run completed and missed its latency targets."""
-
-    exit_code = 5
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

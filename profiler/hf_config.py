@@ -46,6 +46,7 @@ def model_from_hf(source: str, name: str | None = None) -> ModelSpec:
         active_params=active_params(config),
         layers=config.count("num_hidden_layers"),
         hidden_size=config.count("hidden_size"),
+        attention_heads=config.count("num_attention_heads"),
         kv_heads=config.kv_heads,
         head_dim=config.head_dim,
         context_tokens=_context_tokens(config),

@@ -85,10 +85,15 @@ def roofline_profile(
 ) -> Profile | DoesNotFit:
     """The profile of ``model`` on some GPUs of one type, or why it cannot run there."""
     engine = engine or default_engine(gpu)
-    config = ReplicaConfig(
-        model=model.name, gpu=gpu.name, tensor_parallel=tensor_parallel, engine=engine
-    )
     kv_tokens = kv_capacity_tokens(model, gpu, tensor_parallel, engine)
+    longest = min(model.context_tokens, engine.max_model_len or kv_tokens, kv_tokens)
+    config = ReplicaConfig(
+        model=model.name,
+        gpu=gpu.name,
+        tensor_parallel=tensor_parallel,
+        # vLLM must be told: by itself it tries the model's whole context, and refuses to start.
+        engine=engine.model_copy(update={"max_model_len": max(1, longest)}),
+    )
     if kv_tokens < MIN_KV_TOKENS:
         needed = model.weight_bytes + MIN_KV_TOKENS * model.kv_bytes_per_token
         return DoesNotFit(config, needed / GB, _usable_bytes(gpu, tensor_parallel, engine) / GB)
@@ -96,7 +101,7 @@ def roofline_profile(
         config=config,
         step_time=step_time(model, gpu, tensor_parallel, efficiency),
         kv_capacity_tokens=kv_tokens,
-        max_model_len=min(model.context_tokens, engine.max_model_len or kv_tokens, kv_tokens),
+        max_model_len=longest,
         provenance=Provenance(
             kind="roofline",
             date=gpu.price.as_of,

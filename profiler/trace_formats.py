@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from profiler.errors import InputError
+from profiler.files import read_bytes
 
 FormatName = Literal["auto", "own", "azure", "mooncake"]
 Rows = Callable[[list[str]], Iterator[tuple[int, Sequence[Any]]]]
@@ -152,15 +153,9 @@ def read_columns(path: Path, name: FormatName) -> Columns:
 
 
 def _uncompressed(path: Path) -> bytes:
+    content = read_bytes(path)
     try:
-        content = path.read_bytes()
         return gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a directory, expected a trace file") from None
-    except PermissionError:
-        raise InputError(f"{path}: permission denied") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
             f"{path}: the gzip file is cut short or damaged ({error}); fetch or write it again"

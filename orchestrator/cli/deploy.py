@@ -31,7 +31,9 @@ NameArgument = Annotated[str, typer.Argument(help="The service's name.")]
 def deploy(
     plan: Annotated[Path, typer.Argument(help="The plan file.")],
     target: TargetOption = TargetName.LOCAL,  # noqa: ARG001
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the OpenAI API.")] = 8000,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of the OpenAI API; the plan's otherwise.")
+    ] = None,
     wait: Annotated[float, typer.Option(min=1.0, help="Seconds to wait until healthy.")] = 900.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change; change nothing.")
@@ -62,7 +64,11 @@ def deploy(
         raise ClusterError("nothing was changed")
     with progress() as show:
         status = deploy_local(
-            wanted, port=port, wait_s=wait, on_progress=show, keep_on_failure=keep
+            wanted,
+            port=port or wanted.targets.local.port,
+            wait_s=wait,
+            on_progress=show,
+            keep_on_failure=keep,
         )
     say(status.message or f"running; stop it with: orchestrator delete {wanted.service}")
     emit(status.model_dump(mode="json"), output, lambda: [status_table(status)])

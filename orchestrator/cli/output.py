@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -100,6 +101,19 @@ def confirm(question: str, *, yes: bool) -> bool:
         say(f"{question} Not asking without a terminal; pass -y to go on.")
         return False
     return typer.confirm(question, err=True)
+
+
+def refuse_to_overwrite(path: Path, *, yes: bool) -> None:
+    """Before long work: a file that is there is only replaced when asked to.
+
+    Raises:
+        InputError: it is there, or could not be written.
+    """
+    from profiler.errors import InputError
+    from profiler.files import writable
+
+    if writable(path).exists() and not yes:
+        raise InputError(f"{path} exists already; pass -y to replace it")
 
 
 def usd(amount: float | None, digits: int = 2) -> str:

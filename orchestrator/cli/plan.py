@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.output import Format, OutputOption, YesOption, emit, say, steps
+from orchestrator.cli.output import (
+    Format,
+    OutputOption,
+    YesOption,
+    emit,
+    refuse_to_overwrite,
+    say,
+    steps,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,7 +48,12 @@ def plan(
         loaded = load_service(service)
         problem = build_problem(loaded, step)
         found = make_plan(
-            problem, loaded.service.name, time_limit_s=time_limit, gap=gap, on_step=step
+            problem,
+            loaded.service.name,
+            targets=loaded.service.targets,
+            time_limit_s=time_limit,
+            gap=gap,
+            on_step=step,
         )
     if save is not None:
         documents.write(save, documents.dump(found))
@@ -54,14 +67,6 @@ def _tables(found: Plan) -> list[RenderableType]:
     from orchestrator.report import plan_tables
 
     return list(plan_tables(found))
-
-
-def refuse_to_overwrite(path: Path, *, yes: bool) -> None:
-    """A file that is there is only replaced when asked to."""
-    from profiler.errors import InputError
-
-    if path.exists() and not yes:
-        raise InputError(f"{path} exists already; pass -y to replace it")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.catalog import FileOption
-from orchestrator.cli.output import Format, OutputOption, YesOption, emit, say, steps
+from orchestrator.cli.output import (
+    Format,
+    OutputOption,
+    YesOption,
+    emit,
+    refuse_to_overwrite,
+    say,
+    steps,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,7 +48,6 @@ def measure(
     yes: YesOption = False,
 ) -> None:
     """Measure a real engine: its step-time law, KV capacity and limits."""
-    from orchestrator.cli.plan import refuse_to_overwrite
     from orchestrator.profiling import profile_at, profile_here
 
     if save is not None:
@@ -67,7 +74,6 @@ def compute(
     yes: YesOption = False,
 ) -> None:
     """Compute a profile from catalog numbers (a roofline); an estimate, and labelled so."""
-    from orchestrator.cli.plan import refuse_to_overwrite
     from profiler.errors import InfeasibleError
     from profiler.roofline import DoesNotFit, roofline_profile
 
@@ -92,9 +98,14 @@ def _config(
     from orchestrator.service import EngineLimits
     from profiler.catalog import load_catalog, resolve_model
     from profiler.core import ReplicaConfig
+    from profiler.errors import InputError
 
     known = load_catalog(*(catalog or []))
     spec, on = resolve_model(known, model), known.gpu(gpu)
+    if size > on.max_per_node:
+        raise InputError(f"--tensor-parallel {size}: a node holds {on.max_per_node} x {on.name}")
+    if not spec.splits_into(size):
+        raise InputError(f"--tensor-parallel {size}: {spec.name} does not split into so many parts")
     limits = EngineLimits(max_model_len=max_model_len, max_num_seqs=max_num_seqs)
     engine = engine_options(limits, on)
     config = ReplicaConfig(model=spec.name, gpu=on.name, tensor_parallel=size, engine=engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,7 @@ def validate(
     path: Annotated[Path, typer.Argument(help="The service file.")],
 ) -> None:
     """Check a service file, its catalogs, profiles and traces, without touching a network."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # hub names are looked up in the local cache alone
     from orchestrator.planning import load_service, workloads
 
     loaded = load_service(path)

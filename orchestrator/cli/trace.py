@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.output import Format, OutputOption, YesOption, emit, say
+from orchestrator.cli.output import Format, OutputOption, YesOption, emit, refuse_to_overwrite, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,7 +35,6 @@ def generate(
     yes: YesOption = False,
 ) -> None:
     """Generate the trace that a service file describes."""
-    from orchestrator.cli.plan import refuse_to_overwrite
     from orchestrator.planning import load_service, stream_workload, trace_of
     from profiler.traces import write_trace
 

@@ -72,7 +72,11 @@ def refused(load, text):
             "found trace and rate_rps",
         ),
         ("  sizes: azure-chat\n", "", "workload: rate_rps needs sizes beside it"),
-        ("  - type: H100\n", "  - type: L4\n", "gpus: L4 (on_demand) is listed twice"),
+        (
+            "  - type: H100\n",
+            "  - type: L4\n",
+            "service.yaml:6: gpus[1].type: L4 (on_demand) is listed twice",
+        ),
         ("azure-chat", "azure-chatt", "service.yaml:11: workload.sizes"),
     ],
 )
@@ -82,14 +86,16 @@ def test_a_mistake_is_placed_and_named(load, old, new, message):
 
 def test_several_models_behind_one_workload_need_a_quality(load):
     text = BASE.replace("gpus:", "  - model: llama-3.2-1b\ngpus:")
-    assert "set quality.mean and each model's quality" in refused(load, text)
+    assert "service.yaml:2: models: several share one workload; set quality.mean" in refused(
+        load, text
+    )
     text = text.replace("slo:", "quality: {mean: 0.5}\nslo:")
-    assert "quality.mean needs each model's quality; llama-3.1-8b has none" in refused(load, text)
+    assert "quality: it needs each model's quality; llama-3.1-8b has none" in refused(load, text)
 
 
 def test_a_model_without_traffic_is_refused(load):
     text = BASE[: BASE.index("workload:")]
-    assert "no traffic for llama-3.1-8b" in refused(load, text)
+    assert "service.yaml:2: models: no traffic for llama-3.1-8b" in refused(load, text)
 
 
 def test_each_model_may_have_its_own_traffic(load):
@@ -159,3 +165,79 @@ def test_the_schema_describes_every_key():
     schema = Service.model_json_schema()
     assert set(schema["properties"]) == set(Service.model_fields)
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "gpus:\n",
+            "gpus: []\nx:\n",
+            "service.yaml:4: gpus: found [] (list), expected at least one",
+        ),
+        ("name: chat", "name: ../chat", "service.yaml:1: name: found '../chat' (text), expected"),
+        ("  - type: L4\n", "  - L4\n  - l4\n", "service.yaml:6: gpus[1]: L4 (on_demand) is listed"),
+        (
+            "llama-3.1-8b\n",
+            "llama-3.1-8b\n    tensor_parallel: [3]\n",
+            "service.yaml:4: models[0].tensor_parallel: llama-3.1-8b (32 attention heads, "
+            "8 KV heads) does not split into 3 parts",
+        ),
+        (
+            "llama-3.1-8b\n",
+            "llama-3.1-8b\n    engine: {max_model_len: 1000000}\n",
+            "service.yaml:4: models[0].engine.max_model_len: found 1000000, expected at most",
+        ),
+        (
+            "llama-3.1-8b\n",
+            "llama-3.1-8b\n    engine: {max_num_seqs: 4096}\n",
+            "max_num_batched_tokens is 2048, expected at least max_num_seqs, 4096",
+        ),
+        ("rate_rps: 5\n  sizes: azure-chat", "trace: no.csv", "service.yaml:10: workload.trace: "),
+        ("slo:", "catalog: [no.yaml]\nslo:", "service.yaml:8: catalog[0]: "),
+        ("slo:", "profiles: [no.yaml]\nslo:", "service.yaml:8: profiles[0]: "),
+    ],
+)
+def test_what_cannot_work_is_refused_where_it_stands(load, old, new, message):
+    def everything():
+        build_problem(load(BASE.replace(old, new)))
+
+    with pytest.raises(InputError) as caught:
+        everything()
+    assert message in str(caught.value)
+
+
+def test_a_profile_that_is_of_no_use_is_refused(load, tmp_path):
+    options = build_problem(load(BASE)).options
+    profile = next(o.profile for o in options if o.profile.config.key == "llama-3.1-8b@2xL4")
+    documents.write(tmp_path / "l4.yaml", documents.dump(profile))
+    alone = BASE.replace("llama-3.1-8b\n", "llama-3.1-8b\n    tensor_parallel: [1]\n")
+    text = alone + "profiles: [l4.yaml]\n"
+    assert "it is of llama-3.1-8b@2xL4, which this service does not" in refused(load, text)
+    twice = refused(load, BASE + "profiles: [l4.yaml, l4.yaml]\n")
+    assert "profiles[1]: a second profile of llama-3.1-8b@2xL4" in twice
+    other = BASE.replace("llama-3.1-8b\n", "llama-3.1-8b\n    engine: {max_num_seqs: 8}\n")
+    differs = refused(load, other + "profiles: [l4.yaml]\n")
+    assert "measured with max_num_seqs 256, not the 8 asked for" in differs
+
+
+def test_engines_are_told_the_longest_sequence_their_memory_holds(load):
+    options = {o.profile.config.key: o.profile for o in build_problem(load(BASE)).options}
+    small = options["llama-3.1-8b@1xL4"]
+    assert small.max_model_len < 131072
+    assert small.config.engine.max_model_len == small.max_model_len
+
+
+def test_only_sizes_that_split_the_heads_are_considered(load):
+    text = BASE.replace("llama-3.1-8b", "qwen2.5-7b")  # 28 heads
+    sizes = {o.gpus for o in build_problem(load(text)).options}
+    assert sizes == {1, 2, 4}
+
+
+def test_the_bundled_service_fits_its_own_schema():
+    import jsonschema
+    import yaml
+
+    for name in ("service.yaml", "local.yaml"):
+        text = files("orchestrator").joinpath(f"data/{name}").read_text()
+        jsonschema.validate(yaml.safe_load(text), Service.model_json_schema())

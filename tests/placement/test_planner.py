@@ -1,7 +1,10 @@
 """A plan: never dearer than one GPU type alone, complete, and able to say why."""
 
 import pytest
+from pydantic import ValidationError
 
+from placement import planner
+from placement.ilp import TimeLimitError
 from placement.plan import Plan
 from placement.planner import make_plan
 from placement.problem import Option, Stock, dns_name
@@ -80,8 +83,66 @@ def test_a_few_requests_too_long_are_excluded_and_named():
     (excluded,) = found.excluded
     assert excluded.rate_rps == 1
     assert "8100 tokens exceed the 4096" in excluded.reason
-    with pytest.raises(InfeasibleError, match=r"9\.1% of the requests"):
-        plan(classes=(request_class(90), request_class(9, 8000, 100)), options=(tiny,))
+    with pytest.raises(InfeasibleError, match=r"3\.0% of the requests"):
+        plan(classes=(request_class(97), request_class(3, 8000, 100)), options=(tiny,))
+
+
+def test_what_is_left_out_is_made_up_for_by_the_rest():
+    tiny = Option(profile(max_model_len=4096), "on_demand", 1.0)
+    whole = plan(classes=(request_class(98),), options=(tiny,))
+    rest = plan(classes=(request_class(98), request_class(2, 8000, 100)), options=(tiny,))
+    assert rest.slo == whole.slo
+    assert rest.groups[0].load * rest.groups[0].replicas > (
+        whole.groups[0].load * whole.groups[0].replicas
+    )
+
+
+def test_no_model_with_traffic_of_its_own_is_left_out():
+    hosted = Option(profile("one"), "on_demand", 1.0)
+    p = problem(
+        (request_class(50, stream="one"), request_class(1, stream="two")),
+        (hosted,),
+        misfits={"L4": ("two does not fit: needs 140 GB",)},
+    )
+    with pytest.raises(InfeasibleError, match=r"two: .*no GPU type offered can hold(.|\n)*140 GB"):
+        plan(p)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda d: d["routes"][0].update(shares=dict.fromkeys(d["routes"][0]["shares"], 0.1)),
+            "expected 1",
+        ),
+        (lambda d: d["routes"][0].update(shares={"gone": 1.0}), "'gone', which is no group"),
+        (lambda d: d["groups"].append(d["groups"][0]), "two are named"),
+        (lambda d: d.update(models={}), "'llama-8b', which"),
+        (lambda d: d.update(gpus={}), "'A100', which"),
+        (lambda d: d["routes"][0].update(stream="x"), "no model is named 'x'"),
+        (lambda d: d.update(service=".."), "service"),
+        (lambda d: d.update(version=2), "version"),
+    ],
+)
+def test_a_plan_edited_into_nonsense_is_refused(change, message):
+    data = plan(classes=(request_class(9),)).model_dump(mode="json")
+    change(data)
+    with pytest.raises(ValidationError, match=message):
+        Plan.model_validate(data)
+
+
+def test_without_time_the_best_single_type_stands_in(monkeypatch):
+    real = planner.solve
+
+    def out_of_time(p, **kwargs):
+        if len({o.gpu for o in p.options}) > 1:
+            raise TimeLimitError("no plan found")
+        return real(p, **kwargs)
+
+    monkeypatch.setattr(planner, "solve", out_of_time)
+    found = plan(classes=(request_class(9),))
+    assert found.cost.usd_per_hour == min(a.usd_per_hour for a in found.alternatives)
+    assert 0 < found.cost.lower_bound_usd_per_hour <= found.cost.usd_per_hour
 
 
 def test_short_stock_of_a_single_type_is_its_reason():

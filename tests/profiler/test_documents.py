@@ -46,7 +46,7 @@ def fail(tmp_path, text):
         ),
         ("slo: [\n", "thing.yaml:1: not valid YAML: did not find expected node content"),
         ("", "thing.yaml: the file is empty, expected keys such as slo, prices, by_name"),
-        ("- 1\n", "thing.yaml:1: the file: found [1] (list), expected a valid dictionary"),
+        ("- 1\n", "thing.yaml:1: the file: found [1] (list), expected a mapping"),
         (
             "slo: {ttft_s: 1, tpot_s: 1}\nprices:\n  - source: x\n    as_off: 2026-01-01\n",
             "thing.yaml:4: prices[0].as_off: unknown key 'as_off'; did you mean 'as_of'?",
@@ -134,3 +134,42 @@ def test_a_part_of_a_key_is_close_to_it() -> None:
     assert nearest("spot", ["spot_usd_per_hour", "on_demand_usd_per_hour"]) == "spot_usd_per_hour"
     assert nearest("usd", ["spot_usd_per_hour", "on_demand_usd_per_hour"]) is None
     assert nearest("zzz", ["spot"]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &x [1]\nb: *x\n", "f.yaml:2: YAML aliases (*x) are not supported"),
+        ("a: &x [*x]\n", "f.yaml:1: YAML aliases (*x)"),
+        ("? [a]\n: 1\n", "f.yaml:1: found a list or mapping as a key"),
+        ("[" * 100_000, "f.yaml:1: nested more than 40 levels deep"),
+    ],
+)
+def test_what_a_parser_may_choke_on_is_refused(text, message):
+    with pytest.raises(InputError) as caught:
+        parse(text, Pair, "f.yaml")
+    assert str(caught.value).startswith(message)
+
+
+def test_paths_that_lead_to_no_file_are_the_users_error(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for bad in (
+        tmp_path,
+        tmp_path / "file" / "x",
+        tmp_path / ("n" * 300),
+        tmp_path / "loop",
+        "a\0b",
+    ):
+        with pytest.raises(InputError):
+            documents.read(bad, Thing)
+
+
+def test_writing_follows_links_and_spares_what_is_no_file(tmp_path):
+    (tmp_path / "real.yaml").write_text("old")
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "real.yaml")
+    documents.write(tmp_path / "link.yaml", "new")
+    assert (tmp_path / "link.yaml").is_symlink()
+    assert (tmp_path / "real.yaml").read_text() == "new"
+    with pytest.raises(InputError, match="not a plain file"):
+        documents.write("/dev/null", "x")
