@@ -18,7 +18,8 @@ from rich.table import Table
 
 from orchestrator import report
 from orchestrator.burst import Burst, send
-from orchestrator.planning import build_problem, engine_options, load_service, trace_of
+from orchestrator.loading import engine_options, load_service
+from orchestrator.planning import build_problem, trace_of
 from orchestrator.profiling import describe, profile_here
 from orchestrator.simulator import Timings, attainment, simulate_trace
 from placement.plan import Plan

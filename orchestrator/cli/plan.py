@@ -38,7 +38,8 @@ def plan(
     yes: YesOption = False,
 ) -> None:
     """Find the cheapest mix of GPUs that serves the traffic inside the latency targets."""
-    from orchestrator.planning import build_problem, load_service
+    from orchestrator.loading import load_service
+    from orchestrator.planning import build_problem
     from placement.planner import make_plan
     from profiler import documents
 

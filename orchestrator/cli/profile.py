@@ -94,7 +94,7 @@ def _config(
     max_num_seqs: int | None,
     catalog: list[Path] | None,
 ) -> tuple[ModelSpec, GpuType, ReplicaConfig]:
-    from orchestrator.planning import engine_options
+    from orchestrator.loading import engine_options
     from orchestrator.service import EngineLimits
     from profiler.catalog import load_catalog, resolve_model
     from profiler.core import ReplicaConfig

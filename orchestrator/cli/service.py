@@ -35,7 +35,8 @@ def validate(
 ) -> None:
     """Check a service file, its catalogs, profiles and traces, without touching a network."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # hub names are looked up in the local cache alone
-    from orchestrator.planning import load_service, workloads
+    from orchestrator.loading import load_service
+    from orchestrator.planning import workloads
 
     loaded = load_service(path)
     for stream, workload in workloads(loaded).items():

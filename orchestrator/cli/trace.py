@@ -35,7 +35,8 @@ def generate(
     yes: YesOption = False,
 ) -> None:
     """Generate the trace that a service file describes."""
-    from orchestrator.planning import load_service, stream_workload, trace_of
+    from orchestrator.loading import load_service
+    from orchestrator.planning import stream_workload, trace_of
     from profiler.traces import write_trace
 
     refuse_to_overwrite(out, yes=yes)

@@ -4,7 +4,8 @@ from importlib.resources import files
 
 import pytest
 
-from orchestrator.planning import build_problem, load_service, workloads
+from orchestrator.loading import load_service
+from orchestrator.planning import build_problem, workloads
 from orchestrator.service import Service
 from profiler import documents
 from profiler.errors import InputError
