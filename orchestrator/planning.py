@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,8 +203,8 @@ def _options(loaded: LoadedService) -> tuple[tuple[Option, ...], dict[str, tuple
         for model_entry, spec in loaded.models:
             fits: list[Option] = []
             refused: list[str] = []
-            for size in _sizes(model_entry, gpu):
-                profile = _profile(loaded, model_entry, spec, gpu, size)
+            for size in tensor_parallel_sizes(model_entry, gpu):
+                profile = profile_for(loaded.profiles, model_entry, spec, gpu, size)
                 if isinstance(profile, DoesNotFit):
                     refused.append(f"{spec.name} {profile.reason}")
                 else:
@@ -216,17 +216,19 @@ def _options(loaded: LoadedService) -> tuple[tuple[Option, ...], dict[str, tuple
     return tuple(options), {gpu: tuple(dict.fromkeys(rs)) for gpu, rs in misfits.items()}
 
 
-def _sizes(entry: ModelEntry, gpu: GpuType) -> tuple[int, ...]:
+def tensor_parallel_sizes(entry: ModelEntry, gpu: GpuType) -> tuple[int, ...]:
+    """The sizes to consider: those the service names, that a node of this type has."""
     asked = entry.tensor_parallel or TENSOR_PARALLEL_SIZES
     return tuple(s for s in sorted(set(asked)) if s <= gpu.max_per_node) or (1,)
 
 
-def _profile(
-    loaded: LoadedService, entry: ModelEntry, spec: ModelSpec, gpu: GpuType, size: int
+def profile_for(
+    profiles: Mapping[str, Profile], entry: ModelEntry, spec: ModelSpec, gpu: GpuType, size: int
 ) -> Profile | DoesNotFit:
+    """The profile of a replica: one of ``profiles`` (by key) where it is known, else computed."""
     engine = engine_options(entry.engine, gpu)
     estimated = roofline_profile(spec, gpu, size, engine)
-    known = loaded.profiles.get(f"{spec.name}@{size}x{gpu.name}")
+    known = profiles.get(f"{spec.name}@{size}x{gpu.name}")
     return known or estimated
 
 

@@ -182,6 +182,9 @@ class Profile(Noun):
 
     config: ReplicaConfig
     step_time: StepTime
+    step_time_95: tuple[StepTime, StepTime] | None = Field(
+        None, description="lower and upper end of each coefficient's 95 % interval"
+    )
     kv_capacity_tokens: Count
     kv_block_tokens: Count = Field(16, description="tokens in a KV block; 16 in vLLM on GPUs")
     max_model_len: Count

@@ -5,14 +5,14 @@
 at the highest rate one replica sustains inside the SLO (`profiler.rates`), kept up all hour. Both
 input and output tokens count, as in Melange (Griggs et al., 2024); compare along a size, not
 across sizes: an input token is cheaper than an output token. Of the tensor-parallel sizes offered
-the best one is taken for each cell.
+the best one is taken for each cell; where one was measured, sizes that are only estimated do not
+compete with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Literal
 
 import numpy as np
@@ -139,16 +139,17 @@ def value_table(
     outputs = np.array([s.output_tokens for s in sizes])
     rates = {p: max_rates(p, inputs, outputs, slo) for p in {o.profile for o in offers}}
     cells: list[Cell] = []
-    for key, group in groupby(sorted(offers, key=_panel_key), key=_panel_key):
-        same = list(group)
+    grouped: dict[tuple[str, Market, str], list[Offer]] = {}
+    for offer in offers:
+        grouped.setdefault(_panel_key(offer), []).append(offer)
+    for key, same in grouped.items():
         cells += [_best(key, same, rates, i, size, slo) for i, size in enumerate(sizes)]
     markets = dict.fromkeys(o.market for o in offers)
-    offered = {_panel_key(o) for o in offers}
     for (model, gpu), reason in (misfits or {}).items():
         cells += [
             Cell(model=model, gpu=gpu, market=market, size=size, reason=reason)
             for market in markets
-            if (model, market, gpu) not in offered
+            if (model, market, gpu) not in grouped
             for size in sizes
         ]
     return ValueTable(
@@ -171,7 +172,8 @@ def _best(
 ) -> Cell:
     model, market, gpu = key
     cells = [_cell(o, rates[o.profile], index, size) for o in offers]
-    best = max(cells, key=lambda c: c.tokens_per_usd)
+    # An estimate, which may flatter, does not beat a replica that was measured.
+    best = max(cells, key=lambda c: (c.feasible and c.basis != "roofline", c.tokens_per_usd))
     if best.feasible:
         return best
     # The fastest replica's limit is the one to look at: smaller ones break it too.

@@ -3,10 +3,10 @@
     {"A10G": {"cost": 1.01, "tputs": [[2, 1], [5, 2]]}, ...}
 
 bare or under ``gpu_info``. The file names neither sizes nor latency limits. Sizes come from the
-keys ``input_tokens`` and ``output_tokens`` beside the GPUs, or from the user; one more than the
-matrix has rows are the edges of buckets, each of which then stands for its upper edge. Rows are
-inputs: that is this format's order, and the opposite of AIBrix's. A zero says that no rate kept
-the limits.
+keys ``input_tokens`` and ``output_tokens`` beside the GPUs, or from the user; one more on each
+axis than the matrix has are the edges of buckets, each of which then stands for its upper edges.
+Rows are inputs: that is this format's order, and the opposite of AIBrix's. A zero says that no
+rate kept the limits.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def _profile(
     cost = node["cost"].number(above=0)
     tputs = node["tputs"]
     rows, columns = len(tputs.items()), len(tputs.items()[0].items()) if tputs.items() else 0
-    inputs, outputs = _representative(inputs, rows), _representative(outputs, columns)
+    # Both axes or neither: one alone would take a turned matrix for a right one.
+    if (len(inputs), len(outputs)) == (rows + 1, columns + 1):
+        inputs, outputs = inputs[1:], outputs[1:]
     table = tputs.matrix(len(inputs), len(outputs), "inputs x outputs")
     rates = tuple(
         MeasuredRate(input_tokens=i, output_tokens=o, rate_rps=rate, slo=slo)
@@ -92,8 +94,3 @@ def _sizes(document: Node, key: str, said: tuple[float, ...]) -> list[float]:
     if any(a >= b for a, b in pairwise(sizes)):
         raise InputError(f"{document.where}: {key}: found {sizes}, expected rising sizes")
     return sizes
-
-
-def _representative(sizes: list[float], cells: int) -> list[float]:
-    """The size each cell stands for: of n + 1 edges, the upper of each bucket."""
-    return sizes[1:] if len(sizes) == cells + 1 else sizes

@@ -17,6 +17,7 @@ from typing import Literal
 
 from profiler.core import GpuType, MeasuredPoint, MeasuredRate, Profile, Provenance, Slo
 from profiler.errors import InputError
+from profiler.evidence import interval
 from profiler.importers.setting import Setting
 from profiler.step_fit import Point, fit_step_time, median_error
 
@@ -131,6 +132,7 @@ def profile_of(runs: Sequence[Run], setting: Setting, gpu: GpuType, source: Sour
     return plain.model_copy(
         update={
             "step_time": law,
+            "step_time_95": interval(points, law),
             "provenance": provenance,
             "points": tuple(_noun(p) for p in points),
             "rates": rates_of(usable, setting, usable[0].where),
