@@ -3,6 +3,7 @@
     min   sum_r p_r n_r
     s.t.  sum_r x_cr                 = 1               every class is served
           sum_c rate_c load_cr x_cr <= headroom n_r    no group above its headroom
+          sum_c x_cr                <= |C| n_r         no share without a replica, however rare
           sum_c rate_c x_cr q_r     >= Q sum_c rate_c  mean quality of the auto stream
           sum_{r on g} gpus_r n_r   <= stock_g         per GPU type and market
           x_cr >= 0,  n_r integer
@@ -23,11 +24,15 @@ from numpy.typing import NDArray
 
 from placement.plan import AUTO
 from placement.problem import Option, Problem, Stock
-from profiler.errors import InfeasibleError, OrchestratorError
+from profiler.errors import InfeasibleError, InputError, OrchestratorError
 
 Floats = NDArray[np.float64]
 TOLERANCE = 1e-6
-PENALTY = 1e4  # what a unit of slack costs against a dollar, when looking for the least relaxation
+INTEGER_TOLERANCE = 1e-9  # how far from a whole number a replica count may be while solving
+
+
+class TimeLimitError(InputError):
+    """The solver found no answer in the time it was given; there may well be one."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,6 @@ class _Model:
     replicas: list[pulp.LpVariable]
     shares: dict[tuple[int, int], pulp.LpVariable]
     stock_slack: dict[Stock, pulp.LpVariable]
-    quality_slack: pulp.LpVariable | None
 
 
 def solve(
@@ -64,23 +68,23 @@ def solve(
 
     Raises:
         InfeasibleError: no fleet keeps every limit; names those that bind and by how much.
+        TimeLimitError: no answer was found in time.
     """
     model = _build(problem)
     status = _run(model.lp, time_limit_s=time_limit_s, mip_rel_gap=gap)
     if status == "infeasible":
         raise InfeasibleError(_relaxation(problem, time_limit_s))
     if status == "no answer":
-        raise InfeasibleError(f"no plan found in {time_limit_s:g} s; raise --time-limit")
+        raise TimeLimitError(f"no plan found in {time_limit_s:g} s; raise --time-limit")
     replicas, shares = _values(problem, model)
-    info = model.lp.solverModel.getInfo()
     cost = _cost(problem, replicas)
-    bound = min(float(info.mip_dual_bound), cost)
+    bound = min(max(0.0, float(model.lp.solverModel.getInfo().mip_dual_bound)), cost)
     solution = Solution(
         replicas=replicas,
         shares=shares,
         usd_per_hour=cost,
         lower_bound_usd_per_hour=bound,
-        lp_bound_usd_per_hour=_lp_bound(problem) if lp_bound else bound,
+        lp_bound_usd_per_hour=lp_bound_usd_per_hour(problem) if lp_bound else bound,
     )
     check(problem, solution)
     return solution
@@ -113,6 +117,7 @@ def check(problem: Problem, solution: Solution) -> None:
 
 
 def _build(problem: Problem, *, relax: bool = False, elastic: bool = False) -> _Model:
+    """The model; with ``elastic``, stock may be exceeded and the excess is what is minimised."""
     lp = pulp.LpProblem("placement", pulp.LpMinimize)
     kind = pulp.LpContinuous if relax else pulp.LpInteger
     n = [lp.add_variable(f"n_{j}", 0, None, kind) for j in range(len(problem.options))]
@@ -121,12 +126,9 @@ def _build(problem: Problem, *, relax: bool = False, elastic: bool = False) -> _
     stock_slack = {
         s: lp.add_variable(f"short_{i}", 0) for i, s in enumerate(problem.stocks) if elastic
     }
-    has_target = problem.quality_target is not None
-    quality_slack = lp.add_variable("quality_short", 0) if elastic and has_target else None
-
     cost = [(n[j], o.usd_per_hour) for j, o in enumerate(problem.options)]
-    slacks = [*stock_slack.values(), *([] if quality_slack is None else [quality_slack])]
-    lp += pulp.LpAffineExpression(cost + [(s, PENALTY) for s in slacks])
+    excess = [(slack, 1.0) for slack in stock_slack.values()]
+    lp += pulp.LpAffineExpression(excess if elastic else cost)
 
     by_class: dict[int, list[pulp.LpVariable]] = {}
     by_option: dict[int, list[tuple[pulp.LpVariable, float]]] = {}
@@ -138,12 +140,13 @@ def _build(problem: Problem, *, relax: bool = False, elastic: bool = False) -> _
         lp += pulp.lpSum(terms) == 1
     for r, work_terms in by_option.items():
         lp += pulp.LpAffineExpression([*work_terms, (n[r], -problem.headroom)]) <= 0
+        lp += pulp.lpSum(var for var, _ in work_terms) <= len(work_terms) * n[r]
     for s in problem.stocks:
         used = pulp.lpSum(o.gpus * n[j] for j, o in _bought_from(problem, s))
         lp += used <= s.available + stock_slack.get(s, 0)
     if problem.quality_target is not None:
-        lp += _quality_row(problem, x) + (0 if quality_slack is None else quality_slack) >= 0
-    return _Model(lp, n, x, stock_slack, quality_slack)
+        lp += _quality_row(problem, x) >= 0
+    return _Model(lp, n, x, stock_slack)
 
 
 def _quality_row(
@@ -178,7 +181,13 @@ def _run(lp: pulp.LpProblem, *, time_limit_s: float, mip_rel_gap: float = 0.0) -
 
     PuLP reports a time-out with or without an answer as optimal, so its status is not used.
     """
-    solver = pulp.HiGHS(msg=False, timeLimit=time_limit_s, gapRel=mip_rel_gap, threads=1)
+    solver = pulp.HiGHS(
+        msg=False,
+        timeLimit=time_limit_s,
+        gapRel=mip_rel_gap,
+        threads=1,
+        mip_feasibility_tolerance=INTEGER_TOLERANCE,
+    )
     lp.solve(solver)
     status = lp.solverModel.getModelStatus()
     states = highspy.HighsModelStatus
@@ -202,7 +211,8 @@ def _cost(problem: Problem, replicas: NDArray[np.int64]) -> float:
     return float(sum(o.usd_per_hour * n for o, n in zip(problem.options, replicas, strict=True)))
 
 
-def _lp_bound(problem: Problem) -> float:
+def lp_bound_usd_per_hour(problem: Problem) -> float:
+    """What the fleet would cost if replicas could be bought in fractions."""
     lp = _build(problem, relax=True).lp
     _run(lp, time_limit_s=30.0)
     return float(lp.solverModel.getInfo().objective_function_value)
@@ -217,18 +227,31 @@ def _bought_from(problem: Problem, stock: Stock) -> list[tuple[int, Option]]:
 
 
 def _relaxation(problem: Problem, time_limit_s: float) -> str:
-    """The least change of the limits that would make the problem feasible, in words."""
+    """The least change of the limits that would make the problem feasible, in words.
+
+    Quality first, which no stock can mend; then the fewest accelerators beyond the stock.
+    """
+    target = problem.quality_target
+    if target is not None and (reach := _reachable_quality(problem)) < target - TOLERANCE:
+        return f"quality.mean: {target} asked, at most {reach:.4f} reachable"
     model = _build(problem, elastic=True)
     if _run(model.lp, time_limit_s=time_limit_s, mip_rel_gap=1e-3) != "solved":
-        return "no fleet serves every request class, whatever the stock"
+        return "the limits cannot be kept together; which of them bind was not found in time"
     needs = [
         f"stock of {s.gpu} ({s.market.replace('_', '-')}): {s.available} offered, "
         f"{s.available + round(v.value())} needed"
         for s, v in model.stock_slack.items()
         if (v.value() or 0) > TOLERANCE
     ]
-    slack = model.quality_slack
-    if slack is not None and (short := slack.value() or 0) > TOLERANCE:
-        reach = (problem.quality_target or 0) - short
-        needs.append(f"quality.mean: {problem.quality_target} asked, at most {reach:.4f} reachable")
     return f"the limits that bind: {'; '.join(needs)}"
+
+
+def _reachable_quality(problem: Problem) -> float:
+    """Mean quality of the auto stream when each class goes to the best model that can serve it."""
+    best = [
+        (c.rate_rps, max(problem.quality[problem.options[r].model] for r in np.flatnonzero(ok)))
+        for c, ok in zip(problem.classes, ~np.isnan(problem.load_s), strict=True)
+        if c.stream == AUTO
+    ]
+    total = sum(rate for rate, _ in best)
+    return sum(rate * quality for rate, quality in best) / total if total else 1.0

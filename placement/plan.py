@@ -7,9 +7,9 @@ committed and deployed elsewhere.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from profiler.core import (
     Count,
@@ -29,6 +29,12 @@ from profiler.core import (
 
 AUTO = "auto"
 """The stream of requests that name no model: any model of the pool may answer."""
+
+SHARE_TOLERANCE = 1e-4
+"""Shares are written with six decimals."""
+
+ServiceName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
+"""Lower-case letters, digits and dashes, at most 40: it names files and processes too."""
 
 GroupName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,46}[a-z0-9])?$")]
 """DNS-1035 and at most 48 characters: valid as a Serve application and a Kubernetes name."""
@@ -61,7 +67,14 @@ class Route(Noun):
     stream: str = Field(description="'auto', or the model that the requests name")
     bucket: SizeBucket
     rate_rps: Positive
-    shares: dict[str, Share]
+    shares: dict[str, Share] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        total = sum(self.shares.values())
+        if abs(total - 1) > SHARE_TOLERANCE:
+            raise ValueError(f"shares sum to {total:g}, expected 1")
+        return self
 
 
 class Cost(Noun):
@@ -93,13 +106,26 @@ class ExcludedClass(Noun):
     reason: str
 
 
+class LocalTarget(Noun):
+    """This machine."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+
+
+class Targets(Noun):
+    """Settings of the places where a plan can be put."""
+
+    local: LocalTarget = LocalTarget()
+
+
 class Plan(Noun):
     """The answer of the planner, complete enough to deploy."""
 
     version: Literal[1] = 1
-    service: Name
+    service: ServiceName
     slo: Slo
     headroom: Share
+    targets: Targets = Targets()
     cost: Cost
     groups: tuple[ReplicaGroup, ...] = Field(min_length=1)
     alternatives: tuple[Alternative, ...] = ()
@@ -107,6 +133,23 @@ class Plan(Noun):
     models: dict[str, ModelSpec]
     gpus: dict[str, GpuType]
     routes: tuple[Route, ...]
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        names = [g.name for g in self.groups]
+        if twice := next((n for n in names if names.count(n) > 1), None):
+            raise ValueError(f"groups: two are named {twice!r}")
+        for g in self.groups:
+            if g.config.model not in self.models:
+                raise ValueError(f"models: {g.config.model!r}, which {g.name!r} runs, is missing")
+            if g.config.gpu not in self.gpus:
+                raise ValueError(f"gpus: {g.config.gpu!r}, which {g.name!r} runs on, is missing")
+        for r in self.routes:
+            if r.stream not in (AUTO, *self.models):
+                raise ValueError(f"routes: no model is named {r.stream!r}")
+            if unknown := next((n for n in r.shares if n not in names), None):
+                raise ValueError(f"routes: {r.bucket.key} goes to {unknown!r}, which is no group")
+        return self
 
     @property
     def digest(self) -> str:

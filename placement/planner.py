@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from placement.ilp import Solution, check, solve
-from placement.plan import Alternative, Cost, ExcludedClass, Plan, ReplicaGroup, Route
-from placement.problem import Option, Problem, exclude_unservable
+from placement.ilp import Solution, TimeLimitError, check, lp_bound_usd_per_hour, solve
+from placement.plan import Alternative, Cost, ExcludedClass, Plan, ReplicaGroup, Route, Targets
+from placement.problem import Option, Problem, exclude_unservable, load_matrix
+from profiler.core import Slo
 from profiler.errors import InfeasibleError
 
 
@@ -27,6 +29,7 @@ def make_plan(
     problem: Problem,
     service: str,
     *,
+    targets: Targets | None = None,
     time_limit_s: float = 30.0,
     gap: float = 1e-4,
     on_step: Callable[[str], None] = lambda _: None,
@@ -35,37 +38,84 @@ def make_plan(
 
     Raises:
         InfeasibleError: some limit cannot be kept; the message names it.
+        TimeLimitError: neither the mix nor any single-type fleet was found in time.
     """
-    problem = exclude_unservable(problem)
-    _refuse_if_too_much_is_excluded(problem)
-    on_step(f"solving: {len(problem.classes)} request classes, {len(problem.options)} options")
-    best = solve(problem, time_limit_s=time_limit_s, gap=gap)
+    problem = _without_unservable(problem)
     singles = []
     for gpu in problem.gpus:
-        on_step(f"comparing with {gpu} alone")
+        on_step(f"{gpu} alone")
         singles.append(_single(problem, gpu, time_limit_s, gap))
-    best = _never_dearer(problem, best, singles)
-    return _assemble(problem, service, best, singles)
+    on_step(f"the mix: {len(problem.classes)} request classes, {len(problem.options)} options")
+    best = _best(problem, singles, time_limit_s, gap)
+    return _assemble(problem, service, targets or Targets(), best, singles)
 
 
-def _refuse_if_too_much_is_excluded(problem: Problem) -> None:
-    """What cannot be served misses the SLO; more than the SLO forgives is no plan at all."""
-    lost = sum(e.request_class.rate_rps for e in problem.excluded)
-    total = lost + float(problem.rates_rps.sum())
-    if lost <= (1 - problem.slo.attainment) * total and problem.classes:
-        return
+def _without_unservable(problem: Problem) -> Problem:
+    """Take out what no option can serve, and hold the rest to a share that makes up for it.
+
+    What is taken out misses the SLO. Of each stream at most half of what the SLO forgives may
+    go that way; the other half is left for the requests that are served.
+    """
+    asked = problem.slo
+    while True:
+        problem = exclude_unservable(problem)
+        lost = _lost_share(problem)
+        if lost > (1 - asked.attainment) / 2:
+            raise InfeasibleError(_too_much_lost(problem, lost, asked))
+        stricter = asked.model_copy(update={"attainment": asked.attainment / (1 - lost)})
+        if problem.slo.attainment >= stricter.attainment - 1e-12:
+            return replace(problem, slo=asked)
+        load_s = load_matrix(problem.classes, problem.options, stricter)
+        problem = replace(problem, slo=stricter, load_s=load_s)
+
+
+def _lost_share(problem: Problem) -> float:
+    """The largest share of any one stream that is excluded."""
+    total, lost = defaultdict[str, float](float), defaultdict[str, float](float)
+    for c in problem.classes:
+        total[c.stream] += c.rate_rps
+    for e in problem.excluded:
+        total[e.request_class.stream] += e.request_class.rate_rps
+        lost[e.request_class.stream] += e.request_class.rate_rps
+    return max((lost[s] / total[s] for s in total), default=0.0)
+
+
+def _too_much_lost(problem: Problem, lost: float, asked: Slo) -> str:
     worst = sorted(problem.excluded, key=lambda e: -e.request_class.rate_rps)[:3]
     lines = [f"  {e.request_class}: {e.reason}" for e in worst]
     misfits = [f"  {gpu}: {reason}" for gpu, rs in problem.misfits.items() for reason in rs]
-    raise InfeasibleError(
-        f"no GPU type offered keeps the SLO for {lost / total:.1%} of the requests "
-        f"(at most {1 - problem.slo.attainment:.1%} may miss it):\n"
-        + "\n".join(lines + (misfits if not problem.options else []))
+    unhosted = {e.request_class.stream for e in worst} - {o.model for o in problem.options}
+    return (
+        f"no GPU type offered keeps the SLO for {lost:.1%} of the requests "
+        f"(at most {(1 - asked.attainment) / 2:.1%} may be left out):\n"
+        + "\n".join(lines + (misfits if unhosted else []))
     )
 
 
+def _best(problem: Problem, singles: list[_Single], time_limit_s: float, gap: float) -> Solution:
+    """The mix, or the best single type where no mix was found in time or a gap left it dearer."""
+    found = [s for s in singles if s.solution is not None]
+    cheapest = min(found, key=_usd_per_hour, default=None)
+    try:
+        best = solve(problem, time_limit_s=time_limit_s, gap=gap)
+    except TimeLimitError:
+        if cheapest is None:
+            raise
+        bound = lp_bound_usd_per_hour(problem)
+        return _widened(problem, cheapest, bound, bound)
+    if cheapest is not None and _usd_per_hour(cheapest) < best.usd_per_hour - 1e-9:
+        bounds = best.lower_bound_usd_per_hour, best.lp_bound_usd_per_hour
+        return _widened(problem, cheapest, *bounds)
+    return best
+
+
+def _usd_per_hour(single: _Single) -> float:
+    assert single.solution is not None
+    return single.solution.usd_per_hour
+
+
 def _single(problem: Problem, gpu: str, time_limit_s: float, gap: float) -> _Single:
-    alone = problem.only(gpu)
+    alone = replace(problem.only(gpu), excluded=())
     if not alone.options:
         return _Single(gpu, alone, None, "; ".join(problem.misfits.get(gpu, ("not offered",))))
     unserved = exclude_unservable(alone).excluded
@@ -77,35 +127,26 @@ def _single(problem: Problem, gpu: str, time_limit_s: float, gap: float) -> _Sin
     try:
         found = solve(alone, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
         return _Single(gpu, alone, found, "")
-    except InfeasibleError as error:
+    except (InfeasibleError, TimeLimitError) as error:
         return _Single(gpu, alone, None, str(error))
 
 
-def _never_dearer(problem: Problem, best: Solution, singles: list[_Single]) -> Solution:
-    """A gap or a time limit may leave the mix above a single type; then the single type it is."""
-    for single in singles:
-        if single.solution and single.solution.usd_per_hour < best.usd_per_hour - 1e-9:
-            best = _widen(problem, single, best)
-            check(problem, best)
-    return best
-
-
-def _widen(problem: Problem, single: _Single, bounds: Solution) -> Solution:
+def _widened(problem: Problem, single: _Single, bound: float, lp_bound: float) -> Solution:
     """A single type's solution in the terms of the whole problem."""
     assert single.solution is not None
     columns = [j for j, o in enumerate(problem.options) if o.gpu == single.gpu]
     replicas = np.zeros(len(problem.options), dtype=np.int64)
     shares = np.zeros(problem.load_s.shape)
     replicas[columns], shares[:, columns] = single.solution.replicas, single.solution.shares
-    return replace(
-        bounds,
-        replicas=replicas,
-        shares=shares,
-        usd_per_hour=single.solution.usd_per_hour,
-    )
+    cost = single.solution.usd_per_hour
+    widened = Solution(replicas, shares, cost, min(bound, cost), min(lp_bound, cost))
+    check(problem, widened)
+    return widened
 
 
-def _assemble(problem: Problem, service: str, best: Solution, singles: list[_Single]) -> Plan:
+def _assemble(
+    problem: Problem, service: str, targets: Targets, best: Solution, singles: list[_Single]
+) -> Plan:
     bought = {o.gpu for o, n in zip(problem.options, best.replicas, strict=True) if n}
     served = problem.classes
     tokens_per_s = sum(
@@ -115,6 +156,7 @@ def _assemble(problem: Problem, service: str, best: Solution, singles: list[_Sin
         service=service,
         slo=problem.slo,
         headroom=problem.headroom,
+        targets=targets,
         cost=Cost(
             usd_per_hour=_money(best.usd_per_hour),
             usd_per_million_tokens=_money(best.usd_per_hour / (tokens_per_s * 3600 / 1e6)),

@@ -139,7 +139,7 @@ def exclude_unservable(problem: Problem) -> Problem:
         problem,
         classes=tuple(c for c, ok in zip(problem.classes, served, strict=True) if ok),
         load_s=problem.load_s[np.array(served, dtype=bool)],
-        excluded=excluded,
+        excluded=problem.excluded + excluded,
     )
 
 

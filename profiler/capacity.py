@@ -1,18 +1,21 @@
 """The highest request rate one replica sustains inside an SLO, per request size.
 
-In the steady state of continuous batching, n sequences decode at once and each stays for o steps
-of t seconds, so the rate is n / (o t) (Little's law). Each step also prefills the prompts that
-arrive during it, i n / o tokens on average:
+In the steady state of continuous batching each step decodes every running sequence once and
+prefills the prompts that arrived during it. At a rate of r requests per second, with i input and
+o output tokens, n = r (o - 1) t sequences decode on average (Little's law; the first of the o
+tokens comes from the prefill), so a step takes
 
-    t(n) = base + n (per_sequence + per_kv_token (i + o/2) + per_prefill_token i/o)
+    t = base + n (per_sequence + per_kv_token (i + o/2)) + r t i per_prefill_token
 
-The SLO must hold for a share of requests, so its limits are checked at a high quantile of the
-number in the batch, n + z sqrt(n): with Poisson arrivals and no queue that number is Poisson.
-The prompts of others stretch an answer, during which more arrive; that spread is a busy period's.
-Time to first token adds the step under way, the prompt's own chunks, and the queue of other
-prompts, whose tail is taken as exponential (M/D/1 in heavy traffic, Kingman 1961).
+which is linear in t. The SLO must hold for a share of requests, so its limits are checked at a
+high quantile of the number in the batch, n + z sqrt(n): with Poisson arrivals and no queue that
+number is Poisson. The prompts of others stretch an answer, during which more arrive; that spread
+is a busy period's. Time to first token adds the step under way, the prompt's own chunks, and the
+queue of other prompts, whose tail is taken as exponential (M/D/1 in heavy traffic, Kingman 1961).
+Each limit is checked at the SLO's share by itself; where both bind, the planner's headroom is
+what keeps the share that meets both.
 
-Everything is monotone in n, so bisection finds the largest n that keeps every limit.
+Everything grows with the rate, so bisection finds the highest that keeps every limit.
 """
 
 from __future__ import annotations
@@ -26,13 +29,17 @@ from numpy.typing import NDArray
 from profiler.core import Profile, Slo
 
 Floats = NDArray[np.float64]
-BISECTIONS = 50
-MIN_CONCURRENCY = 1e-3  # below a thousandth of a request in flight, a rate is not worth having
+BISECTIONS = 40
+LEAST_SHARE = 1e-6  # of the ceiling; a lower rate is not worth having
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Latencies at the SLO's quantile, per size: arrays of one shape, seconds."""
+    """Latencies at a quantile, per size: arrays of one shape, seconds.
+
+    TPOT is 0 for answers of one token, which have none.
+    """
 
     ttft_s: Floats
     tpot_s: Floats
@@ -48,24 +55,39 @@ class Replica:
         self.profile = profile
         self.input = np.asarray(input_tokens, float)
         self.output = np.maximum(np.asarray(output_tokens, float), 1.0)
-        self._law = profile.step_time
+        law = profile.step_time
+        self._base_s = law.base_s
+        self._prompt_s: Floats = law.per_prefill_token_s * self.input
+        kv_tokens = self.input + self.output / 2
+        self._decode_s: Floats = law.per_sequence_s + law.per_kv_token_s * kv_tokens
+        self._decodes = self.output - 1
         self._budget = profile.config.engine.max_num_batched_tokens
 
-    def step_s(self, n: Floats) -> Floats:
-        """Mean seconds of a step with n sequences in the batch, prefills of arrivals included."""
-        seconds: Floats = self._decode_s(np.maximum(n, 1.0)) + n * self._prompt_s / self.output
-        return seconds
+    @property
+    def work_s(self) -> Floats:
+        """Seconds of engine time one request takes besides its share of empty steps."""
+        work: Floats = self._prompt_s + self._decodes * self._decode_s
+        return work
 
-    def rate_rps(self, n: Floats) -> Floats:
-        """Requests per second that keep n sequences in the batch."""
-        rate: Floats = n / (self.output * self.step_s(n))
-        return rate
+    def step_s(self, rate_rps: Floats) -> Floats:
+        """Mean seconds of a step at a rate; infinite where the work never ends."""
+        left = 1 - rate_rps * self.work_s
+        with np.errstate(divide="ignore"):
+            return np.where(left > 0, self._base_s / np.maximum(left, 0.0), np.inf)
 
-    def latency(self, n: Floats, attainment: float) -> Latency:
+    def concurrency(self, rate_rps: Floats) -> Floats:
+        """Mean number of sequences decoding at a rate."""
+        running: Floats = rate_rps * self._decodes * self.step_s(rate_rps)
+        return running
+
+    def latency(self, rate_rps: Floats, attainment: float) -> Latency:
         """TTFT and TPOT that the share ``attainment`` of requests stays under."""
-        high = np.maximum(high_quantile(n, attainment), 1.0)
+        n = self.concurrency(rate_rps)
+        batch_s = self._base_s + np.maximum(high_quantile(n, attainment), 1.0) * self._decode_s
+        prompts_s = self._prompts_per_answer(rate_rps, n, attainment) * self._prompt_s
+        tpot = batch_s + prompts_s / np.maximum(self._decodes, 1.0)
         return Latency(
-            self._ttft_s(n, high, attainment), self._decode_s(high) + self._prefill_s(n, attainment)
+            self._ttft_s(rate_rps, n, attainment), np.where(self._decodes > 0, tpot, 0.0)
         )
 
     def max_concurrency(self) -> Floats:
@@ -84,61 +106,59 @@ class Replica:
             array ``[sizes]``, requests per second of one replica.
         """
         most = self.max_concurrency()
-        low, high = np.full_like(self.input, MIN_CONCURRENCY), np.maximum(most, MIN_CONCURRENCY)
+        high = self._ceiling_rps()
+        low = high * LEAST_SHARE
         feasible = self._within(low, slo, most)
         for _ in range(BISECTIONS):
             mid = (low + high) / 2
             ok = self._within(mid, slo, most)
             low, high = np.where(ok, mid, low), np.where(ok, high, mid)
-        return np.where(feasible, self.rate_rps(low), 0.0)
+        return np.where(feasible, low, 0.0)
 
-    def _within(self, n: Floats, slo: Slo, most: Floats) -> NDArray[np.bool_]:
-        latency = self.latency(n, slo.attainment)
+    def _ceiling_rps(self) -> Floats:
+        """A rate above any that can be sustained: all time is work, or every step is full."""
+        busy: Floats = 1 / np.maximum(self.work_s, TINY)
+        seqs = self.profile.config.engine.max_num_seqs
+        full = seqs / np.maximum(self._decodes * self._base_s, TINY)
+        ceiling: Floats = np.minimum(busy, full)
+        return ceiling
+
+    def _within(self, rate_rps: Floats, slo: Slo, most: Floats) -> NDArray[np.bool_]:
+        latency = self.latency(rate_rps, slo.attainment)
+        running = high_quantile(self.concurrency(rate_rps), slo.attainment)
         return (
-            (np.maximum(high_quantile(n, slo.attainment), 1.0) <= most)
+            (np.maximum(running, 1.0) <= most)
             & (latency.ttft_s <= slo.ttft_s)
             & (latency.tpot_s <= slo.tpot_s)
         )
 
-    @property
-    def _prompt_s(self) -> Floats:
-        """Seconds that one prompt adds to the steps it is prefilled in."""
-        seconds: Floats = self._law.per_prefill_token_s * self.input
-        return seconds
-
-    def _prefill_s(self, n: Floats, attainment: float) -> Floats:
-        """Seconds per step of other requests' prompts, at the quantile over whole answers.
+    def _prompts_per_answer(self, rate_rps: Floats, n: Floats, attainment: float) -> Floats:
+        """Other requests' prompts prefilled while one is answered, at the quantile over answers.
 
         An answer lasts as an M/D/1 busy period, for the prompts that come meanwhile stretch it:
         where they fill a share f of the time, their number has mean n + q / (1 - f), with q those
         queued when the answer starts, and variance mean / (1 - f)^2. It is skewed to the right;
         the quantile is that of a lognormal with these moments.
         """
-        busy = np.minimum(self.rate_rps(n) * self._prompt_s, 1 - 1e-6)
+        busy = np.minimum(rate_rps * self._prompt_s, 1 - 1e-6)
         queued = busy + busy**2 / (2 * (1 - busy))
-        mean = n + queued / (1 - busy)
+        mean = np.maximum(n + queued / (1 - busy), 1e-12)
         sigma = np.sqrt(np.log1p(1 / (mean * (1 - busy) ** 2)))
-        prompts = mean * np.exp(NormalDist().inv_cdf(attainment) * sigma - sigma**2 / 2)
-        seconds: Floats = prompts * self._prompt_s / self.output
-        return seconds
+        prompts: Floats = mean * np.exp(NormalDist().inv_cdf(attainment) * sigma - sigma**2 / 2)
+        return prompts
 
-    def _decode_s(self, n: Floats) -> Floats:
-        kv = self.input + self.output / 2
-        each: Floats = self._law.per_sequence_s + self._law.per_kv_token_s * kv
-        return self._law.base_s + n * each
-
-    def _ttft_s(self, n: Floats, high: Floats, attainment: float) -> Floats:
-        decode = self._decode_s(high)
-        chunk = np.maximum(self._budget - high, 1.0)
-        steps = np.ceil(self.input / chunk)
-        own = steps * decode + self._prompt_s
-        full_step = decode + self._law.per_prefill_token_s * chunk
+    def _ttft_s(self, rate_rps: Floats, n: Floats, attainment: float) -> Floats:
+        others = np.maximum(high_quantile(n, attainment), 0.0)
+        batch_s = self._base_s + others * self._decode_s
+        chunk = np.maximum(self._budget - others, 1.0)
+        own = np.ceil(self.input / chunk) * batch_s + self._prompt_s
+        full_step = batch_s + self.profile.step_time.per_prefill_token_s * chunk
         service = full_step * self.input / chunk
-        busy = self.rate_rps(n) * service
+        busy = rate_rps * service
         with np.errstate(divide="ignore", invalid="ignore"):
             wait = service / (2 * (1 - busy)) * np.log(busy / (1 - attainment))
-        wait = np.where(busy > 1 - attainment, wait, 0.0)
-        return np.where(busy < 1, decode + own + wait, np.inf)
+        under_way = np.where(n > 0, batch_s, 0.0) + np.where(busy > 1 - attainment, wait, 0.0)
+        return np.where((busy < 1) & np.isfinite(n), own + under_way, np.inf)
 
 
 def high_quantile(n: Floats, attainment: float) -> Floats:
@@ -155,7 +175,7 @@ def why_infeasible(profile: Profile, input_tokens: float, output_tokens: float, 
         return f"{total:.0f} tokens exceed the {profile.max_model_len} that a sequence may have"
     if total > profile.kv_capacity_tokens:
         return f"{total:.0f} tokens exceed the KV cache of {profile.kv_capacity_tokens}"
-    alone = replica.latency(np.array([MIN_CONCURRENCY]), slo.attainment)
+    alone = replica.latency(np.array([TINY]), slo.attainment)
     broken = [
         f"{name} is {value * 1e3:.4g} ms with no other load, limit {limit * 1e3:.4g} ms"
         for name, value, limit in (

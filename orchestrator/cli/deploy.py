@@ -99,7 +99,15 @@ def progress() -> Iterator[Progress]:
 
     console = stderr()
     if not console.is_terminal:
-        yield lambda status: say(status_line(status))
+        said: set[str] = set()
+
+        def once(status: Status) -> None:
+            line = status_line(status)
+            if line not in said:
+                said.add(line)
+                say(line)
+
+        yield once
         return
     with console.status("starting") as spinner:
         yield lambda status: spinner.update(status_line(status))

@@ -149,3 +149,29 @@ def test_a_class_is_never_sent_where_it_cannot_be_served():
     found = solve(problem((request_class(),), (slow, fast)))
     assert found.replicas[0] == 0
     assert found.shares[0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("rate", [1e-9, 1e-6, 1e-3, 1.0, 1e4])
+def test_any_rate_however_small_is_served(rate):
+    sizes = [(64, 64), (1024, 256), (4000, 100), (300, 900), (100, 30)]
+    shares = [0.7, 0.2, 0.0999, 1e-4, 1e-9]
+    classes = tuple(request_class(rate * k, *s) for k, s in zip(shares, sizes, strict=True))
+    found = solve(problem(classes))
+    assert found.replicas.sum() >= 1
+    assert (found.replicas[(found.shares > 0).any(axis=0)] > 0).all()
+
+
+def test_only_the_limit_that_binds_is_named():
+    small, large = model("small"), model("large")
+    options = (option(FAST, small), option(CHEAP, large))
+    p = problem(
+        (request_class(2000), request_class(50, stream="small")),
+        options,
+        stocks=(Stock("A100", "on_demand", 1),),
+        quality={"small": 0.5, "large": 0.7},
+        quality_target=0.69,
+    )
+    with pytest.raises(InfeasibleError) as caught:
+        solve(p)
+    assert "stock of A100 (on-demand): 1 offered" in str(caught.value)
+    assert "quality" not in str(caught.value)

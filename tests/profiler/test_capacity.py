@@ -16,18 +16,21 @@ def rate(p, target, input_tokens=512.0, output_tokens=128.0):
 
 def test_the_rate_found_sits_on_a_limit():
     replica = Replica(profile(), np.array([512.0]), np.array([128.0]))
-    target = slo(tpot_s=0.03)
-    best = replica.max_rate_rps(target)
-    n = best * replica.output * replica.step_s(np.array([1.0]))
-    for _ in range(200):
-        n = best * replica.output * replica.step_s(n)
-    assert replica.latency(n, 0.95).tpot_s[0] == pytest.approx(0.03, rel=1e-3)
+    best = replica.max_rate_rps(slo(tpot_s=0.03))
+    assert replica.latency(best, 0.95).tpot_s[0] == pytest.approx(0.03, rel=1e-3)
 
 
 def test_without_noise_the_rate_follows_from_littles_law():
-    law = step_time(base_s=0.02, per_prefill_token_s=0, per_sequence_s=0, per_kv_token_s=0)
+    law = step_time(base_s=0.02, per_prefill_token_s=0, per_sequence_s=1e-12, per_kv_token_s=0)
     p = profile(law=law, max_num_seqs=10)
-    assert rate(p, slo(attainment=0.5), output_tokens=100) == pytest.approx(10 / (100 * 0.02))
+    assert rate(p, slo(attainment=0.5), output_tokens=101) == pytest.approx(10 / (100 * 0.02))
+
+
+def test_an_answer_of_one_token_has_no_tpot():
+    tight = slo(tpot_s=1e-6)
+    assert rate(profile(), tight, output_tokens=2) == 0
+    per_prompt_s = 512 * profile().step_time.per_prefill_token_s
+    assert 0.5 / per_prompt_s < rate(profile(), tight, output_tokens=1) < 1 / per_prompt_s
 
 
 def test_kv_capacity_limits_the_batch():

