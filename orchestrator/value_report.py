@@ -11,12 +11,12 @@ from rich.text import Text
 from profiler.core import Market
 from profiler.value import Cell, Size, ValueTable
 
-# Single-hue, light to dark: 256-colour codes that read on light and dark terminals alike.
+# One hue, dark to light, each with its own ink: read alike on light and dark terminals.
 SHADES = (
-    (0.25, "grey85 on grey35"), (0.5, "white on dark_slate_gray"),
-    (0.75, "white on dark_cyan"), (0.999, "black on dark_sea_green2"),
+    (0.25, "bright_white on color(23)"), (0.5, "bright_white on color(29)"),
+    (0.75, "color(16) on color(36)"), (0.999, "color(16) on color(79)"),
 )  # fmt: skip
-BEST = "bold black on green3"
+BEST = "bold color(16) on color(220)"
 NAME_WIDTH, CELL_WIDTH = 11, 10
 MARKETS = {"on_demand": "on demand", "spot": "spot"}
 
@@ -47,7 +47,7 @@ def legend() -> Text:
         text.append(f" {low}-{high} % ", style)
         low = high
     text.append(" *best ", BEST)
-    return text.append("  ~ estimated    - cannot keep the limits")
+    return text.append("  ~ estimated  /n GPUs a replica  - cannot keep the limits")
 
 
 def heat_map(
