@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from orchestrator.loading import LoadedService, config_key, engine_options, sizes_of, streams
@@ -122,7 +122,7 @@ def _options(loaded: LoadedService) -> tuple[tuple[Option, ...], dict[str, tuple
             fits: list[Option] = []
             refused = [f"{spec.name} splits into none of the sizes to try that fit a node"]
             for size in sizes_of(model_entry, spec, gpu):
-                profile = _profile(loaded, model_entry, spec, gpu, size)
+                profile = profile_for(loaded.profiles, model_entry, spec, gpu, size)
                 if isinstance(profile, DoesNotFit):
                     refused.append(f"{spec.name} {profile.reason}")
                 else:
@@ -134,12 +134,13 @@ def _options(loaded: LoadedService) -> tuple[tuple[Option, ...], dict[str, tuple
     return tuple(options), {gpu: tuple(dict.fromkeys(rs)) for gpu, rs in misfits.items()}
 
 
-def _profile(
-    loaded: LoadedService, entry: ModelEntry, spec: ModelSpec, gpu: GpuType, size: int
+def profile_for(
+    profiles: Mapping[str, Profile], entry: ModelEntry, spec: ModelSpec, gpu: GpuType, size: int
 ) -> Profile | DoesNotFit:
+    """The profile of a replica: one of ``profiles`` (by key) where it is known, else computed."""
     engine = engine_options(entry.engine, gpu)
     estimated = roofline_profile(spec, gpu, size, engine)
-    known = loaded.profiles.get(config_key(spec, gpu, size))
+    known = profiles.get(config_key(spec, gpu, size))
     return known or estimated
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placement.plan import AUTO
-from profiler.capacity import Replica, why_infeasible
 from profiler.core import GpuType, Market, ModelSpec, Profile, SizeBucket, Slo
+from profiler.rates import max_rates, why_infeasible
 
 Floats = NDArray[np.float64]
 MAX_NAME = 47
@@ -119,7 +119,7 @@ def load_matrix(classes: Sequence[RequestClass], options: Sequence[Option], slo:
     known: dict[Profile, Floats] = {}
     for j, option in enumerate(options):
         if option.profile not in known:
-            rate = Replica(option.profile, inputs, outputs).max_rate_rps(slo)
+            rate = max_rates(option.profile, inputs, outputs, slo).rate_rps
             with np.errstate(divide="ignore"):
                 known[option.profile] = np.where(rate > 0, 1 / rate, np.nan)
         serves = np.array([c.stream in (AUTO, option.model) for c in classes])

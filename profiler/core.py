@@ -155,23 +155,48 @@ class Provenance(Noun):
     ttft_error: NonNegative | None = Field(None, description="median relative error of the fit")
 
 
-class Profile(Noun):
-    """What a replica config can do: its step-time law and the scheduler's limits."""
-
-    config: ReplicaConfig
-    step_time: StepTime
-    kv_capacity_tokens: Count
-    kv_block_tokens: Count = Field(16, description="tokens in a KV block; 16 in vLLM on GPUs")
-    max_model_len: Count
-    provenance: Provenance
-
-
 class Slo(Noun):
     """Latency targets and the share of requests that must meet both."""
 
     ttft_s: Positive = Field(description="arrival to first token")
     tpot_s: Positive = Field(description="(last token - first token) / (output tokens - 1)")
     attainment: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+
+class MeasuredRate(Noun):
+    """The highest request rate of one size that kept an SLO when it was tried; 0: none did."""
+
+    input_tokens: Positive
+    output_tokens: Positive
+    rate_rps: NonNegative
+    slo: Slo
+
+
+class MeasuredPoint(Noun):
+    """One measured time and the work in it; for the fields see `profiler.step_fit.Point`."""
+
+    kind: Literal["decode", "prefill"]
+    time_s: Positive
+    steps: Count = 1
+    prefill_tokens: NonNegative = 0
+    sequences: NonNegative = 0
+    kv_tokens: NonNegative = 0.0
+
+
+class Profile(Noun):
+    """What a replica config can do: its step-time law and the scheduler's limits."""
+
+    config: ReplicaConfig
+    step_time: StepTime
+    step_time_95: tuple[StepTime, StepTime] | None = Field(
+        None, description="lower and upper end of each coefficient's 95 % interval"
+    )
+    kv_capacity_tokens: Count
+    kv_block_tokens: Count = Field(16, description="tokens in a KV block; 16 in vLLM on GPUs")
+    max_model_len: Count
+    provenance: Provenance
+    rates: tuple[MeasuredRate, ...] = Field((), description="where they apply, before the law")
+    points: tuple[MeasuredPoint, ...] = Field((), description="what the law was fitted to")
 
 
 class SizeBucket(Noun):

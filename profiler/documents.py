@@ -104,7 +104,15 @@ class Document:
 
 def dump(model: BaseModel) -> str:
     """A model as YAML one can read and diff: block style, keys in the model's order."""
-    return dump_data(model.model_dump(mode="json", exclude_none=True))
+    return dump_data(_pruned(model.model_dump(mode="json")))
+
+
+def _pruned(data: Any) -> Any:
+    """Without what says nothing: missing values, and lists and mappings that are empty."""
+    if isinstance(data, dict):
+        pruned = {k: _pruned(v) for k, v in data.items()}
+        return {k: v for k, v in pruned.items() if v not in (None, [], {})}
+    return [_pruned(v) for v in data] if isinstance(data, list) else data
 
 
 def dump_data(data: Any) -> str:

@@ -38,8 +38,8 @@ class Point:
     kind: Literal["decode", "prefill"]
     time_s: float
     steps: int = 1
-    prefill_tokens: int = 0
-    sequences: int = 0
+    prefill_tokens: float = 0
+    sequences: float = 0
     kv_tokens: float = 0.0
     spread: float = 0.0
     repeats: int = 1
