@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli import profile_quality
 from orchestrator.cli.catalog import FileOption
 from orchestrator.cli.output import Format, OutputOption, YesOption, emit, say, steps
 
@@ -126,4 +127,5 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True)
     group.command()(measure)
     group.command()(compute)
+    profile_quality.add_to(group)
     app.add_typer(group, name="profile", help="Measure or compute what a GPU does for a model.")
