@@ -93,7 +93,8 @@ def _run(
 
     key = os.environ.get("OPENAI_API_KEY")
     judge_key = os.environ.get("JUDGE_API_KEY", key)
-    with steps(f"asking {len(pool)} models") as step:
+    names = ", ".join(model.name for model in pool[:3]) + ", ..." * (len(pool) > 3)
+    with steps(f"asking {names}") as step:
 
         def show(progress: Progress) -> None:
             left = "" if progress.eta_s is None else f", about {progress.eta_s:.0f} s left"

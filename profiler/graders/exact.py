@@ -8,15 +8,19 @@ import unicodedata
 from profiler.graders.base import Grade, answer_spans, first_line
 from profiler.questions import Question
 
-_EDGES = " \t\n.,;:!?\"'`()[]{}*_“”‘’"
+_EDGES = " .,;:!?`*_"
+_PAIRS = ('""', "''", "()", "“”", "‘’")
 _ARTICLE = re.compile(r"^(?:a|an|the)\s+")
 
 
 def normalise(text: str) -> str:
     """Text as it is compared; marks inside it, as in ``C++`` or ``-5``, count."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    bare = " ".join(folded.split()).strip(_EDGES)
-    return _ARTICLE.sub("", bare) or bare or folded.strip()
+    spaced = " ".join(folded.split())
+    bare = spaced.strip(_EDGES)
+    while len(bare) > 2 and bare[0] + bare[-1] in _PAIRS:
+        bare = bare[1:-1].strip(_EDGES)
+    return _ARTICLE.sub("", bare) or bare or spaced
 
 
 class ExactGrader:

@@ -30,8 +30,9 @@ _NUMBER = re.compile(
 )
 # Roots, pi, powers and terms in x: what they are worth is not read, so they are no number.
 _NOT_PLAIN = re.compile(
-    r"\\sqrt|√|\\pi|π|\\infty|∞|(?<![\d.])(?!10\b)\d+\s*\^|\d\s?[xyzn](?!\w|\s*\d)"
+    r"sqrt|√|\\pi|π|\\infty|∞|(?<![\d.])(?!10\b)\d+\s*\^|\d\s?[xyzn](?!\w|\s*\d)"
 )
+_WORD = re.compile(r"(?<![\\A-Za-z])(?!sqrt)[A-Za-z]{3,}")
 _DIRECT = re.compile(r"^[\W_]*(?:(?:about|approximately|roughly|exactly|equal to|equals)[\W_]*)?$")
 
 
@@ -101,6 +102,8 @@ def find_number(response: str) -> Number | None:
             return None
         if found := _stated(_plain(span)):
             return found
+    if _NOT_PLAIN.search(response) and not _WORD.search(response):
+        return None
     numbers = _numbers(_plain(response))
     return numbers[-1] if numbers else None
 

@@ -7,7 +7,6 @@ import json
 import math
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from profiler.answers import ATTEMPTS, PoolModel
@@ -16,6 +15,8 @@ from profiler.quality import QualityRun, log_path, profile_quality
 from profiler.quality_work import GIVE_UP_AFTER, Options
 from profiler.questions import read_questions
 from tests.fake_openai import FakeOpenAI
+
+pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow (extra: profile)")
 
 
 async def no_wait(_: float) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.fake_openai import FakeOpenAI
 
+pytest.importorskip("pyarrow.parquet", reason="pyarrow (extra: profile)")
+
 SET = "\n".join(
     json.dumps({"prompt": f"{i} + 1?", "answer": i + 1, "grader": "number"}) for i in range(8)
 )

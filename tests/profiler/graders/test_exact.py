@@ -36,6 +36,9 @@ async def test_anything_else_is_wrong(response):
 def test_marks_inside_a_text_count():
     assert normalise("-5") != normalise("5")
     assert normalise("C++") != normalise("C")
+    assert normalise("((d)") != normalise("d") == normalise("(d)") == normalise("'d'.")
+    assert normalise("[1]") != normalise("1")
+    assert normalise("...") != normalise("")
     assert normalise("The  Cat!") == normalise("cat")
 
 

@@ -84,6 +84,7 @@ def test_what_is_not_one_plain_number_is_none(text):
         ("so 10-5=5", 5),
         ("- 5\n- 7", 7),
         ("The area is 12 cm^2", 12),
+        ("The perimeter 2\\pi is 6.28", Fraction("6.28")),
         ("The answer to 3+4 is -7.", -7),
         ("The answer is 3, not 4. Wait. The answer is 4.", 4),
     ],
@@ -94,7 +95,10 @@ def test_the_number_a_response_settles_on(response, value):
     assert found.value == value
 
 
-@pytest.mark.parametrize("response", ["no idea", "", "The answer is 3\\sqrt{2}.", "\\boxed{3x}"])
+@pytest.mark.parametrize(
+    "response",
+    ["no idea", "", "3\\sqrt{5}", "9sqrt(2)", "The answer is 3\\sqrt{2}.", "\\boxed{3x}"],
+)
 def test_a_response_without_a_plain_number_has_none(response):
     assert find_number(response) is None
 
