@@ -59,7 +59,7 @@ async def describe(
         EngineError: the server fails, or answers something else than a model list.
         UnknownNameError: the server does not serve ``model``.
     """
-    card = _card(await _get(session, f"{api_base(url)}/models", headers), url, model)
+    card = _card(await _cards(session, url, headers), url, model)
     base = server_base(url)
     await _check_health(session, f"{base}/health", headers)
     version = await _get_optional(session, f"{base}/version", headers)
@@ -80,6 +80,13 @@ async def describe(
             )
         ),
     )
+
+
+async def list_models(
+    session: aiohttp.ClientSession, url: str, *, headers: Mapping[str, str] | None = None
+) -> list[str]:
+    """The names a server lists in ``/v1/models``; raises as `describe` does."""
+    return [card["id"] for card in await _cards(session, url, headers)]
 
 
 def parse_metrics(text: str) -> list[Sample]:
@@ -117,10 +124,13 @@ def _engine(version: str) -> str:
         return "unknown"
 
 
-def _card(text: str, url: str, model: str | None) -> dict[str, Any]:
+async def _cards(
+    session: aiohttp.ClientSession, url: str, headers: Mapping[str, str] | None
+) -> list[dict[str, Any]]:
+    """The entries of ``/v1/models``, at least one."""
+    text = await _get(session, f"{api_base(url)}/models", headers)
     try:
-        cards: list[dict[str, Any]] = [dict(c) for c in json.loads(text)["data"]]
-        ids = [str(card["id"]) for card in cards]
+        cards = [{**card, "id": str(card["id"])} for card in json.loads(text)["data"]]
     except (ValueError, KeyError, TypeError):
         raise EngineError(
             f"{url}: /v1/models did not answer with a model list; expected an OpenAI-compatible "
@@ -128,8 +138,13 @@ def _card(text: str, url: str, model: str | None) -> dict[str, Any]:
         ) from None
     if not cards:
         raise EngineError(f"{url}: serves no model; wait until the engine has loaded one")
+    return cards
+
+
+def _card(cards: list[dict[str, Any]], url: str, model: str | None) -> dict[str, Any]:
     if model is None:
         return cards[0]
+    ids = [card["id"] for card in cards]
     if model not in ids:
         raise UnknownNameError("served model", model, ids, mend=f"(asked of {url})")
     return cards[ids.index(model)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import profile_import, profile_value
+from orchestrator.cli import profile_import, profile_quality, profile_value
 from orchestrator.cli.catalog import FileOption
 from orchestrator.cli.output import (
     Format,
@@ -140,4 +140,5 @@ def add_to(app: typer.Typer) -> None:
     group.command()(compute)
     profile_import.add_to(group)
     profile_value.add_to(group)
+    profile_quality.add_to(group)
     app.add_typer(group, name="profile", help="Measure or compute what a GPU does for a model.")
