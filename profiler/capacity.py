@@ -9,8 +9,9 @@ arrive during it, i n / o tokens on average:
 The SLO must hold for a share of requests, so its limits are checked at a high quantile of the
 number in the batch, n + z sqrt(n): with Poisson arrivals and no queue that number is Poisson.
 The prompts of others stretch an answer, during which more arrive; that spread is a busy period's.
-Time to first token adds the step under way, the prompt's own chunks, and the queue of other
-prompts, whose tail is taken as exponential (M/D/1 in heavy traffic, Kingman 1961).
+Time to first token adds the request's overhead, the step under way, the prompt's own chunks, and
+the queue of other prompts, whose tail is taken as exponential (M/D/1 in heavy traffic, Kingman
+1961).
 
 Everything is monotone in n, so bisection finds the largest n that keeps every limit.
 """
@@ -138,7 +139,7 @@ class Replica:
         with np.errstate(divide="ignore", invalid="ignore"):
             wait = service / (2 * (1 - busy)) * np.log(busy / (1 - attainment))
         wait = np.where(busy > 1 - attainment, wait, 0.0)
-        return np.where(busy < 1, decode + own + wait, np.inf)
+        return np.where(busy < 1, self.profile.request_overhead_s + decode + own + wait, np.inf)
 
 
 def high_quantile(n: Floats, attainment: float) -> Floats:

@@ -147,17 +147,9 @@ class Provenance(Noun):
     points: int | None = Field(None, description="measured points behind the fit")
     tpot_error: NonNegative | None = Field(None, description="median relative error of the fit")
     ttft_error: NonNegative | None = Field(None, description="median relative error of the fit")
-
-
-class Profile(Noun):
-    """What a replica config can do: its step-time law and the scheduler's limits."""
-
-    config: ReplicaConfig
-    step_time: StepTime
-    kv_capacity_tokens: Count
-    kv_block_tokens: Count = Field(16, description="tokens in a KV block; 16 in vLLM on GPUs")
-    max_model_len: Count
-    provenance: Provenance
+    drift: NonNegative | None = Field(
+        None, description="largest departure of the repeated reference probe from its median"
+    )
 
 
 class Slo(Noun):
@@ -190,6 +182,37 @@ class BucketRate(Noun):
 
     bucket: SizeBucket
     rate_rps: Positive
+
+
+class MeasuredRate(Noun):
+    """The highest rate of one request size at which a live engine met an SLO (0: at none)."""
+
+    bucket: SizeBucket
+    slo: Slo
+    rate_rps: NonNegative
+    predicted_rps: NonNegative = Field(description="what the step-time law says of the same")
+    requests: Count = Field(description="sent to find it, over all rates tried")
+
+
+class Profile(Noun):
+    """What a replica config can do: its step-time law and the scheduler's limits."""
+
+    config: ReplicaConfig
+    step_time: StepTime
+    step_time_95: tuple[StepTime, StepTime] | None = Field(
+        None, description="lower and upper end of each coefficient's 95 % interval"
+    )
+    request_overhead_s: NonNegative = Field(
+        0.0, description="seconds each request spends outside the engine's steps: HTTP, tokenising"
+    )
+    kv_capacity_tokens: Count
+    kv_block_tokens: Count = Field(16, description="tokens in a KV block; 16 in vLLM on GPUs")
+    max_model_len: Count
+    saturation: tuple[MeasuredRate, ...] | None = None
+    power_w: NonNegative | None = Field(
+        None, description="mean draw of the GPUs while busy, as NVML tells it"
+    )
+    provenance: Provenance
 
 
 class Workload(Noun):
