@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from profiler.core import GpuType, ModelSpec, Profile, ReplicaConfig
+from profiler.core import GpuType, ModelSpec, Profile, ReplicaConfig, Slo
 from profiler.errors import EngineError
 
 if TYPE_CHECKING:
@@ -17,15 +19,28 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 900.0
 
 
+@dataclass(frozen=True)
+class Saturation:
+    """What to try an engine's limits with: request sizes (input, output tokens) and the SLO."""
+
+    sizes: tuple[tuple[int, int], ...]
+    slo: Slo
+
+
 def profile_here(
     model: ModelSpec,
     gpu: GpuType,
     config: ReplicaConfig,
     *,
     budget_s: float,
+    points: Path | None = None,
+    saturation: Saturation | None = None,
     on_step: Callable[[str], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
     """Start an engine on this machine, measure it, end it.
+
+    Arguments are those of `profile_at`.
 
     Raises:
         EngineError: the engine does not start or dies; ends with the tail of its log.
@@ -42,7 +57,15 @@ def profile_here(
             on_step("starting the engine")
             server.wait_ready(START_TIMEOUT_S)
             try:
-                return profile_at(server.url, config, budget_s=budget_s, on_step=on_step)
+                return profile_at(
+                    server.url,
+                    config,
+                    budget_s=budget_s,
+                    points=points,
+                    saturation=saturation,
+                    on_step=on_step,
+                    on_note=on_note,
+                )
             except EngineError as error:
                 if server.alive:
                     raise
@@ -56,9 +79,21 @@ def profile_at(
     config: ReplicaConfig,
     *,
     budget_s: float,
+    points: Path | None = None,
+    saturation: Saturation | None = None,
     on_step: Callable[[str], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
     """Measure an idle engine at a URL; a token for it is taken from OPENAI_API_KEY.
+
+    Args:
+        url: the server's base.
+        config: what runs there.
+        budget_s: about how long to take; half of it goes to saturation where that is asked for.
+        points: keeps each point as it is measured, so that an interrupted measurement resumes.
+        saturation: sizes whose highest rate inside an SLO is to be measured as well.
+        on_step: told what is under way, with the time left.
+        on_note: told what the user should know afterwards, too.
 
     Raises:
         ClusterError: it is unreachable, busy or refuses.
@@ -66,16 +101,66 @@ def profile_at(
     from profiler.measure import Progress, measure_engine
 
     def show(progress: Progress) -> None:
-        on_step(f"{progress.elapsed_s:.0f} of {progress.budget_s:.0f} s: {progress.probe}")
+        left = max(0.0, progress.budget_s - progress.elapsed_s)
+        on_step(f"{progress.probe}, about {left:.0f} s left")
 
     key = os.environ.get("OPENAI_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else None
-    return measure_engine(url, config, budget_s=budget_s, headers=headers, on_progress=show)
+    share = 0.5 if saturation else 1.0
+    found = measure_engine(
+        url,
+        config,
+        budget_s=budget_s * share,
+        headers=headers,
+        points_path=points,
+        on_progress=show,
+        on_note=on_note,
+    )
+    if saturation is None:
+        return found
+    return _saturated(found, saturation, budget_s * (1 - share), headers, on_step)
+
+
+def _saturated(
+    found: Measurement,
+    wanted: Saturation,
+    budget_s: float,
+    headers: dict[str, str] | None,
+    on_step: Callable[[str], None],
+) -> Measurement:
+    from profiler.saturation import Trial, bucket_of, saturate_all
+
+    def show(trial: Trial) -> None:
+        size = f"{trial.bucket.input_tokens:.0f}+{trial.bucket.output_tokens:.0f} tokens"
+        on_step(f"{size}: {trial.attainment:.0%} in time at {trial.rate_rps:.2f} req/s")
+
+    endpoint = found.endpoint
+    buckets = [bucket_of(*size) for size in wanted.sizes]
+    profile = saturate_all(
+        endpoint.url,
+        endpoint.model,
+        found.profile,
+        wanted.slo,
+        buckets,
+        budget_s=budget_s,
+        headers=headers,
+        on_trial=show,
+    )
+    return dataclasses.replace(found, profile=profile)
 
 
 def describe(profile: Profile) -> list[tuple[str, str]]:
     """A profile as label and value, for a table."""
     law, source = profile.step_time, profile.provenance
+    low, high = profile.step_time_95 or (None, None)
+
+    def cell(name: str, scale: float, unit: str, digits: int) -> str:
+        text = f"{getattr(law, name) * scale:.{digits}f}"
+        if low is not None and high is not None:
+            ends = (f"{getattr(end, name) * scale:.{digits}f}" for end in (low, high))
+            return f"{text} {unit} (95 %: {' to '.join(ends)})"
+        return f"{text} {unit}"
+
     errors = [
         f"{name} {error:.1%}"
         for name, error in (("TPOT", source.tpot_error), ("TTFT", source.ttft_error))
@@ -86,12 +171,24 @@ def describe(profile: Profile) -> list[tuple[str, str]]:
         ("source", f"{source.kind}, {source.date}"),
         ("engine", source.engine or "-"),
         ("hardware", source.hardware or "-"),
-        ("step, empty", f"{law.base_s * 1e3:.3f} ms"),
-        ("per prompt token", f"{law.per_prefill_token_s * 1e6:.2f} us"),
-        ("per sequence", f"{law.per_sequence_s * 1e6:.2f} us"),
-        ("per KV token", f"{law.per_kv_token_s * 1e9:.2f} ns"),
+        ("step, empty", cell("base_s", 1e3, "ms", 3)),
+        ("per prompt token", cell("per_prefill_token_s", 1e6, "us", 2)),
+        ("per sequence", cell("per_sequence_s", 1e6, "us", 2)),
+        ("per KV token", cell("per_kv_token_s", 1e9, "ns", 2)),
         ("KV cache", f"{profile.kv_capacity_tokens:,} tokens"),
         ("longest sequence", f"{profile.max_model_len:,} tokens"),
         ("median error of the fit", ", ".join(errors) or "-"),
+    ]
+    if profile.request_overhead_s:
+        rows.append(("per request", f"{profile.request_overhead_s * 1e3:.1f} ms"))
+    if profile.power_w is not None:
+        rows.append(("power", f"{profile.power_w:.0f} W"))
+    rows += [
+        (
+            f"most inside {rate.slo.ttft_s:g} s / {rate.slo.tpot_s:g} s",
+            f"{rate.input_tokens:.0f}+{rate.output_tokens:.0f} tokens: "
+            f"{rate.rate_rps:.2f} req/s (predicted {rate.predicted_rps:.2f})",
+        )
+        for rate in profile.rates
     ]
     return [*rows, ("note", source.note)] if source.note else rows

@@ -169,7 +169,7 @@ def simulate_group(
         chosen.submit(request)
     for replica in fleet:
         replica.advance(float("inf"))
-    return _timings(arrivals, outputs, requests)
+    return _timings(arrivals, outputs, requests, profile.request_overhead_s)
 
 
 def _checked(
@@ -199,11 +199,13 @@ def _checked(
     return arrivals, inputs, outputs
 
 
-def _timings(arrivals: Floats, outputs: Ints, requests: Sequence[Request]) -> Timings:
+def _timings(
+    arrivals: Floats, outputs: Ints, requests: Sequence[Request], overhead_s: float
+) -> Timings:
     return Timings(
         arrival_s=arrivals,
-        first_token_s=np.array([r.first_token_s for r in requests], dtype=np.float64),
-        finish_s=np.array([r.finish_s for r in requests], dtype=np.float64),
+        first_token_s=np.array([r.first_token_s for r in requests], dtype=np.float64) + overhead_s,
+        finish_s=np.array([r.finish_s for r in requests], dtype=np.float64) + overhead_s,
         output_tokens=outputs,
         rejected=np.array([r.replica < 0 for r in requests], dtype=np.bool_),
         replica=np.array([r.replica for r in requests], dtype=np.int64),

@@ -10,8 +10,9 @@ tokens comes from the prefill), so a step takes
 which is linear in t. The SLO must hold for a share of requests, so its limits are checked at a
 high quantile of the number in the batch, n + z sqrt(n): with Poisson arrivals and no queue that
 number is Poisson. The prompts of others stretch an answer, during which more arrive; that spread
-is a busy period's. Time to first token adds the step under way, the prompt's own chunks, and the
-queue of other prompts, whose tail is taken as exponential (M/D/1 in heavy traffic, Kingman 1961).
+is a busy period's. Time to first token adds the request's overhead, the step under way, the
+prompt's own chunks, and the queue of other prompts, whose tail is taken as exponential (M/D/1 in
+heavy traffic, Kingman 1961).
 Each limit is checked at the SLO's share by itself; where both bind, the planner's headroom is
 what keeps the share that meets both.
 
@@ -158,7 +159,8 @@ class Replica:
         with np.errstate(divide="ignore", invalid="ignore"):
             wait = service / (2 * (1 - busy)) * np.log(busy / (1 - attainment))
         under_way = np.where(n > 0, batch_s, 0.0) + np.where(busy > 1 - attainment, wait, 0.0)
-        return np.where((busy < 1) & np.isfinite(n), own + under_way, np.inf)
+        ttft = self.profile.request_overhead_s + own + under_way
+        return np.where((busy < 1) & np.isfinite(n), ttft, np.inf)
 
 
 def high_quantile(n: Floats, attainment: float) -> Floats:

@@ -153,6 +153,9 @@ class Provenance(Noun):
     points: int | None = Field(None, description="measured points behind the fit")
     tpot_error: NonNegative | None = Field(None, description="median relative error of the fit")
     ttft_error: NonNegative | None = Field(None, description="median relative error of the fit")
+    drift: NonNegative | None = Field(
+        None, description="largest departure of the repeated reference probe from its median"
+    )
 
 
 class Slo(Noun):
@@ -170,14 +173,17 @@ class MeasuredRate(Noun):
     output_tokens: Positive
     rate_rps: NonNegative
     slo: Slo
+    predicted_rps: NonNegative | None = Field(None, description="what the law says of the same")
+    requests: Count | None = Field(None, description="sent to find it, over all rates tried")
 
 
 class MeasuredPoint(Noun):
     """One measured time and the work in it; for the fields see `profiler.step_fit.Point`."""
 
-    kind: Literal["decode", "prefill"]
+    kind: Literal["decode", "prefill", "mixed"]
     time_s: Positive
     steps: Count = 1
+    overheads: NonNegative = 0
     prefill_tokens: NonNegative = 0
     sequences: NonNegative = 0
     kv_tokens: NonNegative = 0.0
@@ -191,9 +197,15 @@ class Profile(Noun):
     step_time_95: tuple[StepTime, StepTime] | None = Field(
         None, description="lower and upper end of each coefficient's 95 % interval"
     )
+    request_overhead_s: NonNegative = Field(
+        0.0, description="seconds each request spends outside the engine's steps: HTTP, tokenising"
+    )
     kv_capacity_tokens: Count
     kv_block_tokens: Count = Field(16, description="tokens in a KV block; 16 in vLLM on GPUs")
     max_model_len: Count
+    power_w: NonNegative | None = Field(
+        None, description="mean draw of the GPUs while busy, as NVML tells it"
+    )
     provenance: Provenance
     rates: tuple[MeasuredRate, ...] = Field((), description="where they apply, before the law")
     points: tuple[MeasuredPoint, ...] = Field((), description="what the law was fitted to")

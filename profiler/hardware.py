@@ -60,6 +60,26 @@ def find_hardware() -> Hardware:
     return Hardware(cpu, gpus, driver, None if gpus else "no NVIDIA GPUs: NVML lists none")
 
 
+def read_power_w() -> float | None:
+    """Watts all GPUs of this machine draw now; None where NVML is missing or does not tell."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        milliwatts = [pynvml.nvmlDeviceGetPowerUsage(handle) for handle in handles]
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+    return sum(milliwatts) / 1e3 if milliwatts else None
+
+
 def gpu_type_of(name: str, memory_gb: float) -> str | None:
     """The catalog name of a GPU that NVML calls ``name``.
 

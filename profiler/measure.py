@@ -1,8 +1,6 @@
 """A measured profile: probe a running engine for a bounded time and fit its step-time law.
 
-The first pass takes the probes of `profiler.probes` in order of what they tell, as far as the
-time allows; what is left of it repeats the probes whose repeats differ most. The points are then
-fitted (`profiler.step_fit`), and two that were held out say how well the law carries over.
+`profiler.campaign` decides what to probe; here are the requests, the fit and the profile.
 """
 
 from __future__ import annotations
@@ -12,39 +10,38 @@ import datetime as dt
 import functools
 import platform
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any, ParamSpec
 
 import aiohttp
 import numpy as np
 
+from profiler.campaign import DRIFT_LIMIT, Campaign, Progress
 from profiler.client import open_session, random_token_ids, stream_completion
 from profiler.core import Profile, Provenance, ReplicaConfig, StepTime
 from profiler.endpoint import Endpoint, describe
 from profiler.errors import ClusterError, EngineError, InputError
+from profiler.evidence import as_noun
 from profiler.hardware import find_hardware
-from profiler.probes import Probe, design, fold, points_of
-from profiler.step_fit import Point, fit_step_time, median_error, rough_step_time
-from profiler.timing import Clock, RequestTiming, raise_for
+from profiler.points import Identity, PointsFile
+from profiler.power import PowerMeter
+from profiler.probes import Probe, limits_of
+from profiler.step_fit import Fit, Point, fit_points
+from profiler.timing import Clock, Outcome, RequestTiming, raise_for
 
-SETTLED_SPREAD = 0.05
-"""Repeats that differ by less than this are not repeated again."""
+__all__ = ["Measurement", "Progress", "measure", "measure_engine"]
 
-MAX_REPEATS = 5
+FIRST_BACKOFF_S = 0.5
+MAX_BACKOFF_S = 8.0
+"""After a 429 the probe is sent again, each time after twice as long, as far as the budget goes."""
+
+MAX_DRIFT = 1.0
+"""With the reference off by more than this factor of its median, no law describes the machine."""
 
 _P = ParamSpec("_P")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a measurement stands; ``probe`` has just ended and gave ``points``."""
-
-    probe: Probe
-    points: tuple[Point, ...]
-    elapsed_s: float
-    budget_s: float
 
 
 @dataclass(frozen=True)
@@ -52,15 +49,18 @@ class Measurement:
     """What was measured and what follows from it.
 
     ``held_out`` points took no part in the fit; ``skipped`` says which probes did not run, and
-    why. Errors are medians of absolute relative errors.
+    why; ``resumed`` counts the probes taken from the points file. Errors are medians of absolute
+    relative errors.
     """
 
     endpoint: Endpoint
     profile: Profile
+    fit: Fit
     points: tuple[Point, ...]
     held_out: tuple[Point, ...]
     skipped: tuple[str, ...]
     wall_s: float
+    resumed: int = 0
 
     @property
     def step_time(self) -> StepTime:
@@ -69,12 +69,12 @@ class Measurement:
 
     def residuals(self) -> list[tuple[Point, float]]:
         """Each fitted point with its relative error, (predicted - measured) / measured."""
-        return [(p, p.error(self.step_time)) for p in self.points]
+        return [(p, self.fit.error(p)) for p in self.points]
 
     @property
     def held_out_error(self) -> float | None:
         """Median relative error on points the fit did not see; None when none was taken."""
-        errors = [abs(p.error(self.step_time)) for p in self.held_out]
+        errors = [abs(self.fit.error(p)) for p in self.held_out]
         return median(errors) if errors else None
 
 
@@ -89,10 +89,14 @@ async def measure(
     hardware: str | None = None,
     host: str | None = None,
     headers: Mapping[str, str] | None = None,
+    points_path: str | Path | None = None,
+    max_drift: float = MAX_DRIFT,
     clock: Clock = time.perf_counter,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     rng: np.random.Generator | None = None,
     today: dt.date | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> Measurement:
     """Measure an idle engine and fit its profile.
 
@@ -107,66 +111,82 @@ async def measure(
             an engine elsewhere.
         host: the engine's host; this machine's name when None.
         headers: such as authorization.
+        points_path: a Parquet file that keeps each point as it is measured; points of the same
+            config, engine, host and hardware in it are not measured again.
+        max_drift: refuse to fit when the reference probe strays further from its median.
         clock: seconds, monotonic.
+        sleep: waits some seconds, between tries of an engine that sheds load.
         rng: draws the prompts.
         today: the date of the measurement.
         on_progress: called after each probe.
+        on_note: called with what the user should know, such as a damaged points file.
 
     Raises:
-        ClusterError: the server is unreachable, overloaded, busy, or refuses a request.
+        ClusterError: the server is unreachable, overloaded, busy, or refuses a request, or the
+            machine's speed changed too much for any law.
         EngineError: the server failed or died on the way.
-        InputError: the budget allowed too few points to tell the coefficients apart, or a limit
-            is neither told by the server nor given.
+        InputError: the budget allowed too few points to tell the coefficients apart, a limit
+            is neither told by the server nor given, or the points file cannot be written.
     """
     start = clock()
     async with open_session(timeout_s=max(60.0, 4 * budget_s)) as session:
         endpoint = await describe(session, url, model=model, headers=headers)
-        if endpoint.requests_in_flight:
-            raise ClusterError(
-                f"{url}: busy with {endpoint.requests_in_flight} requests, which would spoil the "
-                "times; measure an engine that nobody else uses"
-            )
+        _check_idle(endpoint)
         context = _limit(
             "max_model_len", endpoint.max_model_len or max_model_len or config.engine.max_model_len
         )
         capacity = _limit("kv_capacity_tokens", endpoint.kv_capacity_tokens or kv_capacity_tokens)
-        runner = _Runner(
-            session,
-            endpoint,
+        place = _place(config, hardware, host)
+        sender = _Sender(
+            session=session, endpoint=endpoint, headers=headers, clock=clock, sleep=sleep,
+            rng=rng or np.random.default_rng(), deadline_s=start + budget_s,
+        )  # fmt: skip
+        campaign = Campaign(
+            sender.send,
             config,
+            limits_of(config, context, capacity),
             budget_s=budget_s,
             start_s=start,
             clock=clock,
-            rng=rng or np.random.default_rng(),
-            headers=headers,
             on_progress=on_progress,
+            meter=PowerMeter() if config.gpu != "cpu" else PowerMeter(lambda: None),
         )
-        await runner.warm_up()
-        await runner.first_pass(design(config, context, capacity))
-        await runner.repeat_noisy()
-    points, held_out = runner.points(held_out=False), runner.points(held_out=True)
-    law = fit_step_time(points)
-    skipped = tuple(runner.skipped)
+        kept = _points_file(points_path, config, endpoint, place, on_note)
+        if kept is not None:
+            campaign.resume(kept.runs)
+            campaign.keep = kept.add
+        await _carry_out(campaign, kept)
+    _check_drift(campaign.drift, max_drift, kept)
+    points, held_out = campaign.points(held_out=False), campaign.points(held_out=True)
+    fit = fit_points(points)
+    skipped = tuple(campaign.skipped)
     provenance = Provenance(
         kind="measured",
         date=today or dt.datetime.now(tz=dt.UTC).date(),
-        host=host or platform.node(),
-        **_hardware(config, hardware),
+        **place,
         engine=endpoint.engine,
-        note=_note(held_out, law, skipped),
+        note=_note(held_out, fit, skipped, campaign.drift),
         points=len(points),
-        tpot_error=median_error(points, law, "decode"),
-        ttft_error=median_error(points, law, "prefill"),
+        tpot_error=fit.median_error(points, "decode"),
+        ttft_error=fit.median_error(points, "prefill"),
+        drift=campaign.drift,
     )
     profile = Profile(
         config=config,
-        step_time=law,
+        step_time=fit.law,
+        step_time_95=(fit.low, fit.high),
+        request_overhead_s=fit.overhead_s,
         kv_capacity_tokens=capacity,
         kv_block_tokens=endpoint.kv_block_tokens or 16,
         max_model_len=context,
+        power_w=campaign.power_w,
         provenance=provenance,
+        points=tuple(as_noun(p) for p in points),
     )
-    return Measurement(endpoint, profile, points, held_out, skipped, clock() - start)
+    wall_s = clock() - start
+    return Measurement(
+        endpoint, profile, fit, points, held_out, skipped, wall_s, campaign.resumed
+    )  # fmt: skip
 
 
 def _blocking(
@@ -184,125 +204,125 @@ def _blocking(
 measure_engine = _blocking(measure)
 
 
+async def _carry_out(campaign: Campaign, kept: PointsFile | None) -> None:
+    """Warm up and run; an engine that fails on the way leaves what was measured before."""
+    try:
+        await campaign.warm_up()
+        await campaign.run()
+    except EngineError as error:
+        raise EngineError(f"{error}{_safe(kept)}") from error
+    except ClusterError as error:
+        raise ClusterError(f"{error}{_safe(kept)}") from error
+
+
+def _safe(kept: PointsFile | None) -> str:
+    if kept is None or not kept.runs:
+        return ""
+    return (
+        f"; {len(kept.runs)} measured probes are safe in {kept.path}: run the same command to go "
+        "on from there"
+    )
+
+
 @dataclass
-class _Runner:
-    """Runs probes against one endpoint and keeps what they gave and cost."""
+class _Sender:
+    """Sends the requests of a probe and checks that they were answered as asked."""
 
     session: aiohttp.ClientSession
     endpoint: Endpoint
-    config: ReplicaConfig
-    budget_s: float
-    start_s: float
-    clock: Clock
-    rng: np.random.Generator
     headers: Mapping[str, str] | None
-    on_progress: Callable[[Progress], None] | None
-    skipped: list[str] = field(default_factory=list)
-    _found: dict[Probe, list[tuple[Point, ...]]] = field(default_factory=dict)
-    _cost_s: dict[Probe, float] = field(default_factory=dict)
+    clock: Clock
+    sleep: Callable[[float], Awaitable[None]]
+    rng: np.random.Generator
+    deadline_s: float
 
-    def points(self, *, held_out: bool) -> tuple[Point, ...]:
-        return tuple(
-            fold(repeats)
-            for probe, found in self._found.items()
-            if probe.held_out is held_out
-            for repeats in zip(*found, strict=True)
-        )
-
-    async def warm_up(self) -> None:
-        """First requests pay for compilation and caches; nobody should see their times."""
-        width = min(4, self.config.engine.max_num_seqs)
-        await self._send(Probe(1, 8, 2))
-        await self._send(Probe(width, 8, 4))
-
-    async def first_pass(self, probes: Sequence[Probe]) -> None:
-        for probe in probes:
-            cost, left = self._estimate_s(probe), self._left_s()
-            if cost > left:
-                self.skipped.append(
-                    f"{probe}: would take about {cost:.0f} s of the {max(left, 0):.0f} s left"
-                )
-                continue
-            await self._run(probe)
-
-    async def repeat_noisy(self) -> None:
-        """Spend what time is left where repeats are fewest, then where they differ most."""
+    async def send(self, probe: Probe) -> list[RequestTiming]:
+        """All requests of a probe, again after a pause while the engine sheds load."""
+        pause_s = FIRST_BACKOFF_S
         while True:
-            open_probes = [
-                p
-                for p, found in self._found.items()
-                if self._cost_s[p] <= self._left_s() and _unsettled(found)
-            ]
-            if not open_probes:
-                return
-            await self._run(
-                min(open_probes, key=lambda p: (len(self._found[p]), -_spread(self._found[p])))
-            )
+            clients = (self._client(probe, client) for client in range(probe.sequences))
+            answers = await asyncio.gather(*clients)
+            timings = [timing for found in answers for timing in found]
+            shed = any(t.outcome is Outcome.OVERLOADED for t in timings)
+            if not shed or self.clock() + pause_s > self.deadline_s:
+                break
+            await self.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_BACKOFF_S)
+        for client, found in enumerate(answers):
+            for timing in found:
+                raise_for(timing, self.endpoint.url)
+                self._check_lengths(timing, probe.input_tokens, probe.output_of(client))
+        return timings
 
-    async def _run(self, probe: Probe) -> None:
-        began = self.clock()
-        points = points_of(await self._send(probe), self.config)
-        self._cost_s[probe] = self.clock() - began
-        if not points:
-            self.skipped.append(
-                f"{probe}: its requests never all decoded at once; is the engine's max_num_seqs "
-                f"really {self.config.engine.max_num_seqs}?"
-            )
-            return
-        self._found.setdefault(probe, []).append(points)
-        if self.on_progress is not None:
-            elapsed = self.clock() - self.start_s
-            self.on_progress(Progress(probe, points, elapsed, self.budget_s))
-
-    async def _send(self, probe: Probe) -> list[RequestTiming]:
-        requests = [
-            stream_completion(
+    async def _client(self, probe: Probe, client: int) -> list[RequestTiming]:
+        """One client of a probe: its requests one after the other, until one fails."""
+        found: list[RequestTiming] = []
+        for _ in range(probe.rounds):
+            timing = await stream_completion(
                 self.session,
                 self.endpoint.url,
                 self.endpoint.model,
                 random_token_ids(self.rng, probe.input_tokens),
-                probe.output_tokens,
+                probe.output_of(client),
                 exact_length=True,
                 headers=self.headers,
                 clock=self.clock,
             )
-            for _ in range(probe.sequences)
-        ]
-        timings = list(await asyncio.gather(*requests))
-        for timing in timings:
-            raise_for(timing, self.endpoint.url)
-            self._check_lengths(timing, probe)
-        return timings
+            found.append(timing)
+            if timing.outcome is not Outcome.OK:
+                break
+        return found
 
-    def _check_lengths(self, timing: RequestTiming, probe: Probe) -> None:
+    def _check_lengths(self, timing: RequestTiming, inputs: int, outputs: int) -> None:
         found = (timing.input_tokens, timing.output_tokens)
-        if timing.counted_by == "chunks" or found != (probe.input_tokens, probe.output_tokens):
+        if timing.counted_by == "chunks" or found != (inputs, outputs):
             raise EngineError(
                 f"{self.endpoint.url}: found {timing.input_tokens} input and "
                 f"{timing.output_tokens} output tokens (by {timing.counted_by}), expected exactly "
-                f"{probe.input_tokens} and {probe.output_tokens} by usage; measuring needs an "
+                f"{inputs} and {outputs} by usage; measuring needs an "
                 "engine that accepts token ids, ignore_eos and stream usage, as vLLM does"
             )
 
-    def _left_s(self) -> float:
-        return self.budget_s - (self.clock() - self.start_s)
 
-    def _estimate_s(self, probe: Probe) -> float:
-        """About how long a probe takes by the points so far; too little while they are few."""
-        law = rough_step_time([point for found in self._found.values() for point in found[-1]])
-        context = probe.input_tokens + probe.output_tokens / 2
-        return law(probe.sequences * probe.input_tokens, 0, 0) + probe.output_tokens * law(
-            0, probe.sequences, probe.sequences * context
+def _check_idle(endpoint: Endpoint) -> None:
+    if endpoint.requests_in_flight:
+        raise ClusterError(
+            f"{endpoint.url}: busy with {endpoint.requests_in_flight} requests, which would spoil "
+            "the times; measure an engine that nobody else uses"
         )
 
 
-def _spread(found: Sequence[tuple[Point, ...]]) -> float:
-    """The largest spread of any point that a probe shows."""
-    return max(fold(repeats).spread for repeats in zip(*found, strict=True))
+def _check_drift(drift: float | None, limit: float, kept: PointsFile | None) -> None:
+    if drift is not None and drift > limit:
+        raise ClusterError(
+            "the machine's speed changed while it was measured: the same probe strayed "
+            f"{drift:.0%} from its median, expected at most {limit:.0%}; measure while nothing "
+            "else runs"
+            + (f"; the points are in {kept.path}: remove it to start anew" if kept else "")
+        )
 
 
-def _unsettled(found: Sequence[tuple[Point, ...]]) -> bool:
-    return len(found) < 2 or (_spread(found) > SETTLED_SPREAD and len(found) < MAX_REPEATS)
+def _points_file(
+    path: str | Path | None,
+    config: ReplicaConfig,
+    endpoint: Endpoint,
+    place: Mapping[str, str | None],
+    on_note: Callable[[str], None],
+) -> PointsFile | None:
+    if path is None:
+        return None
+    identity = Identity(
+        config=config.model_dump_json(),
+        engine=endpoint.engine,
+        host=place["host"] or "",
+        hardware=place["hardware"] or "",
+    )
+    kept = PointsFile(path, identity)
+    if kept.note:
+        on_note(kept.note)
+    if kept.runs:
+        on_note(f"{path}: going on from {len(kept.runs)} probes measured before")
+    return kept
 
 
 def _limit(name: str, value: int | None) -> int:
@@ -311,17 +331,22 @@ def _limit(name: str, value: int | None) -> int:
     return value
 
 
-def _hardware(config: ReplicaConfig, given: str | None) -> dict[str, str | None]:
-    """The hardware and driver of a provenance: what was given, or what this machine has."""
-    if given is not None:
-        return {"hardware": given, "driver": None}
+def _place(config: ReplicaConfig, hardware: str | None, host: str | None) -> dict[str, str | None]:
+    """Host, hardware and driver of a provenance: what was given, or what this machine has."""
+    host = host or platform.node()
+    if hardware is not None:
+        return {"host": host, "hardware": hardware, "driver": None}
     found = find_hardware()
     if found.gpus and config.gpu != "cpu":
-        return {"hardware": found.gpus[0].name, "driver": found.driver}
-    return {"hardware": found.cpu.name, "driver": None}
+        return {"host": host, "hardware": found.gpus[0].name, "driver": found.driver}
+    return {"host": host, "hardware": found.cpu.name, "driver": None}
 
 
-def _note(held_out: Sequence[Point], law: StepTime, skipped: Sequence[str]) -> str | None:
-    parts = [f"held-out {p.kind} error {abs(p.error(law)):.1%}" for p in held_out]
+def _note(
+    held_out: Sequence[Point], fit: Fit, skipped: Sequence[str], drift: float | None
+) -> str | None:
+    parts = [f"held-out {p.kind} error {abs(fit.error(p)):.1%}" for p in held_out]
     parts += [f"{len(skipped)} probes skipped"] if skipped else []
+    if drift is not None and drift > DRIFT_LIMIT:
+        parts.append(f"the machine drifted: the reference probe strayed {drift:.0%}")
     return "; ".join(parts) or None

@@ -45,6 +45,7 @@ class FakeEngine:
     usage: bool = True
     fragment_bytes: int | None = None
     wait_for: int = 0
+    die_after_requests: int | None = None
     seen: list[dict[str, Any]] = field(default_factory=list)
     _active: dict[int, asyncio.Queue[int]] = field(default_factory=dict)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,6 +102,8 @@ class FakeEngine:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.seen.append(body)
+        if self.die_after_requests is not None and len(self.seen) > self.die_after_requests:
+            self.fault = "die"
         if len(self.seen) >= self.wait_for:
             self._arrived.set()
         await self._arrived.wait()

@@ -35,7 +35,9 @@ SaveOption = Annotated[
 
 def measure(
     model: ModelArgument,
-    gpu: Annotated[str, typer.Option(help="GPU type the engine runs on.")] = "cpu",
+    gpu: Annotated[
+        str | None, typer.Option(help="GPU type the engine runs on; this machine's by default.")
+    ] = None,
     tensor_parallel: SizeOption = 1,
     url: Annotated[
         str | None, typer.Option(help="Measure the engine at this URL instead of starting one.")
@@ -43,24 +45,100 @@ def measure(
     budget_minutes: Annotated[float, typer.Option(min=0.1, help="How long to measure.")] = 1.0,
     max_model_len: LengthOption = None,
     max_num_seqs: SeqsOption = None,
+    points: Annotated[
+        Path | None,
+        typer.Option(help="Keep each point here and resume from it; default: beside --save."),
+    ] = None,
+    saturation: Annotated[
+        list[str] | None,
+        typer.Option(help="Measure the highest rate of this size, such as 256+64; repeatable."),
+    ] = None,
+    ttft: Annotated[float, typer.Option(min=0.001, help="For --saturation, seconds.")] = 2.0,
+    tpot: Annotated[float, typer.Option(min=0.0001, help="For --saturation, seconds.")] = 0.1,
     catalog: FileOption = None,
     save: SaveOption = None,
     output: OutputOption = Format.TABLE,
     yes: YesOption = False,
 ) -> None:
-    """Measure a real engine: its step-time law, KV capacity and limits."""
-    from orchestrator.profiling import profile_at, profile_here
+    """Measure a real engine: its step-time law, KV capacity, limits and, if asked, its rates."""
+    from orchestrator.profiling import Saturation, profile_at, profile_here
+    from profiler.core import Slo
 
     if save is not None:
         refuse_to_overwrite(save, yes=yes)
-    spec, on, config = _config(model, gpu, tensor_parallel, max_model_len, max_num_seqs, catalog)
+    sizes = tuple(_size(text) for text in saturation or ())
+    wanted = Saturation(sizes, Slo(ttft_s=ttft, tpot_s=tpot)) if sizes else None
+    kept = points or _points_beside(save)
+    spec, on, config = _config(
+        model, gpu or _found_gpu(), tensor_parallel, max_model_len, max_num_seqs, catalog
+    )
     budget_s = budget_minutes * 60
     with steps(f"profiling {config.key}") as step:
         if url is not None:
-            found = profile_at(url, config, budget_s=budget_s, on_step=step)
+            found = profile_at(
+                url,
+                config,
+                budget_s=budget_s,
+                points=kept,
+                saturation=wanted,
+                on_step=step,
+                on_note=say,
+            )
         else:
-            found = profile_here(spec, on, config, budget_s=budget_s, on_step=step)
+            found = profile_here(
+                spec,
+                on,
+                config,
+                budget_s=budget_s,
+                points=kept,
+                saturation=wanted,
+                on_step=step,
+                on_note=say,
+            )
     _finish(found.profile, save, output)
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Input and output tokens from text such as ``256+64``."""
+    from profiler.errors import InputError
+
+    parts = text.split("+")
+    if len(parts) != 2 or not all(p.isdigit() and int(p) > 0 for p in parts):
+        raise InputError(
+            f"--saturation: found {text!r}, expected input+output tokens such as 256+64"
+        )
+    return int(parts[0]), int(parts[1])
+
+
+def _points_beside(save: Path | None) -> Path | None:
+    """Where points go by default: beside the profile, if they can be written at all."""
+    from profiler.points import available
+
+    if save is None:
+        return None
+    if not available():
+        say("pyarrow is not installed, so an interrupted profile cannot resume")
+        return None
+    return save.with_suffix(".points.parquet")
+
+
+def _found_gpu() -> str:
+    """The catalog name of this machine's GPU, or its CPU; says which, and why."""
+    from profiler.errors import InputError
+    from profiler.hardware import find_hardware
+
+    found = find_hardware()
+    if not found.gpus:
+        say(f"{found.note}; profiling the CPU ({found.cpu.name}, {found.cpu.cores} cores)")
+        return "cpu"
+    first = found.gpus[0]
+    if first.gpu_type is None:
+        raise InputError(
+            f"found {first.name}, which the catalog does not know; name a type with --gpu, after "
+            "adding it to a --catalog file"
+        )
+    say(f"found {len(found.gpus)} x {first.name}: profiling {first.gpu_type}")
+    return first.gpu_type
 
 
 def compute(

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from profiler.core import GpuType, MeasuredPoint, MeasuredRate, Profile, Provenance, Slo
+from profiler.core import GpuType, MeasuredRate, Profile, Provenance, Slo
 from profiler.errors import InputError
-from profiler.evidence import interval
+from profiler.evidence import as_noun
 from profiler.importers.setting import Setting
-from profiler.step_fit import Point, fit_step_time, median_error
+from profiler.step_fit import Point, fit_points
 
 MIN_ROUNDS = 3
 """A closed loop that is run through fewer times shows its start and its end."""
@@ -111,7 +111,7 @@ def profile_of(runs: Sequence[Run], setting: Setting, gpu: GpuType, source: Sour
     budget = plain.config.engine.max_num_batched_tokens
     points = [p for r in usable for p in r.points(budget)]
     try:
-        law = fit_step_time(points)
+        fit = fit_points(points)
     except InputError as error:
         raise InputError(
             f"{usable[0].where}: {len(usable)} runs do not identify the step-time law ({error}); "
@@ -126,15 +126,16 @@ def profile_of(runs: Sequence[Run], setting: Setting, gpu: GpuType, source: Sour
         engine=source.engine,
         note=note,
         points=len(points),
-        tpot_error=median_error(points, law, "decode"),
-        ttft_error=median_error(points, law, "prefill"),
+        tpot_error=fit.median_error(points, "decode"),
+        ttft_error=fit.median_error(points, "prefill"),
     )
     return plain.model_copy(
         update={
-            "step_time": law,
-            "step_time_95": interval(points, law),
+            "step_time": fit.law,
+            "step_time_95": (fit.low, fit.high),
+            "request_overhead_s": fit.overhead_s,
             "provenance": provenance,
-            "points": tuple(_noun(p) for p in points),
+            "points": tuple(as_noun(p) for p in points),
             "rates": rates_of(usable, setting, usable[0].where),
         }
     )
@@ -173,13 +174,6 @@ def _by_size(runs: Sequence[Run]) -> list[list[Run]]:
         key = (f"{run.input_tokens:.1e}", f"{run.output_tokens:.1e}")
         groups.setdefault(key, []).append(run)
     return list(groups.values())
-
-
-def _noun(point: Point) -> MeasuredPoint:
-    return MeasuredPoint(
-        kind=point.kind, time_s=point.time_s, steps=point.steps,
-        prefill_tokens=point.prefill_tokens, sequences=point.sequences, kv_tokens=point.kv_tokens,
-    )  # fmt: skip
 
 
 def _list(reasons: Sequence[str]) -> str:

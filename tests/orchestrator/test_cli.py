@@ -190,6 +190,14 @@ def test_an_engine_that_is_not_there_is_exit_4(run):
     assert "Traceback" not in done.stderr
 
 
+def test_measuring_finds_the_hardware_and_checks_what_it_is_asked(run):
+    done = run("profile", "measure", "smollm2-135m", "--url", "http://127.0.0.1:9")
+    assert "GPU" in done.stderr  # which were found, or that none were and the CPU is profiled
+    done = run("profile", "measure", "smollm2-135m", "--gpu", "cpu", "--saturation", "64x16")
+    assert done.returncode == 2
+    assert "found '64x16', expected input+output tokens such as 256+64" in done.stderr
+
+
 def test_status_and_delete_of_nothing(run):
     assert run("status", "nothing").returncode == 2
     done = run("delete", "nothing")

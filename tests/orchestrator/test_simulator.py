@@ -176,6 +176,16 @@ def test_a_request_that_arrives_during_a_step_waits_for_its_end():
     assert found.first_token_s == pytest.approx([0.06, 0.06 + 0.011])
 
 
+def test_a_request_spends_its_overhead_outside_the_engines_steps():
+    free = profile()
+    costly = free.model_copy(update={"request_overhead_s": 0.25})
+    load = [0.0, 0.1], [20, 30], [5, 1]
+    told, plain = simulate_replica(costly, *load), simulate_replica(free, *load)
+    np.testing.assert_allclose(told.ttft_s, plain.ttft_s + 0.25)
+    np.testing.assert_allclose(told.e2e_s, plain.e2e_s + 0.25)
+    np.testing.assert_allclose(told.tpot_s, plain.tpot_s)
+
+
 def test_full_memory_evicts_the_newest_which_computes_its_tokens_again():
     limits = profile(kv_tokens=96)  # six blocks for two requests that grow to four each
     steps: list[Step] = []

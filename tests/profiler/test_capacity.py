@@ -33,6 +33,16 @@ def test_an_answer_of_one_token_has_no_tpot():
     assert 0.5 / per_prompt_s < rate(profile(), tight, output_tokens=1) < 1 / per_prompt_s
 
 
+def test_what_a_request_costs_outside_the_steps_counts_into_ttft():
+    slow = profile().model_copy(update={"request_overhead_s": 0.5})
+    n = np.array([2.0])
+    sizes = np.array([512.0]), np.array([128.0])
+    with_it = Replica(slow, *sizes).latency(n, 0.95)
+    without = Replica(profile(), *sizes).latency(n, 0.95)
+    assert with_it.ttft_s - without.ttft_s == pytest.approx(0.5)
+    assert with_it.tpot_s == without.tpot_s
+
+
 def test_kv_capacity_limits_the_batch():
     wide = rate(profile(kv_capacity_tokens=100_000), slo(tpot_s=1.0))
     narrow = rate(profile(kv_capacity_tokens=5_000), slo(tpot_s=1.0))

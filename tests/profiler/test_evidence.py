@@ -1,29 +1,11 @@
-"""Residuals are what the law misses by; intervals hold the true coefficients about as promised."""
+"""Residuals are what the law misses a profile's points by, requests' overhead included."""
 
-import numpy as np
 import pytest
 
 from profiler.core import MeasuredPoint
-from profiler.evidence import interval, residuals
-from profiler.step_fit import Point, fit_step_time
-from tests.builders import profile, step_time
-
-TRUE = step_time()
-WORK = [
-    (1, 100, 0, 0), (1, 800, 0, 0), (2, 3000, 0, 0), (1, 0, 1, 300), (1, 0, 8, 2000),
-    (1, 0, 8, 16000), (1, 0, 64, 9000), (1, 0, 64, 60000), (1, 50, 128, 30000), (1, 300, 32, 9000),
-]  # fmt: skip
-
-
-def points(noise, seed=0):
-    rng = np.random.default_rng(seed)
-    found = []
-    for steps, prompts, sequences, kv in WORK:
-        exact = TRUE(prompts, sequences, kv) + TRUE.base_s * (steps - 1)
-        found.append(
-            Point("decode", exact * rng.normal(1, noise), steps, prompts, sequences, kv)
-        )  # fmt: skip
-    return found
+from profiler.evidence import as_noun, residuals
+from profiler.step_fit import Point
+from tests.builders import profile
 
 
 def test_a_residual_is_predicted_over_measured_minus_one():
@@ -34,25 +16,9 @@ def test_a_residual_is_predicted_over_measured_minus_one():
     assert found.error == pytest.approx(predicted / 0.02 - 1)
 
 
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    inside = []
-    for seed in range(60):
-        drawn = points(0.03, seed)
-        ends = interval(drawn, fit_step_time(drawn))
-        assert ends is not None
-        low, high = ends
-        inside += [getattr(low, n) <= v <= getattr(high, n) for n, v in TRUE.model_dump().items()]
-    assert 0.85 <= np.mean(inside) <= 1.0
-
-
-def test_more_noise_widens_them():
-    def width(noise):
-        drawn = points(noise)
-        low, high = interval(drawn, fit_step_time(drawn))
-        return high.base_s - low.base_s
-
-    assert width(0.05) > 3 * width(0.005)
-
-
-def test_as_many_coefficients_as_points_tell_nothing():
-    assert interval(points(0.01)[:4], TRUE) is None
+def test_the_overhead_of_requests_is_part_of_what_is_predicted():
+    point = as_noun(Point("prefill", 0.05, prefill_tokens=100, overheads=1))
+    slow = profile().model_copy(update={"points": (point,), "request_overhead_s": 0.02})
+    fast = profile().model_copy(update={"points": (point,)})
+    ((late,), (early,)) = residuals(slow), residuals(fast)
+    assert late.predicted_s - early.predicted_s == pytest.approx(0.02)
