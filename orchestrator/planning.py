@@ -15,6 +15,7 @@ from profiler.core import EngineOptions, GpuType, ModelSpec, Profile, Workload
 from profiler.errors import InputError, UnknownNameError
 from profiler.generator import generate
 from profiler.roofline import DoesNotFit, default_engine, roofline_profile
+from profiler.silicon import silicon_or_roofline
 from profiler.traces import Trace, read_trace
 from profiler.workload import workload_from_sizes, workload_from_trace
 
@@ -225,9 +226,12 @@ def _profile(
     loaded: LoadedService, entry: ModelEntry, spec: ModelSpec, gpu: GpuType, size: int
 ) -> Profile | DoesNotFit:
     engine = engine_options(entry.engine, gpu)
-    estimated = roofline_profile(spec, gpu, size, engine)
     known = loaded.profiles.get(f"{spec.name}@{size}x{gpu.name}")
-    return known or estimated
+    if known is not None:
+        return known
+    if loaded.service.estimates == "silicon":
+        return silicon_or_roofline(spec, gpu, size, engine)
+    return roofline_profile(spec, gpu, size, engine)
 
 
 def engine_options(limits: EngineLimits, gpu: GpuType) -> EngineOptions:

@@ -122,6 +122,11 @@ class Service(Noun):
     )
     catalog: tuple[str, ...] = Field((), description="files with GPU types and models of your own")
     profiles: tuple[str, ...] = Field((), description="measured profiles, used before estimates")
+    estimates: Literal["roofline", "silicon"] = Field(
+        "roofline",
+        description="what stands in for a profile: arithmetic, or a database of measured kernels "
+        "(needs the extra silicon) where it has the model and GPU",
+    )
     targets: Targets = Targets()
 
     @model_validator(mode="after")

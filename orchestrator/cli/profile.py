@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli import profile_silicon
 from orchestrator.cli.catalog import FileOption
 from orchestrator.cli.output import Format, OutputOption, YesOption, emit, say, steps
 
@@ -45,14 +46,16 @@ def measure(
 
     if save is not None:
         refuse_to_overwrite(save, yes=yes)
-    spec, on, config = _config(model, gpu, tensor_parallel, max_model_len, max_num_seqs, catalog)
+    spec, on, config = replica_config(
+        model, gpu, tensor_parallel, max_model_len, max_num_seqs, catalog
+    )
     budget_s = budget_minutes * 60
     with steps(f"profiling {config.key}") as step:
         if url is not None:
             found = profile_at(url, config, budget_s=budget_s, on_step=step)
         else:
             found = profile_here(spec, on, config, budget_s=budget_s, on_step=step)
-    _finish(found.profile, save, output)
+    finish(found.profile, save, output)
 
 
 def compute(
@@ -73,14 +76,16 @@ def compute(
 
     if save is not None:
         refuse_to_overwrite(save, yes=yes)
-    spec, on, config = _config(model, gpu, tensor_parallel, max_model_len, max_num_seqs, catalog)
+    spec, on, config = replica_config(
+        model, gpu, tensor_parallel, max_model_len, max_num_seqs, catalog
+    )
     found = roofline_profile(spec, on, tensor_parallel, config.engine)
     if isinstance(found, DoesNotFit):
         raise InfeasibleError(f"{spec.name} {found.reason}; try a larger --tensor-parallel")
-    _finish(found, save, output)
+    finish(found, save, output)
 
 
-def _config(
+def replica_config(
     model: str,
     gpu: str,
     size: int,
@@ -88,6 +93,7 @@ def _config(
     max_num_seqs: int | None,
     catalog: list[Path] | None,
 ) -> tuple[ModelSpec, GpuType, ReplicaConfig]:
+    """The model, GPU type and replica config that a command's options name."""
     from orchestrator.planning import engine_options
     from orchestrator.service import EngineLimits
     from profiler.catalog import load_catalog, resolve_model
@@ -101,7 +107,8 @@ def _config(
     return spec, on, config
 
 
-def _finish(found: Profile, save: Path | None, output: Format) -> None:
+def finish(found: Profile, save: Path | None, output: Format) -> None:
+    """Save a profile where asked to, and print it."""
     from profiler import documents
 
     if save is not None:
@@ -126,4 +133,5 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True)
     group.command()(measure)
     group.command()(compute)
+    profile_silicon.add_to(group)
     app.add_typer(group, name="profile", help="Measure or compute what a GPU does for a model.")
