@@ -61,7 +61,7 @@ KERNELS_ONLY: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Generations without published runs: a type whose kernels were timed, and whom it stands for."""
 PCIE_FROM = "ada"
-KERNEL_MODELS = (("llama-3.1-8b", 1), ("qwen3-8b", 1), ("qwen3-32b", 4), ("llama-3.1-70b", 8))
+KERNEL_MODELS = (("llama-3.1-8b", 1), ("qwen3-8b", 2), ("qwen3-32b", 4), ("llama-3.1-70b", 8))
 SYSTEMS = {
     "h100_sxm": "H100", "h200_sxm": "H200", "b200_sxm": "B200", "b300_sxm": "B300",
     "gb200": "GB200",
@@ -130,16 +130,10 @@ def _sample() -> Path:
 def _run(row: dict[str, str]) -> Run | str:
     """The run of a row, or why it is not used."""
     clients = re.search(r"silicon_concurrency=(\d+)", row["silicon_data_source"])
-    if row["mode"] != "agg":
-        return "prefill and decode on separate replicas"
-    if row["model_path"] not in MODELS:
-        return f"a model the roofline does not describe: {row['model_path']}"
+    if reason := _beyond_the_roofline(row):
+        return reason
     if clients is None:
         return "number of clients not given"
-    if row["attention_dp_size"] not in ("", "1"):
-        return "attention replicated over GPUs (data parallel)"
-    if row["system"] not in SYSTEMS or int(row["tp_size"]) > 8:
-        return "more than 8 GPUs, or a GPU not in the catalog"
     catalog = load_catalog()
     gpu, size = catalog.gpu(SYSTEMS[row["system"]]), int(row["tp_size"])
     model = _as_run(catalog.model(MODELS[row["model_path"]]), row, gpu)
@@ -157,6 +151,19 @@ def _run(row: dict[str, str]) -> Run | str:
         tpot_s=float(row["silicon_tpot_ms"]) / 1e3,
         row=row,
     )
+
+
+def _beyond_the_roofline(row: dict[str, str]) -> str | None:
+    """Why the roofline has no words for a row's layout, model or GPU; None where it has."""
+    if row["mode"] != "agg":
+        return "prefill and decode on separate replicas"
+    if row["model_path"] not in MODELS:
+        return f"a model the roofline does not describe: {row['model_path']}"
+    if row["attention_dp_size"] not in ("", "1"):
+        return "attention replicated over GPUs (data parallel)"
+    if row["system"] not in SYSTEMS or int(row["tp_size"]) > 8:
+        return "more than 8 GPUs, or a GPU not in the catalog"
+    return None
 
 
 def _as_run(model: ModelSpec, row: dict[str, str], gpu: GpuType) -> ModelSpec:
@@ -221,7 +228,7 @@ def predict(fit: Fit, runs: Sequence[Run], *, default_law: bool = False) -> Seen
 
 def errors(seen: Seen, runs: Sequence[Run]) -> Errors:
     """Median absolute relative errors of TPOT, TTFT and throughput."""
-    load = _load(runs)
+    load = load_of(runs)
     tpot, ttft = np.array([r.tpot_s for r in runs]), np.array([r.ttft_s for r in runs])
     measured = throughput_tps(load, tpot, ttft)
 
@@ -306,44 +313,47 @@ def calibrate(as_of: dt.date) -> Calibration:
 
 
 def fit_kernels(gpu: GpuType, common: Efficiency) -> Efficiency:
-    """``common`` with the compute and bandwidth shares nearest to the kernel times of one GPU type.
+    """``common`` with the shares nearest to the kernel times of one GPU type.
 
+    Compute and bandwidth follow from models on one GPU, the share of PCIe from those on several.
     Kernel times have no scheduling in them, so that of ``common`` is left out of the comparison.
     """
+    alone = _nearest(gpu, common, KERNEL_MODELS[:1], {"compute": 1.0, "bandwidth": STREAM_SHARE})
+    if gpu.link != "pcie":
+        return alone
+    return _nearest(gpu, alone, KERNEL_MODELS[1:], {"pcie_link": 1.0})
+
+
+def _nearest(
+    gpu: GpuType, known: Efficiency, models: Sequence[tuple[str, int]], most: dict[str, float]
+) -> Efficiency:
+    """``known`` with the shares named in ``most`` (and at most so) nearest to the kernel times."""
     from scipy.optimize import minimize
 
-    start = common.model_copy(update={"step_overhead_s": 0.0, "sequence_overhead_s": 0.0})
-    sets = [
-        (model, size, _kernel_points(model, gpu, size, start)) for model, size in _kernel_models()
-    ]
-
-    names = ("compute", "bandwidth") + (("pcie_link",) if gpu.link == "pcie" else ())
-    most = {"bandwidth": STREAM_SHARE}
+    bare = known.model_copy(update={"step_overhead_s": 0.0, "sequence_overhead_s": 0.0})
+    specs = [(load_catalog().model(name), size) for name, size in models]
+    sets = [(m, size, _kernel_points(m, gpu, size, bare)) for m, size in specs]
 
     def with_shares(x: Floats, of: Efficiency) -> Efficiency:
-        shares = {n: float(min(np.exp(v), most.get(n, 1.0))) for n, v in zip(names, x, strict=True)}
-        return of.model_copy(update=shares)
+        values = zip(most.items(), np.exp(x), strict=True)
+        return of.model_copy(update={n: min(float(v), top) for (n, top), v in values})
 
     def loss(x: Floats) -> float:
-        efficiency = with_shares(x, start)
-        laws = [(step_time(model, gpu, size, efficiency), points) for model, size, points in sets]
+        efficiency = with_shares(x, bare)
+        laws = [(step_time(m, gpu, size, efficiency), points) for m, size, points in sets]
         ratios = [p.predicted_s(law) / p.time_s for law, points in laws for p in points]
         return float(np.abs(np.log(ratios)).mean())
 
-    guess = np.log([0.7, 0.8, 0.3][: len(names)])
+    guess = np.log([0.5] * len(most))
     found = minimize(loss, guess, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-6})
-    return _three_digits(with_shares(found.x, common))
+    return _three_digits(with_shares(found.x, known))
 
 
 def _share_pcie(generations: dict[str, Generation], share: float) -> None:
-    """The share of PCIe that one generation's kernel times tell holds for all: it is no GPU's own."""
+    """The share of PCIe that one generation's kernel times tell holds for all."""
     for name, known in generations.items():
         efficiency = known.efficiency.model_copy(update={"pcie_link": share})
         generations[name] = known.model_copy(update={"efficiency": efficiency})
-
-
-def _kernel_models() -> list[tuple[ModelSpec, int]]:
-    return [(load_catalog().model(name), size) for name, size in KERNEL_MODELS]
 
 
 def _kernel_points(
@@ -373,7 +383,7 @@ def _errors_on(fit: Fit, runs: Sequence[Run]) -> Errors:
 
 
 def _left_out(runs: Sequence[Run]) -> Errors:
-    """Errors on each generation's runs of figures fitted to the other's: what an unknown GPU gets."""
+    """Errors on each generation's runs of figures fitted to the other: an unknown GPU's errors."""
     tests: list[Run] = []
     parts: list[Seen] = []
     for name in GENERATIONS:
@@ -404,7 +414,7 @@ class _Table:
         place = {key: i for i, key in enumerate(index)}
         self._law_of: NDArray[np.int64] = np.array([place[repr(k)] for k in keys], np.int64)
         self._default_law = default_law
-        self._load = _load(runs)
+        self._load = load_of(runs)
         self._engine = np.array([ENGINES.index(r.engine) for r in runs])
         self._layers = np.array([r.model.layers for r in runs], float)
 
@@ -418,12 +428,13 @@ class _Table:
 
     def _law(self, fit: Fit, run: Run) -> tuple[float, float, float, float]:
         clients = None if self._default_law else run.clients
-        base, *rest = coefficients(run.model, run.gpu, run.tensor_parallel, fit.of(run), clients)
+        law = coefficients(run.model, run.gpu, run.tensor_parallel, fit.of(run), clients)
         own = fit.engines[run.engine].step_overhead_s - fit.of(run).step_overhead_s
-        return (base + own, *rest)
+        return law[0] + own, law[1], law[2], law[3]
 
 
-def _load(runs: Iterable[Run]) -> Load:
+def load_of(runs: Iterable[Run]) -> Load:
+    """The runs as arrays, with the KV cache that their replicas have."""
     runs = list(runs)
     return Load(
         np.array([r.clients for r in runs], float),

@@ -105,7 +105,7 @@ class ModelSpec(Noun):
         """
         if self.experts is None or self.experts_per_token is None:
             return self.total_params
-        unread = (1 - self.experts_per_token / self.experts) ** max(tokens, 1.0)
+        unread: float = (1 - self.experts_per_token / self.experts) ** max(tokens, 1.0)
         each = (self.total_params - self.active_params) / max(
             1, self.experts - self.experts_per_token
         )

@@ -1,9 +1,10 @@
 """The shares of a GPU's peak that inference reaches, per GPU generation, and how sure they are.
 
-The figures live in ``profiler/data/efficiency.yaml``, which `profiler.calibration` writes: fitted to
-published runs of real engines, and judged on runs it never saw. A generation of which no run was
-published takes the figures fitted to all others together, and its error is what such figures are
-off by on a generation left out of the fit.
+The figures live in ``profiler/data/efficiency.yaml``, which `profiler.calibration` writes: fitted
+to published runs of real engines, and judged on runs it never saw. A generation of which no run
+was published takes the figures fitted to all others together (with the shares of compute and
+bandwidth that its kernels reach, where those were timed). Its error is what such figures are off
+by on a generation left out of the fit.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def generation_of(gpu: GpuType) -> str:
     """The generation whose figures hold for a GPU type: by vendor and name, else ``other``."""
     if gpu.vendor == "cpu":
         return CPU
-    make = gpu.name.split("-")[0]
+    make = gpu.name.split("-", maxsplit=1)[0]
     for name, generation in calibration().generations.items():
         if gpu.name in generation.gpus or make in generation.gpus:
             return name

@@ -212,13 +212,17 @@ def _allreduce(
 ) -> tuple[float, float]:
     """Seconds of latency per step and per token spent in all-reduces: two in each layer.
 
-    A ring moves 2 (k-1)/k of the data over each link (Patarasuk and Yuan, 2009).
+    A ring moves 2 (k-1)/k of the data over each link (Patarasuk and Yuan, 2009). Cards on PCIe
+    share the host's path instead, so that times grow with k - 1: so they do in the all-reduce
+    tables of L40S in AIConfigurator's database (1 to 6 to 16 for 2, 4 and 8 cards).
     """
     if tensor_parallel == 1 or gpu.link_gb_per_s == 0:
         return 0.0, 0.0
     rounds = 2 * model.layers
-    share = efficiency.pcie_link if gpu.link == "pcie" else efficiency.link
-    token_bytes = model.hidden_size * ACTIVATION_BYTES * 2 * (tensor_parallel - 1) / tensor_parallel
+    pcie, k = gpu.link == "pcie", tensor_parallel
+    share = efficiency.pcie_link if pcie else efficiency.link
+    moved = k - 1 if pcie else 2 * (k - 1) / k
+    token_bytes = model.hidden_size * ACTIVATION_BYTES * moved
     return (
         rounds * efficiency.allreduce_latency_s,
         rounds * token_bytes / (gpu.link_gb_per_s * GB * share),

@@ -290,8 +290,8 @@ def _no_gpu(name: str) -> str:
     from profiler.errors import nearest
 
     known = [g for g in SYSTEMS if g != "A100"]
-    stem = name.split("-")[0]
-    close = next((g for g in known if g.split("-")[0] == stem), None) or nearest(name, known)
+    stem = name.split("-", maxsplit=1)[0]
+    close = next((g for g in known if g.startswith(stem)), None) or nearest(name, known)
     hint = f"the nearest it has is {close}" if close else f"it has {', '.join(known)}"
     return f"the database has no kernels of {name}; {hint}"
 
