@@ -148,8 +148,8 @@ class _Estimator:
             config = build_model_config(
                 int(size), 1, 1, *experts, gemm_quant_mode=mode, moe_quant_mode=mode, **attention
             )
-            model = get_model(self._config(name, spec), config, engine)
-            sessions.append((model, get_backend(engine)))
+            model = get_model(self._config(name, spec), config, engine)  # type: ignore[no-untyped-call]
+            sessions.append((model, get_backend(engine)))  # type: ignore[no-untyped-call]
 
         def run_agg(runtime: Any, prompt_tokens: int) -> Any:
             refused: Exception = ValueError("not tried")
