@@ -148,8 +148,8 @@ class _Estimator:
             config = build_model_config(
                 int(size), 1, 1, *experts, gemm_quant_mode=mode, moe_quant_mode=mode, **attention
             )
-            model = get_model(self._config(name, spec), config, engine)  # type: ignore[no-untyped-call]
-            sessions.append((model, get_backend(engine)))  # type: ignore[no-untyped-call]
+            model = get_model(self._config(name, spec), config, engine)
+            sessions.append((model, get_backend(engine)))
 
         def run_agg(runtime: Any, prompt_tokens: int) -> Any:
             refused: Exception = ValueError("not tried")
@@ -174,13 +174,14 @@ class _Estimator:
 
 
 def _groups(runs: Sequence[Run]) -> Iterator[Group]:
-    for label, of_run in (
-        ("GPU", lambda r: r.gpu.name),
-        ("engine", lambda r: r.engine),
-        ("model", lambda r: r.model.name),
-    ):
-        for value in sorted({of_run(r) for r in runs}):
-            yield f"{label} {value}", [i for i, r in enumerate(runs) if of_run(r) == value]
+    names = {
+        "GPU": [r.gpu.name for r in runs],
+        "engine": [r.engine for r in runs],
+        "model": [r.model.name for r in runs],
+    }
+    for label, of_runs in names.items():
+        for value in sorted(set(of_runs)):
+            yield f"{label} {value}", [i for i, v in enumerate(of_runs) if v == value]
     yield "all held-out runs", list(range(len(runs)))
 
 
