@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from orchestrator.loading import LoadedService, config_key, engine_options, sizes_of, streams
-from orchestrator.service import GpuEntry, ModelEntry, WorkloadSpec
+from orchestrator.service import Estimates, GpuEntry, ModelEntry, WorkloadSpec
 from placement.problem import Option, Problem, RequestClass, Stock, load_matrix
 from profiler.core import (
     GpuType,
@@ -17,6 +17,7 @@ from profiler.core import (
 from profiler.errors import InputError, UnknownNameError
 from profiler.generator import generate
 from profiler.roofline import DoesNotFit, roofline_profile
+from profiler.silicon import silicon_or_roofline
 from profiler.traces import Trace, read_trace
 from profiler.workload import workload_from_sizes, workload_from_trace
 
@@ -122,7 +123,9 @@ def _options(loaded: LoadedService) -> tuple[tuple[Option, ...], dict[str, tuple
             fits: list[Option] = []
             refused = [f"{spec.name} splits into none of the sizes to try that fit a node"]
             for size in sizes_of(model_entry, spec, gpu):
-                profile = profile_for(loaded.profiles, model_entry, spec, gpu, size)
+                profile = profile_for(
+                    loaded.profiles, model_entry, spec, gpu, size, loaded.service.estimates
+                )
                 if isinstance(profile, DoesNotFit):
                     refused.append(f"{spec.name} {profile.reason}")
                 else:
@@ -135,13 +138,21 @@ def _options(loaded: LoadedService) -> tuple[tuple[Option, ...], dict[str, tuple
 
 
 def profile_for(
-    profiles: Mapping[str, Profile], entry: ModelEntry, spec: ModelSpec, gpu: GpuType, size: int
+    profiles: Mapping[str, Profile],
+    entry: ModelEntry,
+    spec: ModelSpec,
+    gpu: GpuType,
+    size: int,
+    estimates: Estimates = "roofline",
 ) -> Profile | DoesNotFit:
-    """The profile of a replica: one of ``profiles`` (by key) where it is known, else computed."""
+    """The profile of a replica: one of ``profiles`` (by key) where it is known, else estimated."""
     engine = engine_options(entry.engine, gpu)
-    estimated = roofline_profile(spec, gpu, size, engine)
     known = profiles.get(config_key(spec, gpu, size))
-    return known or estimated
+    if known is not None:
+        return known
+    if estimates == "silicon":
+        return silicon_or_roofline(spec, gpu, size, engine)
+    return roofline_profile(spec, gpu, size, engine)
 
 
 def _usd_per_hour(entry: GpuEntry, gpu: GpuType) -> float:

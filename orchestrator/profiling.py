@@ -187,7 +187,8 @@ def describe(profile: Profile) -> list[tuple[str, str]]:
         (
             f"most inside {rate.slo.ttft_s:g} s / {rate.slo.tpot_s:g} s",
             f"{rate.input_tokens:.0f}+{rate.output_tokens:.0f} tokens: "
-            f"{rate.rate_rps:.2f} req/s (predicted {rate.predicted_rps:.2f})",
+            f"{rate.rate_rps:.2f} req/s"
+            + ("" if rate.predicted_rps is None else f" (predicted {rate.predicted_rps:.2f})"),
         )
         for rate in profile.rates
     ]

@@ -13,6 +13,8 @@ from profiler.sizes import Sizes
 from profiler.trace_formats import FormatName
 from profiler.workload import PlanFor
 
+Estimates = Literal["roofline", "silicon"]
+
 
 class WorkloadSpec(Noun):
     """Traffic: a trace file, generated arrivals, or just a rate; the last two with sizes."""
@@ -120,6 +122,11 @@ class Service(Noun):
     )
     catalog: tuple[str, ...] = Field((), description="files with GPU types and models of your own")
     profiles: tuple[str, ...] = Field((), description="measured profiles, used before estimates")
+    estimates: Estimates = Field(
+        "roofline",
+        description="what stands in for a profile: arithmetic, or a database of measured kernels "
+        "(needs the extra silicon) where it has the model and GPU",
+    )
     targets: Targets = Targets()
 
     @property

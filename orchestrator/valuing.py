@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.loading import LoadedService, sizes_of
 from orchestrator.planning import profile_for
-from orchestrator.service import GpuEntry, ModelEntry
+from orchestrator.service import Estimates, GpuEntry, ModelEntry
 from profiler import documents
 from profiler.catalog import Catalog, resolve_model
 from profiler.core import GpuType, Market, ModelSpec, Profile, Slo
@@ -27,6 +27,7 @@ class Question:
     slo: Slo
     markets: tuple[Market, ...]
     sizes: tuple[Size, ...] = DEFAULT_SIZES
+    estimates: Estimates = "roofline"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ def of_service(
     loaded: LoadedService, slo: Slo, markets: tuple[Market, ...], sizes: tuple[Size, ...]
 ) -> Question:
     """What a service file names, at its prices."""
-    return Question(loaded.models, loaded.gpus, loaded.profiles, slo, markets, sizes)
+    return Question(
+        loaded.models, loaded.gpus, loaded.profiles, slo, markets, sizes, loaded.service.estimates
+    )
 
 
 def of_names(
@@ -106,7 +109,7 @@ def _profiles(
     question: Question, entry: ModelEntry, spec: ModelSpec, gpu: GpuType
 ) -> Iterator[Profile | DoesNotFit]:
     for size in sizes_of(entry, spec, gpu):
-        yield profile_for(question.profiles, entry, spec, gpu, size)
+        yield profile_for(question.profiles, entry, spec, gpu, size, question.estimates)
 
 
 def _offers(

@@ -23,6 +23,9 @@ class Family:
     default_head_dim: int | None = None
     experts_key: str | None = None
     expert_size_key: str = "intermediate_size"
+    mla: bool = False
+    biased: bool = False  # every attention, router and expert matrix has a bias
+    wide_qk_norm: bool = False  # over all heads at once, not one head
 
 
 FAMILIES: dict[str, Family] = {
@@ -42,6 +45,17 @@ FAMILIES: dict[str, Family] = {
         tied_by_default=True, norms_per_layer=4, qk_norm=True, default_head_dim=256
     ),
     "phi3": Family(),
+    "deepseek_v2": Family(
+        mla=True, experts_key="n_routed_experts", expert_size_key="moe_intermediate_size"
+    ),
+    "deepseek_v3": Family(
+        mla=True, experts_key="n_routed_experts", expert_size_key="moe_intermediate_size"
+    ),
+    "kimi_k2": Family(
+        mla=True, experts_key="n_routed_experts", expert_size_key="moe_intermediate_size"
+    ),
+    "gpt_oss": Family(default_head_dim=64, experts_key="num_local_experts", biased=True),
+    "minimax_m2": Family(wide_qk_norm=True, experts_key="num_local_experts"),
 }
 
 MODEL_TYPES = {
@@ -55,6 +69,10 @@ MODEL_TYPES = {
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3_text",
     "Phi3ForCausalLM": "phi3",
+    "DeepseekV2ForCausalLM": "deepseek_v2",
+    "DeepseekV3ForCausalLM": "deepseek_v3",
+    "GptOssForCausalLM": "gpt_oss",
+    "MiniMaxM2ForCausalLM": "minimax_m2",
 }
 """Architecture name to model type, for configs that lack the latter."""
 
@@ -111,8 +129,23 @@ class HfConfig:
     @property
     def head_dim(self) -> int:
         """Width of one head."""
+        if self.family.mla:
+            return self.count("v_head_dim")
         fallback = self.family.default_head_dim or self.count("hidden_size") // self.heads
         return self.count("head_dim", fallback)
+
+    @property
+    def kv_latent_dim(self) -> int | None:
+        """Values that multi-head latent attention caches per token and layer; None without it."""
+        if not self.family.mla:
+            return None
+        return self.count("kv_lora_rank") + self.count("qk_rope_head_dim")
+
+    @property
+    def experts(self) -> tuple[int, int] | None:
+        """Routed experts in a layer and those one token uses; None in a dense model."""
+        key = self.family.experts_key
+        return None if key is None else (self.count(key), self.count("num_experts_per_tok"))
 
     @property
     def tied(self) -> bool:
@@ -147,13 +180,30 @@ def _fixed_params(config: HfConfig) -> int:
 
 
 def _attention_params(config: HfConfig) -> int:
+    if config.family.mla:
+        return _mla_params(config)
     hidden = config.count("hidden_size")
     queries = config.heads * config.head_dim
     keys_values = 2 * config.kv_heads * config.head_dim
     weights = hidden * (queries + keys_values) + queries * hidden
     biased = bool(config.data.get("attention_bias"))
+    sinks = config.heads * config.family.biased
+    norms = 2 * config.head_dim * config.family.qk_norm
+    norms += (queries + keys_values // 2) * config.family.wide_qk_norm
     bias = (queries + keys_values) * (biased or config.family.qkv_bias) + hidden * biased
-    return weights + bias + 2 * config.head_dim * config.family.qk_norm
+    return weights + bias + norms + sinks
+
+
+def _mla_params(config: HfConfig) -> int:
+    """Latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1): projections down and up."""
+    hidden, heads, latent = config.count("hidden_size"), config.heads, config.count("kv_lora_rank")
+    rope, nope = config.count("qk_rope_head_dim"), config.count("qk_nope_head_dim")
+    value = config.count("v_head_dim")
+    queries = heads * (nope + rope)
+    rank = config.data.get("q_lora_rank")
+    query = hidden * rank + rank + rank * queries if rank else hidden * queries
+    keys_values = hidden * (latent + rope) + latent + latent * heads * (nope + value)
+    return int(query + keys_values + heads * value * hidden)
 
 
 def _mlp_params(config: HfConfig, layer: int, *, active: bool) -> int:
@@ -165,13 +215,20 @@ def _mlp_params(config: HfConfig, layer: int, *, active: bool) -> int:
         return 3 * hidden * width + bias
     experts = config.count(family.experts_key)
     passed = config.count("num_experts_per_tok") if active else experts
+    width = config.count(family.expert_size_key)
     shared_width = config.data.get("shared_expert_intermediate_size") or 0
     shared = 3 * hidden * shared_width + hidden * bool(shared_width)  # with its gate
-    router = hidden * experts
-    return passed * 3 * hidden * config.count(family.expert_size_key) + shared + router
+    shared += 3 * hidden * width * int(config.data.get("n_shared_experts") or 0)
+    # A bias of the router, or the score correction that DeepSeek-V3 and MiniMax balance it by.
+    biased_router = family.biased or config.data.get("scoring_func") == "sigmoid"
+    router = hidden * experts + experts * biased_router
+    each = 3 * hidden * width + (2 * width + hidden) * family.biased
+    return passed * each + shared + router
 
 
 def _is_dense(config: HfConfig, layer: int) -> bool:
-    """Qwen's MoE models may keep some layers dense."""
+    """Qwen's MoE models may keep some layers dense, DeepSeek's the first ones."""
+    if layer < int(config.data.get("first_k_dense_replace") or 0):
+        return True
     step = config.count("decoder_sparse_step", 1)
     return layer in (config.data.get("mlp_only_layers") or []) or (layer + 1) % step != 0

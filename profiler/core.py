@@ -7,9 +7,9 @@ as it stands. Units are in the names. Money is US dollars, time is seconds, memo
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -18,9 +18,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
 
 Market = Literal["on_demand", "spot"]
-Dtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4"]
+Dtype = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4", "fp4"]
 BYTES_PER_VALUE: dict[Dtype, float] = {
-    "fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5,
+    "fp32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5, "fp4": 0.5,
 }  # fmt: skip
 
 
@@ -51,6 +51,8 @@ class GpuType(Noun):
     memory_gb: Positive
     bandwidth_gb_per_s: Positive
     fp16_tflop_per_s: Positive = Field(description="dense FP16/BF16, without sparsity")
+    fp8_tflop_per_s: Positive | None = Field(None, description="dense; none without such units")
+    fp4_tflop_per_s: Positive | None = Field(None, description="dense; none without such units")
     link: Literal["nvlink", "xgmi", "pcie", "none"] = "pcie"
     link_gb_per_s: NonNegative = Field(0.0, description="to peers in the node, one direction")
     max_per_node: Count = 8
@@ -76,6 +78,39 @@ class ModelSpec(Noun):
     context_tokens: Count
     weight_dtype: Dtype = "bf16"
     kv_dtype: Dtype = "bf16"
+    experts: Count | None = Field(None, description="routed experts in a layer; none when dense")
+    experts_per_token: Count | None = Field(None, description="of them, those one token uses")
+    kv_latent_dim: Count | None = Field(
+        None, description="MLA: values cached per token and layer, kv_lora_rank + qk_rope_head_dim"
+    )
+
+    @model_validator(mode="after")
+    def _expert_counts(self) -> Self:
+        experts, chosen = self.experts, self.experts_per_token
+        if (experts is None) != (chosen is None):
+            raise ValueError("experts and experts_per_token: give both, or neither")
+        if experts is not None and chosen is not None and chosen > experts:
+            raise ValueError(f"experts_per_token is {chosen}, more than the {experts} experts")
+        return self
+
+    @property
+    def kv_shards(self) -> int:
+        """Among how many GPUs the KV cache can be split; a latent is copied to each."""
+        return 1 if self.kv_latent_dim else self.kv_heads
+
+    def touched_params(self, tokens: float) -> float:
+        """Expected parameters whose weights a step of so many tokens reads.
+
+        All of a dense model's. Of E routed experts, k chosen evenly by each of T tokens, a layer
+        reads E (1 - (1 - k/E)^T) on average; choices in practice cluster, so it is an upper bound.
+        """
+        if self.experts is None or self.experts_per_token is None:
+            return self.total_params
+        unread: float = (1 - self.experts_per_token / self.experts) ** max(tokens, 1.0)
+        each = (self.total_params - self.active_params) / max(
+            1, self.experts - self.experts_per_token
+        )
+        return self.total_params - each * self.experts * unread
 
     def splits_into(self, gpus: int) -> bool:
         """Whether tensor parallelism can split the heads so: vLLM refuses uneven parts."""
@@ -89,8 +124,8 @@ class ModelSpec(Noun):
 
     @property
     def kv_bytes_per_token(self) -> float:
-        """Bytes one token adds to the KV cache: keys and values of every layer."""
-        per_layer = 2 * self.kv_heads * self.head_dim
+        """Bytes one token adds to the KV cache: keys and values, or the latent, of every layer."""
+        per_layer = self.kv_latent_dim or 2 * self.kv_heads * self.head_dim
         return per_layer * self.layers * BYTES_PER_VALUE[self.kv_dtype]
 
 

@@ -95,7 +95,14 @@ def gpu_type_of(name: str, memory_gb: float) -> str | None:
         return "H100" if words.isdisjoint({"PCIE", "NVL"}) else None
     if "H200" in words:
         return "H200" if "NVL" not in words else None
-    return next((t for t in ("T4", "L4", "A10G", "A30", "A40", "L40S") if t in words), None)
+    return next(
+        (
+            t
+            for t in ("T4", "L4", "A10G", "A30", "A40", "L40S", "B200", "B300", "GB200")
+            if t in words
+        ),
+        None,
+    )
 
 
 def _gpu(nvml: Any, index: int) -> FoundGpu:

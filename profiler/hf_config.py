@@ -39,6 +39,7 @@ def model_from_hf(source: str, name: str | None = None) -> ModelSpec:
         weights = _weights_beside(path, data)
     config = HfConfig(data, str(path))
     dtype = _dtype(config)
+    experts, chosen = config.experts or (None, None)
     return ModelSpec(
         name=name or _default_name(source, path),
         weights=weights,
@@ -52,6 +53,9 @@ def model_from_hf(source: str, name: str | None = None) -> ModelSpec:
         context_tokens=_context_tokens(config),
         weight_dtype=_quantised(config) or dtype,
         kv_dtype=_kv_dtype(config) or dtype,
+        experts=experts,
+        experts_per_token=chosen,
+        kv_latent_dim=config.kv_latent_dim,
     )
 
 
@@ -169,6 +173,8 @@ def _quantised(config: HfConfig) -> Dtype | None:
     found: Dtype | None = None
     if method in ("fp8", "fbgemm_fp8"):
         found = "fp8"
+    elif method == "mxfp4":
+        found = "fp4"
     elif method in ("gptq", "awq", "auto-round"):
         found = INTEGERS.get(quantisation.get("bits", 4))
     elif method == "bitsandbytes":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import profile_import, profile_quality, profile_value
+from orchestrator.cli import profile_import, profile_quality, profile_silicon, profile_value
 from orchestrator.cli.catalog import FileOption
 from orchestrator.cli.output import (
     Format,
@@ -69,7 +69,7 @@ def measure(
     sizes = tuple(_size(text) for text in saturation or ())
     wanted = Saturation(sizes, Slo(ttft_s=ttft, tpot_s=tpot)) if sizes else None
     kept = points or _points_beside(save)
-    spec, on, config = _config(
+    spec, on, config = replica_config(
         model, gpu or _found_gpu(), tensor_parallel, max_model_len, max_num_seqs, catalog
     )
     budget_s = budget_minutes * 60
@@ -95,7 +95,7 @@ def measure(
                 on_step=step,
                 on_note=say,
             )
-    _finish(found.profile, save, output)
+    finish(found.profile, save, output)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -158,14 +158,16 @@ def compute(
 
     if save is not None:
         refuse_to_overwrite(save, yes=yes)
-    spec, on, config = _config(model, gpu, tensor_parallel, max_model_len, max_num_seqs, catalog)
+    spec, on, config = replica_config(
+        model, gpu, tensor_parallel, max_model_len, max_num_seqs, catalog
+    )
     found = roofline_profile(spec, on, tensor_parallel, config.engine)
     if isinstance(found, DoesNotFit):
         raise InfeasibleError(f"{spec.name} {found.reason}; try a larger --tensor-parallel")
-    _finish(found, save, output)
+    finish(found, save, output)
 
 
-def _config(
+def replica_config(
     model: str,
     gpu: str,
     size: int,
@@ -173,6 +175,7 @@ def _config(
     max_num_seqs: int | None,
     catalog: list[Path] | None,
 ) -> tuple[ModelSpec, GpuType, ReplicaConfig]:
+    """The model, GPU type and replica config that a command's options name."""
     from orchestrator.loading import engine_options
     from orchestrator.service import EngineLimits
     from profiler.catalog import load_catalog, resolve_model
@@ -191,7 +194,8 @@ def _config(
     return spec, on, config
 
 
-def _finish(found: Profile, save: Path | None, output: Format) -> None:
+def finish(found: Profile, save: Path | None, output: Format) -> None:
+    """Save a profile where asked to, and print it."""
     from profiler import documents
 
     if save is not None:
@@ -219,4 +223,5 @@ def add_to(app: typer.Typer) -> None:
     profile_import.add_to(group)
     profile_value.add_to(group)
     profile_quality.add_to(group)
+    profile_silicon.add_to(group)
     app.add_typer(group, name="profile", help="Measure or compute what a GPU does for a model.")

@@ -64,6 +64,28 @@ def gemma2(
     return decoder("gemma2", hidden, layers, heads, mlp, 256000, 8192, head_dim=head_dim)
 
 
+def deepseek_v3(
+    layers_dense: int, heads: int, experts: int, vocab: int, context: int
+) -> dict[str, Any]:
+    """A DeepSeek-V3 config: latent attention, one shared expert."""
+    return decoder(
+        "deepseek_v3", 7168, 61, (heads, heads), 18432, vocab, context,
+        kv_lora_rank=512, q_lora_rank=1536, qk_rope_head_dim=64, qk_nope_head_dim=128,
+        v_head_dim=128, n_routed_experts=experts, num_experts_per_tok=8, n_shared_experts=1,
+        moe_intermediate_size=2048, first_k_dense_replace=layers_dense, scoring_func="sigmoid",
+        tie_word_embeddings=False,
+    )  # fmt: skip
+
+
+def gpt_oss(layers: int, experts: int) -> dict[str, Any]:
+    """A gpt-oss config: biases everywhere, sinks in the attention."""
+    return decoder(
+        "gpt_oss", 2880, layers, (64, 8), 2880, 201088, 131072,
+        attention_bias=True, num_local_experts=experts, num_experts_per_tok=4,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+
+
 TIED: dict[str, Any] = {"tie_word_embeddings": True}
 MOE: dict[str, Any] = {"num_experts": 128, "num_experts_per_tok": 8}
 
@@ -96,6 +118,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "mixtral", 4096, 32, (32, 8), 14336, 32000, 32768,
         num_local_experts=8, num_experts_per_tok=2, tie_word_embeddings=False,
     ),
+    "deepseek-v3": deepseek_v3(3, 128, 256, 129280, 163840),
+    "kimi-k2.5": deepseek_v3(1, 64, 384, 163840, 262144),
+    "gpt-oss-20b": gpt_oss(24, 32),
+    "gpt-oss-120b": gpt_oss(36, 128),
+    "minimax-m2.5": decoder(
+        "minimax_m2", 3072, 62, (48, 8), 1536, 200064, 196608,
+        head_dim=128, num_local_experts=256, num_experts_per_tok=8, scoring_func="sigmoid",
+        tie_word_embeddings=False,
+    ),
     "gemma-2-2b": gemma2(2304, 26, (8, 4), 9216),
     "gemma-2-9b": gemma2(3584, 42, (16, 8), 14336),
     "gemma-2-27b": gemma2(4608, 46, (32, 16), 36864, head_dim=128),
@@ -115,6 +146,9 @@ PUBLISHED_PARAMS = {
     "qwen3-30b-a3b": 30_532_122_624,
     "qwen3-235b-a22b": 235_093_634_560,
     "mixtral-8x7b": 46_702_792_704,
+    "deepseek-v3": 671_026_419_200,
+    "gpt-oss-20b": 20_914_757_184,
+    "gpt-oss-120b": 116_829_156_672,
     "gemma-2-2b": 2_614_341_888,
     "gemma-2-9b": 9_241_705_984,
     "gemma-2-27b": 27_227_128_320,

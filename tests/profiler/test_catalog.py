@@ -15,7 +15,7 @@ from tests.profiler.hf_configs import CONFIGS, write_config
 
 CATALOG = load_catalog()
 COMPLETE_GPU = """
-  - name: B200
+  - name: X100
     vendor: nvidia
     memory_gb: 192
     bandwidth_gb_per_s: 8000
@@ -31,7 +31,7 @@ def overlay(tmp_path: Path, text: str, name: str = "own.yaml") -> Catalog:
 
 
 def test_every_promised_entry_is_there() -> None:
-    gpus = "T4 L4 A10G A30 A40 L40S A100-40GB A100-80GB H100 H200 MI300X cpu"
+    gpus = "T4 L4 A10G A30 A40 L40S A100-40GB A100-80GB H100 H200 B200 B300 GB200 MI300X cpu"
     assert list(CATALOG.gpus) == gpus.split()
     assert set(CONFIGS) == set(CATALOG.models)
 
@@ -83,6 +83,8 @@ def test_models_agree_with_the_arithmetic_of_their_config(name: str) -> None:
     assert model.layers == config.count("num_hidden_layers")
     assert model.hidden_size == config.count("hidden_size")
     assert (model.kv_heads, model.head_dim) == (config.kv_heads, config.head_dim)
+    assert model.kv_latent_dim == config.kv_latent_dim
+    assert (model.experts, model.experts_per_token) == (config.experts or (None, None))
     assert model.context_tokens == config.count("max_position_embeddings")
 
 
@@ -131,7 +133,7 @@ def test_new_entries_are_added(tmp_path: Path) -> None:
         "    weight_dtype: fp8\n"
     )
     own = overlay(tmp_path, text)
-    assert own.gpu("B200").price.spot_usd_per_hour is None
+    assert own.gpu("X100").price.spot_usd_per_hour is None
     model = own.model("llama-3.1-8b")
     assert (model.weights, model.weight_dtype, model.layers) == ("./mine", "fp8", 32)
 

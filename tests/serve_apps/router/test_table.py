@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placement.plan import Plan
-from profiler.errors import InputError
 from serve_apps.router.base import RouteRequest, UnknownModelError
 from serve_apps.router.table import RouteTable
 from tests.plan_builders import group, plan, route
@@ -113,8 +112,3 @@ def test_auto_is_unknown_where_the_plan_does_not_route_it() -> None:
     assert table.models == ("m1",)
     with pytest.raises(UnknownModelError):
         table.route(RouteRequest("auto", 10))
-
-
-def test_a_route_to_a_group_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InputError, match="'zz'"):
-        RouteTable(plan(routes=(route({"zz": 1.0}),)))
