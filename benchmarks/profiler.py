@@ -46,6 +46,8 @@ from profiler.weights import local_weights
 MODEL = "smollm2-135m"
 LIMITS = EngineOptions(max_model_len=2048, max_num_seqs=32, max_num_batched_tokens=512)
 RAMP_S = 0.15
+TURN_S = 1e-3
+"""A client's turn takes a moment: it misses the step that starts as its last answer ends."""
 METRICS = ("tpot", "ttft", "throughput")
 TARGETS = {"tpot": 0.10, "ttft": 0.20, "throughput": 0.10}
 console = Console(highlight=False, width=130)
@@ -64,7 +66,7 @@ class Loop:
     rounds: int
 
     def __str__(self) -> str:
-        return f"{self.clients} clients, {self.input_tokens}+{self.output_tokens} tokens"
+        return f"{self.clients} x {self.input_tokens}+{self.output_tokens}"
 
     def sizes(self) -> list[list[tuple[int, int]]]:
         """Input and output tokens of each request of each client; the same at every call."""
@@ -128,7 +130,7 @@ def predict_loop(profile: Profile, loop: Loop) -> Seen:
             request = running.pop(client)
             done.append(request)
             if plan[client]:
-                due.append((request.finish_s + overhead_s, client))
+                due.append((request.finish_s + overhead_s + TURN_S, client))
     return seen(
         [r.arrival_s for r in done],
         [r.first_token_s + overhead_s for r in done],
@@ -215,11 +217,11 @@ def errors(rows: Sequence[tuple[str, Seen, Seen]]) -> dict[str, float]:
 
 
 def show(rows: Sequence[tuple[str, Seen, Seen]]) -> None:
-    """Predicted and measured, side by side."""
+    """Predicted (told) and measured, side by side."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("point, not in the fit")
+    table.add_column("not in the fit", no_wrap=True)
     for name in ("TPOT ms", "TTFT ms", "tokens/s"):
-        table.add_column(f"{name}: predicted", justify="right")
+        table.add_column(f"{name}: told", justify="right")
         table.add_column("measured", justify="right")
         table.add_column("error", justify="right")
     for name, told, found in rows:
