@@ -16,6 +16,7 @@ from profiler.errors import EngineError
 if TYPE_CHECKING:
     from profiler.measure import Measurement
 
+RATES_SHOWN = 6
 START_TIMEOUT_S = 900.0
 
 
@@ -166,6 +167,7 @@ def describe(profile: Profile) -> list[tuple[str, str]]:
         for name, error in (("TPOT", source.tpot_error), ("TTFT", source.ttft_error))
         if error is not None
     ]
+    computed = source.kind == "roofline"
     rows = [
         ("replica", profile.config.key),
         ("source", f"{source.kind}, {source.date}"),
@@ -177,12 +179,20 @@ def describe(profile: Profile) -> list[tuple[str, str]]:
         ("per KV token", cell("per_kv_token_s", 1e9, "ns", 2)),
         ("KV cache", f"{profile.kv_capacity_tokens:,} tokens"),
         ("longest sequence", f"{profile.max_model_len:,} tokens"),
-        ("median error of the fit", ", ".join(errors) or "-"),
+        (
+            "error elsewhere" if source.kind == "roofline" else "error of the fit",
+            ", ".join(errors) or "-",
+        ),
     ]
+    note = [("note", source.note)] if source.note else []
     if profile.request_overhead_s:
         rows.append(("per request", f"{profile.request_overhead_s * 1e3:.1f} ms"))
     if profile.power_w is not None:
         rows.append(("power", f"{profile.power_w:.0f} W"))
+    if len(profile.rates) > RATES_SHOWN:
+        none = sum(rate.rate_rps == 0 for rate in profile.rates)
+        sizes = f"{len(profile.rates)} sizes, at {none} of them none keeps the limits"
+        return [*rows, ("measured rates", sizes), *note]
     rows += [
         (
             f"most inside {rate.slo.ttft_s:g} s / {rate.slo.tpot_s:g} s",
@@ -192,4 +202,4 @@ def describe(profile: Profile) -> list[tuple[str, str]]:
         )
         for rate in profile.rates
     ]
-    return [*rows, ("note", source.note)] if source.note else rows
+    return [*rows, *note]

@@ -164,9 +164,7 @@ def _tables(found: Sequence[Profile]) -> list[RenderableType]:
     tables: list[RenderableType] = []
     for profile in found:
         table = Table.grid(padding=(0, 2))
-        zero = sum(r.rate_rps == 0 for r in profile.rates)
-        rates = f"{len(profile.rates)} sizes, {zero} of them infeasible" if profile.rates else "-"
-        for label, text in [*describe(profile), ("measured rates", rates)]:
+        for label, text in describe(profile):
             table.add_row(label, text)
         tables += [*([""] if tables else []), table]
     return tables
