@@ -1,0 +1,14 @@
+"""Ray Serve for tests that need its classes, but no cluster."""
+
+import warnings
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def serve() -> Any:
+    """The module ``ray.serve``; its import warns of what Ray does itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("ray.serve", reason="Ray Serve is not installed")
