@@ -186,7 +186,7 @@ class Completions:
         decision = self._gateway.decide(request)
         call.decided(decision.model, decision.group)
         if request.model != decision.model:
-            body = openai_api.with_model(request, decision.model)
+            body = openai_api.with_model(body, decision.model)
         await call.relay(self._gateway.session, self._gateway.picker, self._path, body)
 
 
