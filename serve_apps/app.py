@@ -14,6 +14,7 @@ from ray.serve.config import RequestRouterConfig
 
 from placement.plan import Plan
 from serve_apps.engine_app import HEALTH_TIMEOUT_S, EngineReplica
+from serve_apps.gateway import QUEUE_TIMEOUT_S
 from serve_apps.ingress import ENGINE, Ingress
 from serve_apps.pool import QUEUE_FACTOR, EngineSettings
 
@@ -22,7 +23,6 @@ INGRESS_APP = "Ingress"
 INGRESS_VERSION = "1"
 """Constant: a new plan reaches the ingress as configuration, and cuts no stream."""
 INGRESS_MAX_ONGOING = 10_000
-QUEUE_TIMEOUT_S = 60.0
 HEALTH_PERIOD_S = 2.0
 DRAIN_POLL_S = 0.5
 
