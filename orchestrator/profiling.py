@@ -179,10 +179,7 @@ def describe(profile: Profile) -> list[tuple[str, str]]:
         ("per KV token", cell("per_kv_token_s", 1e9, "ns", 2)),
         ("KV cache", f"{profile.kv_capacity_tokens:,} tokens"),
         ("longest sequence", f"{profile.max_model_len:,} tokens"),
-        (
-            "error elsewhere" if source.kind == "roofline" else "error of the fit",
-            ", ".join(errors) or "-",
-        ),
+        (f"median error {'elsewhere' if computed else 'of the fit'}", ", ".join(errors) or "-"),
     ]
     note = [("note", source.note)] if source.note else []
     if profile.request_overhead_s:

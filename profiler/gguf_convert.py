@@ -7,11 +7,14 @@ tokenizer with its chat template, and a generation config that ends a turn where
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+PR_SET_PDEATHSIG = 1
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
 """What ends a turn in the usual chat templates."""
 
@@ -19,6 +22,7 @@ TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>")
 def main() -> None:
     """Convert what the command line names."""
     source, target = Path(sys.argv[1]), Path(sys.argv[2])
+    _end_with_parent()
     _read_each_file_once()
     import torch
     import transformers
@@ -46,6 +50,12 @@ def end_of_turn_ids(tokenizer: Any, eos: int | list[int] | None) -> list[int]:
     template, vocabulary = tokenizer.chat_template or "", tokenizer.get_vocab()
     found += [vocabulary.get(token) for token in TURN_ENDS if token in template]
     return list(dict.fromkeys(token for token in found if token is not None))
+
+
+def _end_with_parent() -> None:
+    """Whoever wanted the result being killed, the kernel ends this program too (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _read_each_file_once() -> None:

@@ -14,13 +14,15 @@ from ray.serve.config import RequestRouterConfig
 
 from placement.plan import Plan
 from serve_apps.engine_app import HEALTH_TIMEOUT_S, EngineReplica
+from serve_apps.gateway import QUEUE_TIMEOUT_S
 from serve_apps.ingress import ENGINE, Ingress
 from serve_apps.pool import QUEUE_FACTOR, EngineSettings
 
 INGRESS_APP = "Ingress"
 """Capitalised: no replica group can have this name."""
+INGRESS_VERSION = "1"
+"""Constant: a new plan reaches the ingress as configuration, and cuts no stream."""
 INGRESS_MAX_ONGOING = 10_000
-QUEUE_TIMEOUT_S = 60.0
 HEALTH_PERIOD_S = 2.0
 DRAIN_POLL_S = 0.5
 
@@ -28,6 +30,7 @@ DRAIN_POLL_S = 0.5
 def engine_application(settings: EngineSettings) -> Application:
     """The application of one replica group.
 
+    A change of settings that no engine sees, such as the number of replicas, keeps those running.
     One failed start is final (Serve would retry for minutes): the same command fails again.
     """
     deployment = serve.deployment(
@@ -45,7 +48,7 @@ def engine_application(settings: EngineSettings) -> Application:
             request_router_class="serve_apps.replica_router:LeastInFlight"
         ),
     )
-    return deployment.bind(settings.model_dump(mode="json"))
+    return _versioned(deployment, settings.version).bind(settings.model_dump(mode="json"))
 
 
 def ingress_application(plan: Plan, drain_timeout_s: float) -> Application:
@@ -60,7 +63,16 @@ def ingress_application(plan: Plan, drain_timeout_s: float) -> Application:
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         user_config={"plan": plan.model_dump(mode="json")},
     )
-    return deployment.bind(QUEUE_TIMEOUT_S)
+    return _versioned(deployment, INGRESS_VERSION).bind(QUEUE_TIMEOUT_S)
+
+
+def _versioned(deployment: serve.Deployment, version: str) -> serve.Deployment:
+    """The deployment under a version of ours.
+
+    Without one Serve makes up a new one each time, and replaces every replica at every update.
+    Ray 2.60 keeps the option for its own use; there is no public one.
+    """
+    return deployment.options(version=version, _internal=True)
 
 
 def _actor_options(settings: EngineSettings) -> dict[str, Any]:

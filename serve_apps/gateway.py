@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 
 import aiohttp
 from starlette.applications import Starlette
@@ -25,19 +25,37 @@ from serve_apps import openai_api
 from serve_apps.metrics import Metrics, Outcome
 from serve_apps.openai_api import ApiError, ApiRequest
 from serve_apps.relay import Call, ClientGoneError, read_body, until_disconnect
-from serve_apps.replicas import ReplicaPicker
-from serve_apps.router.base import Decision, Router, RouteRequest, UnknownModelError
+from serve_apps.replicas import GroupBusyError, NoReplicaError, ReplicaPicker
+from serve_apps.router.base import (
+    Decision,
+    NoGroupLeftError,
+    Router,
+    RouteRequest,
+    UnknownModelError,
+)
 from serve_apps.router.table import RouteTable
 
 CONNECT_TIMEOUT_S = 5.0
+QUEUE_TIMEOUT_S = 60.0
+"""A request waits at most this long for a slot in a group, when no other can take it."""
+SPILL_AFTER_S = 1.0
+"""A request waits this long for a slot in a group that is full, before it goes to another."""
 Reader = Callable[[bytes], ApiRequest]
 
 
 class Gateway:
     """State behind the API: the plan's router, the replicas, the pooled HTTP session, metrics."""
 
-    def __init__(self, picker: ReplicaPicker, plan: Plan | None = None) -> None:
+    def __init__(
+        self,
+        picker: ReplicaPicker,
+        plan: Plan | None = None,
+        queue_timeout_s: float = QUEUE_TIMEOUT_S,
+        spill_after_s: float = SPILL_AFTER_S,
+    ) -> None:
         self.picker = picker
+        self.queue_timeout_s = queue_timeout_s
+        self.spill_after_s = min(spill_after_s, queue_timeout_s)
         self.metrics = Metrics()
         self._plan: Plan | None = None
         self._table: RouteTable | None = None
@@ -47,11 +65,7 @@ class Gateway:
             self.configure(plan)
 
     def configure(self, plan: Plan) -> None:
-        """Route by this plan from the next request on; requests in flight are not disturbed.
-
-        Raises:
-            InputError: the plan routes to a group that it does not have.
-        """
+        """Route by this plan from the next request on; requests in flight are not disturbed."""
         self._table = RouteTable(plan)
         self._plan = plan
 
@@ -96,15 +110,17 @@ class Gateway:
         if self._session is not None:
             await self._session.close()
 
-    def decide(self, request: ApiRequest) -> Decision:
-        """Where the request goes.
+    def decide(self, request: ApiRequest, avoid: Collection[str] = ()) -> Decision | None:
+        """Where the request goes; None when no group is left that it need not avoid.
 
         Raises:
             ApiError: 404, no such model in this pool.
         """
         asked = RouteRequest(request.model, request.input_tokens, request.max_output_tokens)
         try:
-            return self.router.route(asked)
+            return self.router.route(asked, avoid)
+        except NoGroupLeftError:
+            return None
         except UnknownModelError as error:
             raise unknown_model(error) from None
 
@@ -134,7 +150,8 @@ def build_app(gateway: Gateway) -> Starlette:
     async def health(_request: Request) -> Response:
         ready = await gateway.picker.ready()
         groups = {g.name: ready.get(g.name, 0) for g in gateway.plan.groups}
-        healthy = all(groups.values())
+        served = {g.config.model for g in gateway.plan.groups if groups[g.name]}
+        healthy = served == {g.config.model for g in gateway.plan.groups}
         body = {"status": "ok" if healthy else "not ready", "ready_replicas": groups}
         return JSONResponse(body, 200 if healthy else 503)
 
@@ -182,12 +199,40 @@ class Completions:
                 call.outcome = Outcome.CANCELLED
 
     async def _answer(self, call: Call, body: bytes) -> None:
+        """Try the groups that may take the request, and last the first full one once more."""
         request = self._read(body)
+        avoid: set[str] = set()
+        full: Decision | None = None
         decision = self._gateway.decide(request)
+        while decision is not None:
+            try:
+                return await self._relay(call, request, decision, body, last=not decision.others)
+            except GroupBusyError:
+                if not decision.others:
+                    raise call.busy() from None
+                full = full or decision
+            except NoReplicaError:
+                pass
+            avoid.add(decision.group)
+            decision = self._gateway.decide(request, avoid)
+        if full is None:
+            raise call.unavailable()
+        try:
+            await self._relay(call, request, full, body, last=True)
+        except GroupBusyError:
+            raise call.busy() from None
+        except NoReplicaError:
+            raise call.unavailable() from None
+
+    async def _relay(
+        self, call: Call, request: ApiRequest, decision: Decision, body: bytes, *, last: bool
+    ) -> None:
+        gateway = self._gateway
         call.decided(decision.model, decision.group)
+        wait_s = gateway.queue_timeout_s if last else gateway.spill_after_s
         if request.model != decision.model:
-            body = openai_api.with_model(request, decision.model)
-        await call.relay(self._gateway.session, self._gateway.picker, self._path, body)
+            body = openai_api.with_model(body, decision.model)
+        await call.relay(gateway.session, gateway.picker, self._path, body, wait_s)
 
 
 def unknown_model(error: UnknownModelError) -> ApiError:

@@ -22,29 +22,36 @@ from serve_apps.replicas import GroupBusyError, NoReplicaError, Replica
 ENGINE = "engine"
 """Name of the deployment in each group's application."""
 READY_TTL_S = 1.0
+STALE_S = 5.0
+"""A status this old is not believed when it says that a group has no replica."""
+FIRST_STATUS_TIMEOUT_S = 10.0
 
 
 class ServePicker:
     """Replicas as Ray Serve knows them: one application per replica group."""
 
-    def __init__(self, queue_timeout_s: float) -> None:
-        """A request waits at most ``queue_timeout_s`` for a slot on a replica."""
-        self._queue_timeout_s = queue_timeout_s
+    def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
         self._ready: dict[str, int] = {}
         self._ready_at = float("-inf")
+        self._asked = False
         self._refresh: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
-    async def pick(self, group: str, avoid: Collection[str]) -> AsyncIterator[Replica]:
+    async def pick(
+        self, group: str, avoid: Collection[str], wait_s: float
+    ) -> AsyncIterator[Replica]:
         """See `ReplicaPicker.pick`."""
-        if not (await self.ready()).get(group):
+        none_ready = not (await self.ready()).get(group)
+        if none_ready and self._age_s() < STALE_S:
             raise NoReplicaError(group)
         choosing = self._handle(group).choose_replica(**{AVOID: tuple(avoid)})
         try:
-            chosen = await asyncio.wait_for(choosing.__aenter__(), self._queue_timeout_s)
+            # Entered in this very task: when the time is up, either we hold the slot or it is free.
+            async with asyncio.timeout(wait_s):
+                chosen = await choosing.__aenter__()
         except TimeoutError:
-            raise GroupBusyError(group) from None
+            raise (NoReplicaError if none_ready else GroupBusyError)(group) from None
         except (RayServeException, RayError):
             self._handles.pop(group, None)
             raise NoReplicaError(group) from None
@@ -55,14 +62,20 @@ class ServePicker:
                 await asyncio.shield(choosing.__aexit__(None, None, None))
 
     async def ready(self) -> Mapping[str, int]:
-        """See `ReplicaPicker.ready`; at most about a second old while requests come."""
-        age_s = time.monotonic() - self._ready_at
-        if age_s > READY_TTL_S and (self._refresh is None or self._refresh.done()):
+        """See `ReplicaPicker.ready`; about a second old while requests come and Serve answers.
+
+        Only the first call waits for Serve's controller. Later ones get what it said last, so
+        that requests pass while it is being replaced.
+        """
+        if self._refresh is None or (self._refresh.done() and self._age_s() > READY_TTL_S):
             self._refresh = asyncio.create_task(self._read_status())
-        if age_s == float("inf") or age_s > 5 * READY_TTL_S:
-            assert self._refresh is not None
-            await asyncio.shield(self._refresh)
+        if not self._asked:
+            await asyncio.wait({self._refresh}, timeout=FIRST_STATUS_TIMEOUT_S)
+            self._asked = True
         return self._ready
+
+    def _age_s(self) -> float:
+        return time.monotonic() - self._ready_at
 
     async def _read_status(self) -> None:
         with contextlib.suppress(RayServeException, RayError):
@@ -85,7 +98,7 @@ class Ingress:
     """The pool's front door. Its plan comes as ``user_config``, so a new one needs no restart."""
 
     def __init__(self, queue_timeout_s: float) -> None:
-        self._gateway = Gateway(ServePicker(queue_timeout_s))
+        self._gateway = Gateway(ServePicker(), queue_timeout_s=queue_timeout_s)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Route by the plan in ``user_config["plan"]`` from now on."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 CHARS_PER_TOKEN = 4
@@ -45,7 +45,6 @@ class ApiRequest:
     stream: bool
     input_tokens: int
     max_output_tokens: int | None
-    fields: dict[str, Any]
 
 
 def read_chat(body: bytes) -> ApiRequest:
@@ -76,9 +75,38 @@ def read_completion(body: bytes) -> ApiRequest:
     return _request(fields, model, _prompt_tokens(prompt))
 
 
-def with_model(request: ApiRequest, model: str) -> bytes:
-    """The request's body with the model replaced and all else as the client sent it."""
-    return json.dumps({**request.fields, "model": model}, ensure_ascii=False).encode()
+def with_model(body: bytes, model: str) -> bytes:
+    """A body that was read, with the model replaced and every other character as it was sent.
+
+    What the client wrote may have no equal in Python's terms (numbers beyond a float, halves of
+    surrogate pairs), so nothing is decoded and encoded anew.
+    """
+    text = body.decode(json.detect_encoding(body), "surrogatepass")
+    pieces, copied = [], 0
+    for start, end in _model_spans(text):
+        pieces += [text[copied:start], json.dumps(model)]
+        copied = end
+    return "".join([*pieces, text[copied:]]).encode("utf-8", "surrogatepass")
+
+
+def _model_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Where the values of the key ``model`` stand in the text of a valid JSON object."""
+    decoder = json.JSONDecoder()
+    at = _skip(text, 0, "{")
+    while text[at] != "}":
+        key, after_key = decoder.raw_decode(text, at)
+        start = _skip(text, after_key, ":")
+        _, end = decoder.raw_decode(text, start)
+        if key == "model":
+            yield start, end
+        at = _skip(text, end, ",")
+
+
+def _skip(text: str, at: int, sign: str) -> int:
+    """The next place that is neither white space nor the sign."""
+    while text[at] in " \t\n\r" or text[at] == sign:
+        at += 1
+    return at
 
 
 def _fields(body: bytes) -> dict[str, Any]:
@@ -103,7 +131,7 @@ def _request(fields: dict[str, Any], model: str, input_tokens: int) -> ApiReques
     stream = fields.get("stream")
     if not isinstance(stream, bool | None):
         raise _bad("stream", "true or false", fields)
-    return ApiRequest(model, bool(stream), max(1, input_tokens), _max_tokens(fields), fields)
+    return ApiRequest(model, bool(stream), max(1, input_tokens), _max_tokens(fields))
 
 
 def _max_tokens(fields: dict[str, Any]) -> int | None:

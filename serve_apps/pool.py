@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -44,6 +46,25 @@ class EngineSettings(Noun):
     def on_cpu(self) -> bool:
         """Whether the engines run without accelerators."""
         return self.gpu.vendor == "cpu"
+
+    @property
+    def version(self) -> str:
+        """Equal for settings under which a running engine can stay as it is.
+
+        Left out is what an engine never sees (replicas, prices, time-outs) and the cores: they
+        are divided anew whenever a replica comes or goes, and a redistribution of threads is not
+        worth an outage. Engines that start later get the new division.
+        """
+        on_cpu = {"kv_cache_gib": self.kv_cache_gib} if self.on_cpu else {}
+        seen = {
+            "config": self.config.model_dump(mode="json"),
+            "kv_dtype": self.model.kv_dtype,
+            "vendor": self.gpu.vendor,
+            "weights": self.weights,
+            "host": self.host,
+            **on_cpu,
+        }
+        return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def memory_bytes(self) -> float:

@@ -14,10 +14,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from serve_apps.metrics import NONE, Metrics, Outcome
 from serve_apps.openai_api import ApiError
-from serve_apps.replicas import GroupBusyError, NoReplicaError, ReplicaPicker
+from serve_apps.replicas import NoReplicaError, ReplicaPicker
 
 ATTEMPTS = 2
-"""An engine that cannot be reached before its first byte is replaced by another, once."""
+"""Tries in one group: an engine that cannot be reached before its first byte is replaced once.
+
+So many engines in all may go away while they hold a request: it could be the request's doing."""
 RETRY_AFTER_S = 1
 _PASSED_BACK = ("content-type", "retry-after", "cache-control")
 
@@ -27,7 +29,7 @@ class ClientGoneError(Exception):
 
 
 class _UnreachableError(Exception):
-    """The engine went away before the first byte of its answer."""
+    """The engine could not be reached, or went away before the first byte of its answer."""
 
 
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
@@ -87,6 +89,7 @@ class Call:
         self._send = send
         self._labels = (NONE, NONE)
         self._decided = False
+        self._lost = 0
         self._started = False
         self._answered = False
         self._arrived = time.perf_counter()
@@ -111,7 +114,9 @@ class Call:
                 self._metrics.duration.labels(*self._labels).observe(self._age_s())
 
     def decided(self, model: str, group: str) -> None:
-        """Note where the request goes."""
+        """Note where the request goes; again, when it has to go elsewhere."""
+        if self._decided:
+            self._metrics.in_flight.labels(*self._labels).dec()
         self._labels = (model, group)
         self._decided = True
         self._metrics.in_flight.labels(*self._labels).inc()
@@ -124,35 +129,41 @@ class Call:
         await self._respond(error.status, headers, json.dumps(error.body).encode())
 
     async def relay(
-        self, session: aiohttp.ClientSession, picker: ReplicaPicker, path: str, body: bytes
+        self,
+        session: aiohttp.ClientSession,
+        picker: ReplicaPicker,
+        path: str,
+        body: bytes,
+        wait_s: float,
     ) -> None:
         """Pass the request to a replica of the group decided on, and its answer to the client.
 
         Raises:
-            ApiError: 503, no replica is ready or two could not be reached; 429, all stayed full.
+            NoReplicaError: none is ready, or none could be reached: another group may take it.
+            GroupBusyError: all stayed full for ``wait_s``: another group may take it.
+            ApiError: 503, engines went away while they worked on it; no other should try.
         """
         avoid: set[str] = set()
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._metrics.retries.labels(*self._labels).inc()
             try:
-                async with picker.pick(self._labels[1], avoid) as replica:
-                    try:
-                        return await self._exchange(session, replica.url + path, body)
-                    except _UnreachableError:
-                        avoid.add(replica.id)
-            except NoReplicaError:
-                break
-            except GroupBusyError:
-                raise self._busy() from None
-        raise self._unavailable()
+                async with picker.pick(self._labels[1], avoid, wait_s) as replica:
+                    return await self._exchange(session, replica.url + path, body)
+            except _UnreachableError:
+                avoid.add(replica.id)
+            if self._lost == ATTEMPTS:
+                raise self.unavailable()
+        raise NoReplicaError(self._labels[1])
 
     async def _exchange(self, session: aiohttp.ClientSession, url: str, body: bytes) -> None:
         headers = {"content-type": "application/json", "x-request-id": self._request_id}
         try:
             answer = await session.post(url, data=body, headers=headers)
-        except (aiohttp.ClientError, TimeoutError):
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise _UnreachableError from None
+        except (aiohttp.ClientError, TimeoutError):
+            raise self._went_away() from None
         try:
             if answer.content_type == "text/event-stream":
                 await self._stream(answer)
@@ -165,7 +176,7 @@ class Call:
         try:
             body = await answer.read()
         except (aiohttp.ClientError, TimeoutError):
-            raise _UnreachableError from None
+            raise self._went_away() from None
         self.outcome = _outcome(answer.status)
         await self._respond(answer.status, _headers(answer), body)
 
@@ -179,7 +190,7 @@ class Call:
                 await self._send(_body(chunk, more=True))
         except (aiohttp.ClientError, TimeoutError):
             if not self._started:
-                raise _UnreachableError from None
+                raise self._went_away() from None
             self.outcome = Outcome.CUT
             await self._finish(_cut_event())
             return
@@ -205,7 +216,13 @@ class Call:
         self._started = True
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
-    def _unavailable(self) -> ApiError:
+    def _went_away(self) -> _UnreachableError:
+        """An engine that had the request is gone."""
+        self._lost += 1
+        return _UnreachableError()
+
+    def unavailable(self) -> ApiError:
+        """The answer when no group has an engine for the request."""
         self.outcome = Outcome.UNAVAILABLE
         model, group = self._labels
         return ApiError(
@@ -216,7 +233,8 @@ class Call:
             headers={"retry-after": str(RETRY_AFTER_S)},
         )
 
-    def _busy(self) -> ApiError:
+    def busy(self) -> ApiError:
+        """The answer when every engine that could take the request is full."""
         self.outcome = Outcome.OVERLOADED
         return ApiError(
             429,

@@ -21,20 +21,22 @@ class NoReplicaError(Exception):
 
 
 class GroupBusyError(Exception):
-    """Every replica of a group stayed full for as long as a request may wait."""
+    """Every replica of a group stayed full for as long as a request was to wait."""
 
 
 class ReplicaPicker(Protocol):
     """Picks a replica and holds a slot on it, and knows how many are ready."""
 
-    def pick(self, group: str, avoid: Collection[str]) -> AbstractAsyncContextManager[Replica]:
+    def pick(
+        self, group: str, avoid: Collection[str], wait_s: float
+    ) -> AbstractAsyncContextManager[Replica]:
         """Hold a slot on the least busy replica of a group while the context is open.
 
         Replicas whose id is in ``avoid`` are taken only when there is no other.
 
         Raises:
             NoReplicaError: none is ready.
-            GroupBusyError: all are full, and stayed so.
+            GroupBusyError: all are full, and stayed so for ``wait_s``.
         """
         ...
 

@@ -15,6 +15,13 @@ GroupState = Literal["starting", "ready", "unhealthy", "failed", "stopping"]
 SETTLED: tuple[PoolState, ...] = ("running", "degraded", "failed", "stopped")
 
 
+class PlanRequest(Noun):
+    """A plan that a command asked for. Its id tells it from others that asked for the same."""
+
+    id: str
+    plan: Plan
+
+
 class GroupStatus(Noun):
     """One replica group as it is now."""
 
@@ -34,6 +41,7 @@ class Failure(Noun):
     message: str
     log_tail: str = ""
     plan_digest: str
+    request: str = Field(description="the request that asked for it")
     exit_code: int = 4
 
 
@@ -45,6 +53,7 @@ class Status(Noun):
     message: str = ""
     url: str = Field(description="base URL for OpenAI clients, ending in /v1")
     plan_digest: str = Field(description="the plan in force, or being put in force")
+    request: str = Field("", description="the newest request that was taken up")
     groups: tuple[GroupStatus, ...] = ()
     failure: Failure | None = None
     pid: int = Field(description="process that keeps the pool")

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from orchestrator.deploy import preflight
-from orchestrator.deploy.base import Failure, Progress, Status
+from orchestrator.deploy.base import Failure, PlanRequest, Progress, Status
 from orchestrator.deploy.state import POLL_S, ProcessId, StateDir
 from placement.plan import Plan
 from profiler import logtail
@@ -69,7 +69,10 @@ def local_status(name: str, root: Path | None = None) -> Status | None:
 def running_plan(name: str, root: Path | None = None) -> Plan | None:
     """The plan that the pool of that name runs, or is going to; None when there is no pool."""
     state = StateDir(name, root)
-    return state.read_plan() if state.supervisor() else None
+    if state.supervisor() is None:
+        return None
+    request, status = state.read_request(), state.read_status()
+    return state.read_in_force() if _refused(request, status) else request.plan
 
 
 def delete_local(
@@ -118,8 +121,9 @@ class _Wait:
     wait_s: float
     on_progress: Progress
 
-    def until_running(self, supervisor: ProcessId) -> Status:
-        """
+    def until_running(self, supervisor: ProcessId, request: PlanRequest) -> Status:
+        """The status once the request is in force; what became of others does not count.
+
         Raises:
             EngineError: an engine did not start, or the supervisor died.
             ClusterError: it took longer than ``wait_s``.
@@ -130,9 +134,9 @@ class _Wait:
             alive = supervisor.alive  # asked first: a last status may come just before the end
             status = report.read()
             if status is not None:
-                if status.failure and status.failure.plan_digest == self.plan.digest:
+                if status.failure and status.failure.request == request.id:
                     raise _failure(status.failure)
-                if status.plan_digest == self.plan.digest and status.state == "running":
+                if status.request == request.id and status.state == "running":
                     return status
             if not alive:
                 raise _died(self.state)
@@ -167,9 +171,9 @@ def _deploy_new(wait: _Wait, port: int, *, keep: bool) -> Status:
     preflight.check_port(port)
     state.clear(keep_logs=False)  # what a pool whose keeper died has left
     state.path.mkdir(parents=True, exist_ok=True)
-    state.write_plan(plan)
+    request = state.request(plan)
     try:
-        return wait.until_running(_launch(state, port, keep=keep))
+        return wait.until_running(_launch(state, port, keep=keep), request)
     except BaseException as error:
         # Ctrl-C and time-outs included: a pool that was never there must not stay behind.
         ours = isinstance(error, OrchestratorError)
@@ -187,13 +191,21 @@ def _deploy_over(wait: _Wait, supervisor: ProcessId, port: int) -> Status:
             f"{state.name!r} already runs at {now.url}; delete it first, "
             "or deploy to the port it has"
         )
-    if state.read_plan() == plan:
-        status = wait.until_running(supervisor)
+    newest = state.read_request()
+    if newest.plan == plan and not _refused(newest, now):
+        supervisor.send(signal.SIGHUP)  # whoever asked may have ended before saying so
+        status = wait.until_running(supervisor, newest)
         return status.model_copy(update={"message": "already running; nothing changed"})
     preflight.check_accelerators(plan, preflight.present_accelerators())
-    state.write_plan(plan)
+    request = state.request(plan)
     supervisor.send(signal.SIGHUP)
-    return wait.until_running(supervisor)
+    return wait.until_running(supervisor, request)
+
+
+def _refused(request: PlanRequest, status: Status | None) -> bool:
+    """Whether the request was taken up, and failed."""
+    failure = status.failure if status else None
+    return failure is not None and failure.request == request.id
 
 
 def _launch(state: StateDir, port: int, *, keep: bool) -> ProcessId:

@@ -62,7 +62,10 @@ class LocalPool:
         return {name: s.model_copy(update=short) for name, s in settings.items()}
 
     def apply(self, plan: Plan, settings: dict[str, EngineSettings]) -> None:
-        """Start new groups and change those that differ; those no longer wanted still run."""
+        """Start new groups and change those that differ; those no longer wanted still run.
+
+        Safe to repeat, also after an error of Ray's: what was not taken on is tried again.
+        """
         from ray.serve import api
 
         from serve_apps.app import engine_application
@@ -72,9 +75,9 @@ class LocalPool:
             for name, s in settings.items()
             if self._applied.get(name) != s
         ]
-        self._applied.update(settings)
         if targets:
             self._run(targets)
+        self._applied.update(settings)
         if self._ingress is None:
             self._route(plan)
 
@@ -99,8 +102,8 @@ class LocalPool:
         if not self._running(INGRESS_APP):
             return False
         for name in set(self._applied) - set(names):
-            del self._applied[name]
             serve.delete(name, _blocking=False)
+            del self._applied[name]
         return True
 
     def healthy(self, plan: Plan) -> bool:
@@ -129,12 +132,16 @@ class LocalPool:
         self._status_at = float("-inf")
 
     def _running(self, app: str) -> bool:
-        found = self.serve_status.applications.get(app)
+        found = self._application(app)
         return found is not None and found.status == "RUNNING"
+
+    def _application(self, name: str) -> Any:
+        status = self.serve_status
+        return status.applications.get(name) if status is not None else None
 
     def _check_failed(self, apps: list[str]) -> None:
         for name in apps:
-            found = self.serve_status.applications.get(name)
+            found = self._application(name)
             if found is not None and found.status == "DEPLOY_FAILED":
                 messages = [d.message for d in found.deployments.values() if d.message]
                 raise self._failure(name, messages[0] if messages else found.message)

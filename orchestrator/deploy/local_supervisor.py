@@ -1,12 +1,14 @@
 """The background process that keeps a local pool: ``python -m ... STATE_DIR PORT [--keep]``.
 
 Starts Ray on the loopback interface alone, runs the plan's applications on Ray Serve, writes
-``status.json`` about once a second, puts a changed ``plan.yaml`` in force on SIGHUP, and on
+``status.json`` about once a second, puts a new request in force on SIGHUP, and on
 SIGTERM takes everything down. When this process dies, Ray and the engines end with it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import os
 import shutil
@@ -15,43 +17,63 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from orchestrator.deploy.base import SETTLED, Failure, PoolState, Status
+from orchestrator.deploy.base import SETTLED, Failure, PlanRequest, PoolState, Status
 from orchestrator.deploy.local_pool import LocalPool, group_statuses
 from orchestrator.deploy.preflight import HOST
 from orchestrator.deploy.state import StateDir
 from placement.plan import Plan
-from profiler.errors import EngineError, OrchestratorError
+from profiler.errors import EngineError, InputError, OrchestratorError
+from serve_apps.pool import EngineSettings
 
 TICK_S = 1.0
 FIRST_TICK_S = 0.3
 OBJECT_STORE_BYTES = 100 * 1024 * 1024
 """Nothing of ours passes through Ray's object store; this is near the least it accepts."""
 
+RAY_DIR_PREFIX = "orch-ray-"
 REMOVE_ATTEMPTS = 20
 REMOVE_PAUSE_S = 0.2
 
 log = logging.getLogger("orchestrator.supervisor")
 
 
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A plan, and what its engines are started with once its weights are in place."""
+
+    plan: Plan
+    settings: dict[str, EngineSettings] = dataclasses.field(default_factory=dict)
+
+
+class _StopRequestedError(Exception):
+    """SIGTERM came while something long could be broken off."""
+
+
 class Supervisor:
     """Keeps one pool, until told to stop or unable to start it."""
 
-    def __init__(self, state: StateDir, port: int, *, keep_on_failure: bool) -> None:
+    def __init__(
+        self, state: StateDir, port: int, *, keep_on_failure: bool, pool: LocalPool | None = None
+    ) -> None:
+        """``pool`` can stand in for the applications on this process's Ray Serve."""
         self._state = state
         self._port = port
         self._keep = keep_on_failure
         self._wake = threading.Event()
         self._stop = False
         self._reload = False
-        self._pool = LocalPool(state)
+        self._pool = pool or LocalPool(state)
         self._phase: PoolState = "starting"
         self._message = "reading the plan"
         self._failure: Failure | None = None
-        self._wanted: Plan | None = None
-        self._in_force: Plan | None = None
+        self._request = ""
+        self._preparing = False
+        self._wanted: Wanted | None = None
+        self._in_force: Wanted | None = None
 
     def run(self) -> int:
         """Run until SIGTERM, or a first deploy that fails; the exit code."""
@@ -64,6 +86,8 @@ class Supervisor:
                 self._wake.clear()
         except OrchestratorError as error:
             self._fail(error)
+        except _StopRequestedError:
+            log.info("told to stop while weights were being prepared")
         finally:
             failed = self._phase == "failed"
             self._shut_down()
@@ -74,48 +98,64 @@ class Supervisor:
             signal.signal(number, self._on_signal)
 
     def _start(self) -> None:
-        self._wanted = self._state.read_plan()
-        self._say("preparing weights")
-        settings = self._pool.settings(self._wanted)
+        self._take_up(self._state.read_request())
         self._say("starting Ray")
         start_ray(self._port)
         self._listen()  # Ray has put a handler of its own in place
-        if self._stop:
-            return
-        self._say("starting engines")
-        self._pool.apply(self._wanted, settings)
 
     def _tick(self) -> None:
-        if self._reload and self._phase in SETTLED:
-            self._reload = False
-            self._begin_update()
+        import ray
+        from ray.serve.exceptions import RayServeException
+
         try:
+            if self._reload and self._phase in SETTLED:
+                self._reload = False
+                self._begin_update()
             self._advance()
         except OrchestratorError as error:
             self._give_up(error)
+        except (ray.exceptions.RayError, RayServeException):
+            # Serve's controller is restarted by Ray; every step can be taken again.
+            log.exception("Ray Serve does not answer; trying again")
+            self._message = "Ray Serve does not answer; trying again"
         self._write()
 
     def _begin_update(self) -> None:
-        plan = self._state.read_plan()
-        if plan == self._wanted:
-            return
-        self._wanted, self._failure = plan, None
-        self._phase, self._message = "updating", "preparing weights"
-        self._write()
+        request = self._state.read_request()
+        if request.id != self._request:
+            self._phase, self._failure = "updating", None
+            self._take_up(request)
+
+    def _take_up(self, request: PlanRequest) -> None:
+        """Want the plan that was asked for, with its weights in place."""
+        self._request, self._wanted = request.id, Wanted(request.plan)
+        self._say("preparing weights")
+        with self._stoppable():
+            self._wanted = Wanted(request.plan, self._pool.settings(request.plan))
+
+    @contextlib.contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """SIGTERM breaks this off at once: converting weights takes minutes, and is a child's."""
+        self._preparing = True
         try:
-            self._pool.apply(plan, self._pool.settings(plan))
-        except OrchestratorError as error:
-            self._give_up(error)
+            if self._stop:
+                raise _StopRequestedError
+            yield
+        finally:
+            self._preparing = False
 
     def _advance(self) -> None:
         """Look at what Serve did, and take the next step."""
         assert self._wanted is not None
+        plan = self._wanted.plan
         if self._phase in ("starting", "updating"):
-            self._message = "starting engines"
-            if self._pool.settle(self._wanted):
+            self._message = "going back" if self._failure else "starting engines"
+            self._pool.apply(plan, self._wanted.settings)
+            if self._pool.settle(plan):
                 self._phase, self._message, self._in_force = "running", "", self._wanted
+                self._attempt(lambda: self._state.write_in_force(plan))
         elif self._phase in ("running", "degraded"):
-            self._phase = "running" if self._pool.healthy(self._wanted) else "degraded"
+            self._phase = "running" if self._pool.healthy(plan) else "degraded"
             self._message = "" if self._phase == "running" else "replicas are being replaced"
 
     def _give_up(self, error: OrchestratorError) -> None:
@@ -127,8 +167,6 @@ class Supervisor:
         self._in_force = None  # should going back fail too, that is the end
         self._wanted, self._phase = previous, "updating"
         self._message = "the change failed; going back"
-        self._state.write_plan(previous)
-        self._pool.apply(previous, self._pool.settings(previous))
 
     def _fail(self, error: OrchestratorError) -> None:
         log.error("%s", error)
@@ -137,7 +175,8 @@ class Supervisor:
         self._failure = Failure(
             message=message,
             log_tail=tail,
-            plan_digest=self._wanted.digest if self._wanted else "",
+            plan_digest=self._wanted.plan.digest if self._wanted else "",
+            request=self._request,
             exit_code=error.exit_code,
         )
         self._phase, self._message = "failed", message
@@ -147,21 +186,28 @@ class Supervisor:
         self._write()
 
     def _write(self) -> None:
-        plan = self._wanted
+        plan = self._wanted.plan if self._wanted else None
         groups = group_statuses(plan, self._pool.serve_status, self._state) if plan else ()
-        self._state.write_status(
-            Status(
-                name=self._state.name,
-                state=self._phase,
-                message=self._message,
-                url=f"http://{HOST}:{self._port}/v1",
-                plan_digest=plan.digest if plan else "",
-                groups=groups,
-                failure=self._failure,
-                pid=os.getpid(),
-                updated_s=time.time(),
-            )
+        status = Status(
+            name=self._state.name,
+            state=self._phase,
+            message=self._message,
+            url=f"http://{HOST}:{self._port}/v1",
+            plan_digest=plan.digest if plan else "",
+            request=self._request,
+            groups=groups,
+            failure=self._failure,
+            pid=os.getpid(),
+            updated_s=time.time(),
         )
+        self._attempt(lambda: self._state.write_status(status))
+
+    def _attempt(self, write: Callable[[], None]) -> None:
+        """Write a file; a full disk must not end the pool."""
+        try:
+            write()
+        except InputError as error:
+            log.warning("%s", error)
 
     def _shut_down(self) -> None:
         failed = self._phase == "failed"
@@ -179,6 +225,8 @@ class Supervisor:
         else:
             self._stop = True
         self._wake.set()
+        if self._stop and self._preparing:
+            raise _StopRequestedError
 
 
 def start_ray(port: int) -> None:
@@ -186,7 +234,7 @@ def start_ray(port: int) -> None:
     import ray
     from ray import serve
 
-    ray_dir = tempfile.mkdtemp(prefix="orch-ray-")  # short: it holds Unix sockets
+    ray_dir = tempfile.mkdtemp(prefix=RAY_DIR_PREFIX)  # short: it holds Unix sockets
     os.environ["RAY_TMPDIR"] = ray_dir
     ray.init(
         address="local",
@@ -209,15 +257,15 @@ def stop_ray(*, drain: bool) -> None:
     import ray
     from ray import serve
 
-    if not ray.is_initialized():
-        return
-    if drain:
+    if drain and ray.is_initialized():
         try:
             serve.shutdown()
         except Exception:  # whatever Serve says, Ray must go down
             log.exception("Serve did not shut down cleanly")
     ray.shutdown()
-    _remove(Path(os.environ["RAY_TMPDIR"]))
+    ray_dir = Path(os.environ.get("RAY_TMPDIR", ""))
+    if ray_dir.name.startswith(RAY_DIR_PREFIX):  # ours, even when Ray did not start in it
+        _remove(ray_dir)
 
 
 def _remove(directory: Path) -> None:

@@ -8,16 +8,17 @@ import os
 import shutil
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from orchestrator.deploy.base import Status
+from orchestrator.deploy.base import PlanRequest, Status
 from placement.plan import Plan
 from profiler import documents
 from profiler.core import Noun
-from profiler.errors import ClusterError
+from profiler.errors import ClusterError, InputError
 
 POLL_S = 0.2
 
@@ -69,7 +70,16 @@ class StateDir:
     """The files of one local pool."""
 
     def __init__(self, name: str, root: Path | None = None) -> None:
-        """``root`` defaults to ``$XDG_STATE_HOME/orchestrator`` (``~/.local/state/...``)."""
+        """``root`` defaults to ``$XDG_STATE_HOME/orchestrator`` (``~/.local/state/...``).
+
+        Raises:
+            InputError: the name is not that of a directory in ``root``, such as ``..``.
+        """
+        if not name or name.startswith(".") or "\0" in name or Path(name).name != name:
+            raise InputError(
+                f"{name!r} cannot name a service on this machine; "
+                "expected letters, digits and hyphens"
+            )
         self.name = name
         self.root = root or _state_home() / "orchestrator"
         self.path = self.root / name
@@ -78,11 +88,6 @@ class StateDir:
     def at(cls, path: Path) -> StateDir:
         """The state directory at a path."""
         return cls(path.name, path.parent)
-
-    @property
-    def plan_file(self) -> Path:
-        """The plan to be in force."""
-        return self.path / "plan.yaml"
 
     @property
     def engine_logs(self) -> Path:
@@ -99,13 +104,28 @@ class StateDir:
         """Whether anything is left of a pool here."""
         return self._pid_file.exists()
 
-    def write_plan(self, plan: Plan) -> None:
-        """Set the plan that the supervisor is to put in force."""
-        documents.write(self.plan_file, documents.dump(plan))
+    def request(self, plan: Plan) -> PlanRequest:
+        """Set the plan that the supervisor is to put in force; only commands do."""
+        made = PlanRequest(id=uuid.uuid4().hex, plan=plan)
+        documents.write(self._request_file, documents.dump(made))
+        return made
 
-    def read_plan(self) -> Plan:
-        """The plan to be in force."""
-        return documents.read(self.plan_file, Plan)
+    def read_request(self) -> PlanRequest:
+        """The newest request.
+
+        Raises:
+            InputError: there is none that can be read.
+        """
+        return documents.read(self._request_file, PlanRequest)
+
+    def write_in_force(self, plan: Plan) -> None:
+        """Note the plan that is in force; only the supervisor does."""
+        documents.write(self._in_force_file, documents.dump(plan))
+
+    def read_in_force(self) -> Plan | None:
+        """The plan that was in force last; None before the first."""
+        exists = self._in_force_file.exists()
+        return documents.read(self._in_force_file, Plan) if exists else None
 
     def write_status(self, status: Status) -> None:
         """Replace the status in one step."""
@@ -131,10 +151,15 @@ class StateDir:
         return process if process.alive else None
 
     def clear(self, *, keep_logs: bool) -> None:
-        """Remove what a pool left here; the logs stay when they tell why it failed."""
-        for file in (self._pid_file, self._status_file, self.plan_file):
+        """Remove what a pool left here; the logs stay when they tell why it failed.
+
+        A directory that holds nothing of a pool is left alone.
+        """
+        files = (self._pid_file, self._status_file, self._request_file, self._in_force_file)
+        ours = any(file.exists() for file in (*files, self.supervisor_log))
+        for file in files:
             file.unlink(missing_ok=True)
-        if not keep_logs:
+        if ours and not keep_logs:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def newest_log(self, group: str) -> Path | None:
@@ -159,6 +184,14 @@ class StateDir:
                     "wait for it to end, then try again"
                 ) from None
             yield
+
+    @property
+    def _request_file(self) -> Path:
+        return self.path / "request.yaml"
+
+    @property
+    def _in_force_file(self) -> Path:
+        return self.path / "in_force.yaml"
 
     @property
     def _status_file(self) -> Path:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from placement.plan import AUTO, Plan, Route
-from profiler.errors import InputError
-from serve_apps.router.base import Decision, RouteRequest, UnknownModelError
+from serve_apps.router.base import Decision, NoGroupLeftError, RouteRequest, UnknownModelError
 from serve_apps.router.quota import Quota
 
 Range = tuple[int, int]
@@ -21,17 +20,19 @@ class RouteTable:
     mean over the output lengths that its ``max_tokens`` allows, weighted by how often the plan
     expects each. Inside a class the turns are dealt by `Quota`, not drawn: the realised shares
     stay within one request of the plan's.
+
+    A request that must avoid a group goes to the others of its class, by their shares among
+    themselves; when none of those is left, to any group that may answer and has the context for
+    it, by replicas. The plan's shares are dealt on as if it had gone where it was meant to.
     """
 
     def __init__(self, plan: Plan) -> None:
-        """
-        Raises:
-            InputError: a route of the plan names a group that the plan does not have.
-        """
         self._model_of = {g.name: g.config.model for g in plan.groups}
         self._replicas = {g.name: g.replicas for g in plan.groups}
-        self._routes = _streams(plan.routes, self._model_of)
-        self._quotas: dict[Cell, Quota] = {}
+        self._context_tokens = {g.name: g.profile.max_model_len for g in plan.groups}
+        self._routes = _streams(plan.routes)
+        self._planned: dict[Cell, dict[str, float]] = {}
+        self._quotas: dict[tuple[Cell, frozenset[str]], Quota] = {}
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -39,20 +40,45 @@ class RouteTable:
         auto = (AUTO,) if AUTO in self._routes else ()
         return (*auto, *sorted(set(self._model_of.values())))
 
-    def route(self, request: RouteRequest) -> Decision:
+    def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:
         """Pick the group whose turn it is in the request's class.
 
         Raises:
             UnknownModelError: the pool does not serve the model asked for.
+            NoGroupLeftError: every group that could take the request is to be avoided.
         """
         if request.model not in self.models:
             raise UnknownModelError("model", request.model, self.models)
         cell = self._cell(request)
-        quota = self._quotas.get(cell)
-        if quota is None:
-            quota = self._quotas[cell] = Quota(self._weights(cell))
+        if cell not in self._planned:
+            self._planned[cell] = self._weights(cell)
+        planned = _without(self._planned[cell], avoid)
+        spare = _without(self._spare(request), avoid)
+        quota = self._quota(cell, planned or spare)
         group = quota.next()
-        return Decision(group, self._model_of[group], self._reason(cell, quota, group))
+        reason = self._reason(cell, quota, group)
+        if avoid:
+            reason += f"; not {', '.join(sorted(avoid))}"
+        others = planned.keys() | spare.keys() != {group}
+        return Decision(group, self._model_of[group], reason, others)
+
+    def _quota(self, cell: Cell, weights: Mapping[str, float]) -> Quota:
+        """The turns of these groups among a class; each set of groups has turns of its own."""
+        if not weights:
+            raise NoGroupLeftError
+        key = cell, frozenset(weights)
+        if key not in self._quotas:
+            self._quotas[key] = Quota(weights)
+        return self._quotas[key]
+
+    def _spare(self, request: RouteRequest) -> dict[str, float]:
+        """Groups that may stand in for those the plan gives the request, by their replicas."""
+        tokens = request.input_tokens + (request.max_output_tokens or 0)
+        return {
+            g: float(self._replicas[g])
+            for g, model in self._model_of.items()
+            if request.model in (AUTO, model) and tokens <= self._context_tokens[g]
+        }
 
     def _cell(self, request: RouteRequest) -> Cell:
         routes = self._routes_for(request.model)
@@ -91,15 +117,13 @@ class RouteTable:
         return f"{share} of {model} with in<={inputs[1]}, out<={longest}"
 
 
-def _streams(routes: Iterable[Route], groups: Iterable[str]) -> dict[str, list[Route]]:
-    known = set(groups)
+def _without(weights: Mapping[str, float], avoid: Collection[str]) -> dict[str, float]:
+    return {group: w for group, w in weights.items() if w > 0 and group not in avoid}
+
+
+def _streams(routes: Iterable[Route]) -> dict[str, list[Route]]:
     streams: dict[str, list[Route]] = defaultdict(list)
     for route in routes:
-        if missing := sorted(set(route.shares) - known):
-            raise InputError(
-                f"the plan routes {route.stream} {route.bucket.key} to {missing[0]!r}, "
-                f"which is none of its groups: {', '.join(sorted(known))}"
-            )
         if any(route.shares.values()):
             streams[route.stream].append(route)
     return dict(streams)

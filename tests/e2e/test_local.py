@@ -37,9 +37,13 @@ TELL = [{"role": "user", "content": "Tell me a long story about the sea."}]
 
 
 def real_plan(
-    *, extra_args: tuple[str, ...] = (), rate_rps: float = 1.0, service: str = "e2e"
+    *,
+    extra_args: tuple[str, ...] = (),
+    rate_rps: float = 1.0,
+    replicas: int = 1,
+    service: str = "e2e",
 ) -> Plan:
-    """One SmolLM2 engine on this machine's CPU, for requests that name no model."""
+    """SmolLM2 engines on this machine's CPU, for requests that name no model."""
     catalog = load_catalog()
     options = EngineOptions(
         max_num_seqs=16, max_num_batched_tokens=1024, max_model_len=CONTEXT_TOKENS,
@@ -52,7 +56,7 @@ def real_plan(
         max_model_len=CONTEXT_TOKENS,
         provenance=builders.profile().provenance,
     )
-    groups = (group("smol").model_copy(update={"profile": profile}),)
+    groups = (group("smol", replicas=replicas).model_copy(update={"profile": profile}),)
     made = plan(groups, (route({"smol": 1.0}, rate_rps=rate_rps),), service=service)
     real = {"models": {MODEL: catalog.model(MODEL)}, "gpus": {"cpu": catalog.gpu("cpu")}}
     return made.model_copy(update=real)
@@ -122,6 +126,13 @@ def descendants(pid: int) -> set[int]:
         grew = bool(more)
         found |= more
     return found
+
+
+def ingress_of(pool: Status) -> list[int]:
+    """The process of the ingress, which Ray names."""
+    name = b"ray::ServeReplica:Ingress:ingress"
+    commands = ((p, Path(f"/proc/{p}/cmdline").read_bytes()) for p in descendants(pool.pid))
+    return [pid for pid, command in commands if command.startswith(name)]
 
 
 def none_left(pids: set[int]) -> None:
@@ -238,16 +249,35 @@ def test_deploying_twice_changes_nothing(pool: Status, root: Path) -> None:
     assert "nothing changed" in again.message
 
 
-def test_a_plan_with_other_routes_leaves_the_engine_alone(
+def test_a_plan_with_other_routes_leaves_engine_and_ingress_alone(
     client: Any, pool: Status, root: Path
 ) -> None:
     port = int(pool.url.split(":")[2].removesuffix("/v1"))
-    engine = engine_url(root)
+    engine, ingress = engine_url(root), ingress_of(pool)
     changed = real_plan(rate_rps=2.0)
     status = deploy_local(changed, port=port, wait_s=120, root=root)
     assert (status.state, status.plan_digest) == ("running", changed.digest)
     assert engine_url(root) == engine
+    assert ingress_of(pool) == ingress
+    assert len(ingress) == 1
     assert client.completions.create(model="auto", prompt="x", max_tokens=1).choices
+
+
+def test_another_replica_keeps_the_first_and_its_streams(
+    client: Any, pool: Status, root: Path
+) -> None:
+    port = int(pool.url.split(":")[2].removesuffix("/v1"))
+    engine, ingress = engine_url(root), ingress_of(pool)
+    stream = client.completions.create(
+        model=MODEL, prompt="Once", max_tokens=1900, stream=True, extra_body={"ignore_eos": True}
+    )
+    chunks = iter(stream)
+    next(chunks)
+    status = deploy_local(real_plan(replicas=2), port=port, wait_s=WAIT_S, root=root)
+    assert status.groups[0].ready == 2
+    assert ingress_of(pool) == ingress
+    assert get(f"{engine}/health") == ""
+    assert list(chunks)[-1].choices[0].finish_reason == "length"
 
 
 def test_a_stream_whose_engine_is_killed_ends_in_an_error(client: Any, pool: Status) -> None:

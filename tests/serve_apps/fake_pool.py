@@ -72,13 +72,17 @@ class Pool:
     """Replicas by group, picked in order; counts the slots that are held."""
 
     groups: dict[str, list[Replica]] = field(default_factory=dict)
-    busy: bool = False
+    busy: frozenset[str] = frozenset()
     held: int = 0
+    waits: list[tuple[str, float]] = field(default_factory=list)
     picked: list[str] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
-    async def pick(self, group: str, avoid: Collection[str]) -> AsyncIterator[Replica]:
-        if self.busy:
+    async def pick(
+        self, group: str, avoid: Collection[str], wait_s: float
+    ) -> AsyncIterator[Replica]:
+        self.waits.append((group, wait_s))
+        if group in self.busy:
             raise GroupBusyError(group)
         replicas = self.groups.get(group, [])
         if not replicas:

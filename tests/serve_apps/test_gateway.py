@@ -20,6 +20,7 @@ from tests.plan_builders import group, plan, route
 from tests.serve_apps.fake_pool import SSE, Engine, Pool
 
 CHAT = "/v1/chat/completions"
+TWIN_GROUPS = plan((group("a", "m1"), group("b", "m1")), (route({"a": 1.0}),))
 TWO_MODELS = plan((group("a", "m1"), group("b", "m2")), (route({"a": 1.0}),))
 
 
@@ -161,7 +162,7 @@ async def test_models_lists_what_can_be_asked_for() -> None:
     assert (none.status_code, none.json()["error"]["code"]) == (404, "model_not_found")
 
 
-async def test_health_needs_a_replica_of_every_group() -> None:
+async def test_health_needs_a_replica_of_every_model() -> None:
     pool = Pool({"a": [Replica("r", "http://x")]})
     async with gateway_over(pool=pool) as gateway:
         partly = await request(gateway, "GET", "/health")
@@ -169,6 +170,13 @@ async def test_health_needs_a_replica_of_every_group() -> None:
         fully = await request(gateway, "GET", "/health")
     assert (partly.status_code, partly.json()["ready_replicas"]) == (503, {"a": 1, "b": 0})
     assert fully.status_code == 200
+
+
+async def test_health_does_without_a_group_whose_model_another_serves() -> None:
+    async with gateway_over(pool=Pool({"b": [Replica("r", "http://x")]})) as gateway:
+        gateway.configure(TWIN_GROUPS)
+        answer = await request(gateway, "GET", "/health")
+    assert (answer.status_code, answer.json()["ready_replicas"]) == (200, {"a": 0, "b": 1})
 
 
 async def test_a_dead_replica_is_replaced_before_the_first_byte() -> None:
@@ -206,10 +214,80 @@ async def test_two_dead_replicas_are_a_503_in_openais_shape() -> None:
 async def test_no_replica_is_a_503_and_a_full_group_a_429() -> None:
     async with gateway_over(pool=Pool()) as gateway:
         assert (await post(gateway, chat_body())).status_code == 503
-    async with gateway_over(pool=Pool(busy=True)) as gateway:
+    async with gateway_over(pool=Pool(busy=frozenset("a"))) as gateway:
         answer = await post(gateway, chat_body())
         assert counted(gateway, "overloaded") == 1
     assert (answer.status_code, answer.json()["error"]["type"]) == (429, "rate_limit_error")
+
+
+def dead(name: str) -> Replica:
+    return Replica(name, f"http://127.0.0.1:{free_port()}")
+
+
+@pytest.mark.parametrize("first", ["absent", "unreachable", "full"])
+async def test_another_group_of_the_model_stands_in(first: str) -> None:
+    engine = Engine()
+    async with gateway_over(engine) as gateway:
+        pool = gateway.picker
+        assert isinstance(pool, Pool)
+        gateway.configure(TWIN_GROUPS)
+        pool.groups = {"b": pool.groups["a"]}
+        if first == "unreachable":
+            pool.groups["a"] = [dead("d")]
+        pool.busy = frozenset("a" if first == "full" else "")
+        answer = await post(gateway, chat_body("m1"))
+        assert counted(gateway, "ok", group_name="b") == 1
+        in_flight = [
+            gateway.metrics.registry.get_sample_value(
+                "orchestrator_requests_in_flight", {"model": "m1", "group": g}
+            )
+            for g in "ab"
+        ]
+    assert answer.status_code == 200
+    assert answer.headers["x-orchestrator-group"] == "b"
+    assert engine.bodies == [chat_body("m1")]
+    assert in_flight == [0, 0]
+
+
+async def test_auto_that_goes_elsewhere_names_the_model_there() -> None:
+    engine = Engine()
+    async with gateway_over(engine) as gateway:
+        pool = gateway.picker
+        assert isinstance(pool, Pool)
+        pool.groups = {"b": pool.groups["a"]}
+        await post(gateway, chat_body("auto"))
+    assert json.loads(engine.bodies[0])["model"] == "m2"
+
+
+@pytest.mark.parametrize(
+    ("busy", "status", "groups"),
+    [("ab", 429, "ab"), ("a", 429, "aba"), ("b", 429, "ab"), ("", 503, "ab")],
+)
+async def test_the_last_resort_is_to_wait_for_a_full_group(
+    busy: str, status: int, groups: str
+) -> None:
+    pool = Pool(busy=frozenset(busy))
+    async with gateway_over(pool=pool) as gateway:
+        gateway.configure(TWIN_GROUPS)
+        answer = await post(gateway, chat_body())
+        patient = [wait_s == gateway.queue_timeout_s for _, wait_s in pool.waits]
+    assert answer.status_code == status
+    assert "".join(g for g, _ in pool.waits) == groups
+    assert patient[-1]
+    assert not patient[0]
+
+
+async def test_a_request_that_engines_die_of_is_not_passed_on_for_ever() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        engines = [Engine(chunks=(), cut=True) for _ in range(3)]
+        urls = [await stack.enter_async_context(e.serve()) for e in engines]
+        replicas = [Replica(f"r{i}", url) for i, url in enumerate(urls)]
+        pool = Pool({"a": replicas[:2], "b": replicas[2:]})
+        async with gateway_over(pool=pool) as gateway:
+            gateway.configure(TWIN_GROUPS)
+            answer = await post(gateway, chat_body())
+    assert answer.status_code == 503
+    assert [len(e.bodies) for e in engines] == [1, 1, 0]
 
 
 async def test_a_stream_cut_in_the_middle_ends_with_an_error_event() -> None:

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serve_apps.openai_api import IMAGE_TOKENS, ApiError, read_chat, read_completion, with_model
 
@@ -81,4 +83,40 @@ def test_a_completion_needs_a_prompt() -> None:
 
 def test_replacing_the_model_keeps_everything_else() -> None:
     body = chat(model="auto", extra={"ü": [1, None, 2.5]}, stream_options={"include_usage": True})
-    assert json.loads(with_model(read_chat(body), "m1")) == json.loads(body) | {"model": "m1"}
+    assert json.loads(with_model(body, "m1")) == json.loads(body) | {"model": "m1"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'{"seed": 1e999, "model" : "auto"}', b'{"seed": 1e999, "model" : "m1"}'),
+        (b'{"model":"auto","x":"\\ud83d"}', b'{"model":"m1","x":"\\ud83d"}'),
+        (b'{"model":"auto","x":"\xed\xa0\xbd"}', b'{"model":"m1","x":"\xed\xa0\xbd"}'),
+        (
+            b'{"model": "auto", "n": 0.10, "model": "a\\"b"}',
+            b'{"model": "m1", "n": 0.10, "model": "m1"}',
+        ),
+        (
+            b' {"x":{"model":"auto"},\n"mo\\u0064el":"auto"} ',
+            b' {"x":{"model":"auto"},\n"mo\\u0064el":"m1"} ',
+        ),
+        ('{"model": "auto", "x": "ü"}'.encode("utf-16"), '{"model": "m1", "x": "ü"}'.encode()),
+    ],
+)
+def test_nothing_but_the_model_is_written_anew(before: bytes, after: bytes) -> None:
+    assert with_model(before, "m1") == after
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("model"), inner),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(), JSON, max_size=3), st.sampled_from([None, 1, "\t"]))
+def test_any_object_keeps_its_other_values(fields: dict[str, Any], indent: Any) -> None:
+    body = json.dumps(fields | {"model": "auto"}, indent=indent).encode()
+    expected = json.dumps(fields | {"model": "m1"}, indent=indent).encode()
+    assert with_model(body, "m1") == expected

@@ -13,7 +13,8 @@ state = StateDir.at(Path(sys.argv[1]))
 
 
 def write(pool_state: PoolState, failure: Failure | None = None) -> None:
-    plan = state.read_plan()
+    request = state.read_request()
+    plan = request.plan
     ready = pool_state == "running"
     groups = tuple(
         GroupStatus(
@@ -32,6 +33,7 @@ def write(pool_state: PoolState, failure: Failure | None = None) -> None:
             state=pool_state,
             url=f"http://127.0.0.1:{sys.argv[2]}/v1",
             plan_digest=plan.digest,
+            request=request.id,
             groups=groups,
             failure=failure,
             pid=os.getpid(),
@@ -40,18 +42,38 @@ def write(pool_state: PoolState, failure: Failure | None = None) -> None:
     )
 
 
+def boom() -> Failure:
+    request = state.read_request()
+    return Failure(
+        message="group 'a': boom",
+        log_tail="tail",
+        plan_digest=request.plan.digest,
+        request=request.id,
+    )
+
+
+def change(number: int, frame: object) -> None:
+    """A group named ``bad`` fails the first time; the status tells so until the next request."""
+    bad = any(g.name == "bad" for g in state.read_request().plan.groups)
+    marker = state.path / "failed-once"
+    if bad and not marker.exists():
+        marker.touch()
+        write("running", boom())
+    else:
+        write("running")
+
+
 def stop(number: int, frame: object) -> None:
     write("stopped")
     sys.exit(0)
 
 
 signal.signal(signal.SIGTERM, stop)
-signal.signal(signal.SIGHUP, lambda number, frame: write("running"))
+signal.signal(signal.SIGHUP, change)
 write("starting")
 match state.name:
     case "fails":
-        digest = state.read_plan().digest
-        write("failed", Failure(message="group 'a': boom", log_tail="tail", plan_digest=digest))
+        write("failed", boom())
         sys.exit(1)
     case "crashes":
         raise RuntimeError("no good")

@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.deploy import local, preflight
 from orchestrator.deploy.base import Status
-from orchestrator.deploy.local import delete_local, deploy_local, local_status
+from orchestrator.deploy.local import delete_local, deploy_local, local_status, running_plan
 from orchestrator.deploy.state import ProcessId, StateDir
 from placement.plan import Plan
 from profiler.engine import free_port
@@ -77,6 +77,23 @@ def test_another_plan_is_put_in_force_by_the_same_pool(root: Path) -> None:
     assert [g.name for g in second.groups] == ["a", "b"]
 
 
+def test_a_failed_change_can_be_tried_again(root: Path) -> None:
+    deploy(plan(), root)
+    changed = plan((group("bad"),))
+    with pytest.raises(EngineError, match="boom"):
+        deploy(changed, root)
+    again = deploy(changed, root)  # the old failure still stands in the status when this starts
+    assert (again.plan_digest, again.failure) == (changed.digest, None)
+
+
+def test_after_a_failed_change_the_plan_before_it_runs(root: Path) -> None:
+    deploy(plan(), root)
+    StateDir("demo", root).write_in_force(plan())
+    with pytest.raises(EngineError, match="boom"):
+        deploy(plan((group("bad"),)), root)
+    assert running_plan("demo", root) == plan()
+
+
 def test_another_port_for_a_running_pool_is_refused(root: Path) -> None:
     deploy(plan(), root)
     with pytest.raises(InputError, match="already runs at"):
@@ -119,11 +136,15 @@ def test_keeping_a_failed_pool_leaves_it_for_inspection(root: Path) -> None:
 
 
 def test_ctrl_c_undoes_a_new_deploy(root: Path) -> None:
-    def interrupt(status: Status) -> None:
-        raise KeyboardInterrupt
+    seen: list[Status] = []
+
+    def interrupt_once(status: Status) -> None:
+        seen.append(status)
+        if len(seen) == 1:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        deploy(plan(), root, on_progress=interrupt)
+        deploy(plan(), root, on_progress=interrupt_once)
     assert supervisor(root) is None
     assert not (root / "demo").exists()
 

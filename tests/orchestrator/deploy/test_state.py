@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.deploy.state import ProcessId, StateDir
-from profiler.errors import ClusterError
+from profiler.errors import ClusterError, InputError
 from tests.plan_builders import plan
 
 
@@ -45,9 +45,32 @@ def test_the_state_home_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     state = StateDir("demo", tmp_path)
     state.path.mkdir()
-    state.write_plan(plan())
-    assert state.read_plan() == plan()
-    assert state.read_plan().digest == plan().digest
+    request = state.request(plan())
+    assert state.read_request() == request
+    assert state.read_request().plan.digest == plan().digest
+    assert state.read_in_force() is None
+    state.write_in_force(plan())
+    assert state.read_in_force() == plan()
+
+
+def test_the_same_plan_asked_for_twice_is_two_requests(tmp_path: Path) -> None:
+    state = StateDir("demo", tmp_path)
+    state.path.mkdir()
+    assert state.request(plan()).id != state.request(plan()).id
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "../x", "a/", ".hidden", "a\0b"])
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="cannot name a service"):
+        StateDir(name, tmp_path)
+
+
+def test_clearing_leaves_a_directory_that_is_no_pools(tmp_path: Path) -> None:
+    precious = tmp_path / "demo" / "precious"
+    precious.parent.mkdir()
+    precious.touch()
+    StateDir("demo", tmp_path).clear(keep_logs=False)
+    assert precious.exists()
 
 
 def test_a_second_command_on_the_same_pool_is_refused(tmp_path: Path) -> None:
@@ -63,9 +86,11 @@ def test_clearing_keeps_the_logs_when_asked(tmp_path: Path) -> None:
     log = state.engine_logs / "a" / "r1.log"
     log.parent.mkdir(parents=True)
     log.write_text("x")
-    state.write_plan(plan())
+    state.supervisor_log.touch()
+    state.request(plan())
     state.write_supervisor(me())
     state.clear(keep_logs=True)
-    assert (log.exists(), state.exists, state.plan_file.exists()) == (True, False, False)
+    assert (log.exists(), state.exists) == (True, False)
+    assert list(state.path.glob("*.yaml")) == []
     state.clear(keep_logs=False)
     assert not state.path.exists()

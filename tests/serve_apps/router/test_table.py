@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placement.plan import Plan
-from serve_apps.router.base import RouteRequest, UnknownModelError
+from serve_apps.router.base import NoGroupLeftError, RouteRequest, UnknownModelError
 from serve_apps.router.table import RouteTable
 from tests.plan_builders import group, plan, route
 
@@ -112,3 +112,29 @@ def test_auto_is_unknown_where_the_plan_does_not_route_it() -> None:
     assert table.models == ("m1",)
     with pytest.raises(UnknownModelError):
         table.route(RouteRequest("auto", 10))
+
+
+def test_what_avoids_a_group_keeps_to_the_shares_of_the_others() -> None:
+    groups = (group("a", "m1"), group("b", "m1"), group("c", "m2"))
+    table = RouteTable(plan(groups, (route({"a": 0.5, "b": 0.1, "c": 0.4}),)))
+    ten = Counter(table.route(RouteRequest("auto", 10), {"a"}).group for _ in range(10))
+    assert ten == {"b": 2, "c": 8}
+    assert realised(table, 10) == {"a": 5, "b": 1, "c": 4}
+
+
+def test_groups_outside_the_class_stand_in_when_none_of_it_is_left() -> None:
+    groups = (group("a", "m1"), group("b", "m1"), group("c", "m2"))
+    table = RouteTable(plan(groups, (route({"a": 1.0}),)))
+    named = table.route(RouteRequest("m1", 10), {"a"})
+    assert (named.group, named.others) == ("b", False)
+    assert table.route(RouteRequest("auto", 10), {"a", "b"}).model == "m2"
+    with pytest.raises(NoGroupLeftError):
+        table.route(RouteRequest("m1", 10), {"a", "b"})
+
+
+def test_nothing_stands_in_that_has_not_the_context() -> None:
+    table = RouteTable(plan((group("a"), group("b")), (route({"a": 1.0}),)))
+    assert table.route(RouteRequest("m1", 2000, 48)).others
+    assert not table.route(RouteRequest("m1", 2000, 49)).others
+    with pytest.raises(NoGroupLeftError):
+        table.route(RouteRequest("m1", 2000, 49), {"a"})

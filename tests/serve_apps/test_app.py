@@ -1,0 +1,38 @@
+"""Applications carry versions of their own, so that Serve replaces only what must be replaced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from serve_apps.pool import engine_settings
+from tests.plan_builders import group, plan, route
+
+pytestmark = pytest.mark.usefixtures("serve")
+
+
+def versions(application: Any) -> list[str | None]:
+    """The versions that Serve is going to be given."""
+    from ray.serve._private.build_app import build_app
+
+    return [d.version for d in build_app(application, name="x").deployments]
+
+
+def test_more_replicas_are_the_same_version_of_the_group() -> None:
+    from serve_apps.app import engine_application
+
+    one, two = (
+        engine_application(engine_settings(p, {"m1": "/w"}, "/logs", [0])["a"])
+        for p in (plan((group("a"),)), plan((group("a", replicas=2),)))
+    )
+    assert versions(one) == versions(two) != [None]
+
+
+def test_another_plan_is_the_same_version_of_the_ingress() -> None:
+    from serve_apps.app import ingress_application
+
+    one, two = (
+        ingress_application(plan(routes=(route({"a": 1.0}, rate_rps=r),)), 30.0) for r in (1, 2)
+    )
+    assert versions(one) == versions(two) != [None]
