@@ -38,8 +38,10 @@ test-fast: $(VENV)/.dev
 test-e2e: $(VENV)/.dev
 	$(BIN)/python -m pytest -m e2e
 
-bench: $(VENV)/.engine
+bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.cli
+	$(BIN)/python -m benchmarks.value
+	$(BIN)/python -m benchmarks.profiler
 
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -54,7 +56,7 @@ $(VENV)/.engine: $(VENV)/.python pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.engine
-	$(PIP) -e '.[dev,serve,cpu]'
+	$(PIP) -e '.[dev,serve,cpu,profile,silicon]'
 	@touch $@
 
 clean:
