@@ -122,7 +122,7 @@ def _single(problem: Problem, gpu: str, time_limit_s: float, gap: float) -> _Sin
     if unserved:
         share = sum(e.request_class.rate_rps for e in unserved) / problem.rates_rps.sum()
         first = max(unserved, key=lambda e: e.request_class.rate_rps)
-        reason = f"cannot serve {share:.1%} of requests, such as {first.request_class}: "
+        reason = f"cannot serve {share:.2%} of requests, such as {first.request_class}: "
         return _Single(gpu, alone, None, reason + first.reason)
     try:
         found = solve(alone, time_limit_s=time_limit_s, gap=gap, lp_bound=False)

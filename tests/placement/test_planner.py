@@ -59,7 +59,7 @@ def test_no_group_is_planned_above_the_headroom():
 def test_a_type_that_cannot_serve_says_which_limit_it_breaks():
     found = plan(options=(slow(), fast()))
     reason = {a.gpu: a.reason for a in found.alternatives}["slow"]
-    assert "cannot serve 100.0% of requests" in reason
+    assert "cannot serve 100.00% of requests" in reason
     assert "TPOT is 200.2 ms with no other load, limit 60 ms" in reason
 
 
