@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -33,7 +34,6 @@ from profiler.traces import Trace
 if TYPE_CHECKING:
     from orchestrator.cli.output import Steps
 
-NAME = "orchestrator-demo"
 UTILISATION = 0.6  # of what this machine's profile says it sustains
 PERCENTILES = (50, 90, 99)
 
@@ -46,6 +46,11 @@ class Demo:
     console: Console
     steps: Steps
     profile_budget_s: float = 30.0
+
+    @property
+    def name(self) -> str:
+        """Of the service; each demo has its own, so that none deletes another's pool."""
+        return f"demo-{os.getpid()}"
 
     def run(self, port: int) -> None:
         """All steps in order; whatever happens, nothing is left running."""
@@ -121,7 +126,7 @@ class Demo:
         text = service.read_text().replace(
             "  plan_for: mean\n", f"  plan_for: mean\n  multiply_rate: {factor:.4f}\n"
         )
-        service.write_text(text.replace("name: local\n", f"name: {NAME}\n"))
+        service.write_text(text.replace("name: local\n", f"name: {self.name}\n"))
         return service, trace.scaled(factor, "superpose")
 
     @contextlib.contextmanager
@@ -137,7 +142,7 @@ class Demo:
             yield status.url
         finally:
             with _uninterrupted(), self.steps("cleaning up") as step:
-                delete_local(NAME, lambda s: step(report.status_line(s)))
+                delete_local(plan.service, lambda s: step(report.status_line(s)))
             self._say("everything is stopped")
 
     async def _burst(self, url: str, plan: Plan, trace: Trace) -> Burst:
@@ -221,12 +226,14 @@ def live_line(burst: Burst) -> str:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Cleaning up ends even when Ctrl-C is pressed again."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Cleaning up ends even when Ctrl-C is pressed again, or another signal comes."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run_demo(console: Console, steps: Steps, port: int) -> None:

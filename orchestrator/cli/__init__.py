@@ -6,7 +6,9 @@ standard output, narration to standard error; exit codes are those of `profiler.
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -22,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
 )
 INTERRUPTED = 130
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def _version(wanted: bool) -> None:
@@ -50,8 +53,30 @@ deploy.add_to(app)
 demo.add_to(app)
 
 
+class _Ended(SystemExit):
+    """A signal asked for the end: what runs is cleaned up on the way out, as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal_name = signal.Signals(number).name
+
+
+def _listen() -> None:
+    """Let SIGTERM and SIGHUP unwind the command, unless whoever started it has them ignored."""
+    for number in ENDING_SIGNALS:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _end)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    for each in ENDING_SIGNALS:  # a second one must not break off the cleaning up
+        signal.signal(each, signal.SIG_IGN)
+    raise _Ended(number)
+
+
 def main() -> None:
     """Entry point: run the CLI and turn errors into messages and exit codes."""
+    _listen()
     try:
         app(standalone_mode=True)
     except OrchestratorError as error:
@@ -60,6 +85,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)
+    except _Ended as ended:
+        sys.stderr.write(f"ended by {ended.signal_name}\n")
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

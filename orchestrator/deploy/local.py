@@ -19,6 +19,7 @@ from orchestrator.deploy.state import POLL_S, ProcessId, StateDir
 from placement.plan import Plan
 from profiler import logtail
 from profiler.errors import ClusterError, EngineError, InputError, OrchestratorError
+from profiler.hardware import find_hardware
 
 DEFAULT_PORT = 8000
 DEFAULT_WAIT_S = 900.0
@@ -166,19 +167,23 @@ class _Report:
 def _deploy_new(wait: _Wait, port: int, *, keep: bool) -> Status:
     state, plan = wait.state, wait.plan
     preflight.check_installed()
-    preflight.check_accelerators(plan, preflight.present_accelerators())
+    preflight.check_accelerators(plan, find_hardware().gpus)
     preflight.check_memory(plan, preflight.available_memory_bytes())
     preflight.check_port(port)
     state.clear(keep_logs=False)  # what a pool whose keeper died has left
     state.path.mkdir(parents=True, exist_ok=True)
     request = state.request(plan)
+    supervisor = None
     try:
-        return wait.until_running(_launch(state, port, keep=keep), request)
+        supervisor = _launch(state, port, keep=keep)
+        return wait.until_running(supervisor, request)
     except BaseException as error:
         # Ctrl-C and time-outs included: a pool that was never there must not stay behind.
         ours = isinstance(error, OrchestratorError)
         if not (keep and ours):
             _stop(state, wait.on_progress)
+            if supervisor is not None:
+                supervisor.wait(0)  # leaves no zombie where it ended by itself
             state.clear(keep_logs=ours)
         raise
 
@@ -196,7 +201,7 @@ def _deploy_over(wait: _Wait, supervisor: ProcessId, port: int) -> Status:
         supervisor.send(signal.SIGHUP)  # whoever asked may have ended before saying so
         status = wait.until_running(supervisor, newest)
         return status.model_copy(update={"message": "already running; nothing changed"})
-    preflight.check_accelerators(plan, preflight.present_accelerators())
+    preflight.check_accelerators(plan, find_hardware().gpus)
     request = state.request(plan)
     supervisor.send(signal.SIGHUP)
     return wait.until_running(supervisor, request)

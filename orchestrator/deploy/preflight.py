@@ -6,11 +6,14 @@ import importlib.util
 import os
 import socket
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from placement.plan import Plan
+from profiler.catalog import load_catalog
 from profiler.engine import vllm_missing
 from profiler.errors import ClusterError, InputError
+from profiler.hardware import FoundGpu
 from serve_apps.pool import engine_settings
 
 HOST = "127.0.0.1"
@@ -50,8 +53,8 @@ def check_port(port: int) -> None:
             ) from None
 
 
-def check_accelerators(plan: Plan, present: Counter[str]) -> None:
-    """``present`` counts this machine's GPUs by the names that NVML gives them.
+def check_accelerators(plan: Plan, gpus: Sequence[FoundGpu]) -> None:
+    """``gpus`` are this machine's. A type of the user's own may be any that the catalog lacks.
 
     Raises:
         ClusterError: the plan needs GPUs that this machine does not have.
@@ -60,10 +63,13 @@ def check_accelerators(plan: Plan, present: Counter[str]) -> None:
     for group in plan.groups:
         if plan.gpus[group.config.gpu].vendor != "cpu":
             needed[group.config.gpu] += group.replicas * group.config.tensor_parallel
+    present = Counter(g.gpu_type for g in gpus)
+    known = load_catalog().gpus if needed else {}
     for gpu, count in sorted(needed.items()):
-        have = sum(n for name, n in present.items() if _same_gpu(gpu, name))
+        have = present[gpu] if gpu in known else present[None]
         if have < count:
-            found = ", ".join(f"{n} x {name}" for name, n in sorted(present.items()))
+            names = Counter(g.name for g in gpus)
+            found = ", ".join(f"{n} x {name}" for name, n in sorted(names.items()))
             raise ClusterError(
                 f"the plan needs {count} x {gpu}, this machine has {found or 'no NVIDIA GPU'}; "
                 "plan for what is here, or deploy to another target"
@@ -98,30 +104,6 @@ def available_memory_bytes() -> float:
         if line.startswith("MemAvailable:"):
             return float(line.split()[1]) * 1024
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
-
-
-def present_accelerators() -> Counter[str]:
-    """This machine's NVIDIA GPUs, counted by NVML's names; none without a driver."""
-    try:
-        import pynvml
-    except ImportError:
-        return Counter()
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return Counter()
-    try:
-        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
-        names = [pynvml.nvmlDeviceGetName(h) for h in handles]
-        return Counter(n.decode() if isinstance(n, bytes) else n for n in names)
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _same_gpu(catalog_name: str, device_name: str) -> bool:
-    """Whether ``A100-80GB`` of the catalog is the ``NVIDIA A100-SXM4-80GB`` of the driver."""
-    device = device_name.upper().replace("-", " ").split()
-    return all(part in device for part in catalog_name.upper().split("-"))
 
 
 def _installed(module: str) -> bool:

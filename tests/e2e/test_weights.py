@@ -3,6 +3,8 @@
 import importlib.util
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,13 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 
+CONVERT = """
+import sys
+from pathlib import Path
+from profiler.catalog import load_catalog
+from profiler.weights import local_weights
+local_weights(load_catalog().model("smollm2-135m"), Path(sys.argv[1]))
+"""
 ASK = """
 import sys, torch, transformers
 model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])
@@ -34,6 +43,35 @@ ids = model.generate(**chat, max_new_tokens=60, do_sample=False)[0][chat["input_
 print("CHAT", repr(tokenizer.decode(ids)))
 print("EOS", tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id))
 """
+
+
+def converters(cache: Path) -> list[int]:
+    """Processes that convert into this cache and have loaded torch: they are past their start."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            if b"gguf_convert.py" in command and str(cache).encode() in command:
+                found += [int(process.name)] * ("libtorch" in (process / "maps").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.1)
+    pytest.fail("it did not come about within a minute")
+
+
+def test_a_converter_ends_with_the_process_that_wanted_it(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", CONVERT, str(tmp_path)]) as wanting:
+        until(lambda: bool(converters(tmp_path)))
+        wanting.kill()
+    until(lambda: not converters(tmp_path))
+    assert not list(tmp_path.rglob("tokenizer_config.json"))  # what it writes last
 
 
 def test_smollm2_converts_once_and_answers(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -207,3 +208,44 @@ def test_status_and_delete_of_nothing(run):
 
 def test_no_color_is_honoured(run):
     assert "\x1b[" not in run("plan", "s.yaml", s=SERVICE).stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_unwinds_the_command(number):
+    code = f"""
+import os, signal, sys
+from orchestrator import cli
+
+@cli.app.command()
+def work():
+    try:
+        os.kill(os.getpid(), {int(number)})
+        signal.pause()
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("cleaned up")
+
+sys.argv = ["orchestrator", "work"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (128 + number, "cleaned up\n")
+    assert done.stderr == f"ended by {number.name}\n"
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored():
+    code = """
+import os, signal, sys
+from orchestrator import cli
+
+@cli.app.command()
+def work():
+    os.kill(os.getpid(), signal.SIGHUP)
+    print("went on")
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+sys.argv = ["orchestrator", "work"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr

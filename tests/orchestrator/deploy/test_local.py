@@ -17,6 +17,7 @@ from orchestrator.deploy.base import Status
 from orchestrator.deploy.local import delete_local, deploy_local, local_status, running_plan
 from orchestrator.deploy.state import ProcessId, StateDir
 from placement.plan import Plan
+from profiler import documents
 from profiler.engine import free_port
 from profiler.errors import ClusterError, EngineError, InputError
 from tests.plan_builders import group, plan
@@ -110,8 +111,10 @@ def test_a_port_in_use_stops_the_deploy_before_it_starts(root: Path) -> None:
 
 
 def test_a_failed_engine_is_shown_and_nothing_runs(root: Path) -> None:
+    seen: list[Status] = []
     with pytest.raises(EngineError, match="group 'a': boom") as caught:
-        deploy(plan(service="fails"), root)
+        deploy(plan(service="fails"), root, on_progress=seen.append)
+    assert not Path(f"/proc/{seen[0].pid}").exists()  # not even a zombie
     assert caught.value.log_tail == "tail"
     assert supervisor(root, "fails") is None
     assert not StateDir("fails", root).exists
@@ -190,6 +193,33 @@ def test_a_recycled_process_number_is_never_signalled(root: Path) -> None:
         assert delete_local("demo", root=root)
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_a_command_that_is_terminated_undoes_its_deploy(root: Path) -> None:
+    code = f"""
+import sys
+from orchestrator import cli
+from orchestrator.deploy import local, preflight
+local.SUPERVISOR_MODULE = "tests.orchestrator.deploy.fake_supervisor"
+preflight.check_installed = lambda: None
+sys.argv = ["orchestrator", "deploy", {str(root / "slow.plan.yaml")!r}, "--port", "{PORT}"]
+cli.main()
+"""
+    documents.write(root / "slow.plan.yaml", documents.dump(plan(service="slow")))
+    env = os.environ | {"XDG_STATE_HOME": str(root)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=env, stderr=subprocess.PIPE, text=True
+    ) as command:
+        assert command.stderr is not None
+        for line in command.stderr:
+            if line.startswith("slow: starting"):  # the supervisor's first status
+                break
+        kept = supervisor(root / "orchestrator", "slow")
+        assert kept is not None
+        command.send_signal(signal.SIGTERM)
+        rest = command.stderr.read()
+    assert command.returncode == 128 + signal.SIGTERM, rest
+    assert not kept.alive
 
 
 def test_importing_the_target_does_not_import_ray() -> None:

@@ -2,12 +2,12 @@
 
 import importlib.util
 import socket
-from collections import Counter
 
 import pytest
 
 from orchestrator.deploy import preflight
 from profiler.errors import ClusterError, InputError
+from profiler.hardware import FoundGpu, gpu_type_of
 from tests.plan_builders import group, plan
 
 
@@ -32,33 +32,42 @@ def test_a_missing_package_is_named_with_its_command(
         preflight.check_installed()
 
 
+def found(*devices: tuple[str, float]) -> list[FoundGpu]:
+    """GPUs as NVML names them, with their memory in GB."""
+    return [FoundGpu(i, n, gb, gpu_type_of(n, gb)) for i, (n, gb) in enumerate(devices)]
+
+
 def test_gpus_that_are_not_here_are_counted() -> None:
     p = plan((group("a", gpu="L4", replicas=4), group("b", gpu="cpu")))
     with pytest.raises(ClusterError, match="needs 4 x L4, this machine has no NVIDIA GPU"):
-        preflight.check_accelerators(p, Counter())
+        preflight.check_accelerators(p, [])
     with pytest.raises(ClusterError, match="needs 4 x L4, this machine has 2 x NVIDIA L4"):
-        preflight.check_accelerators(p, Counter({"NVIDIA L4": 2}))
-    preflight.check_accelerators(p, Counter({"NVIDIA L4": 4}))
+        preflight.check_accelerators(p, found(*[("NVIDIA L4", 24.2)] * 2))
+    preflight.check_accelerators(p, found(*[("NVIDIA L4", 24.2)] * 4))
 
 
 @pytest.mark.parametrize(
-    ("gpu", "device", "same"),
+    ("gpu", "device", "memory_gb", "same"),
     [
-        ("A100-80GB", "NVIDIA A100-SXM4-80GB", True),
-        ("A100-80GB", "NVIDIA A100-PCIE-40GB", False),
-        ("L4", "NVIDIA L40S", False),
-        ("A10G", "NVIDIA A10G", True),
-        ("T4", "Tesla T4", True),
-        ("H100", "NVIDIA H100 80GB HBM3", True),
+        ("A100-80GB", "NVIDIA A100-SXM4-80GB", 85.9, True),
+        ("A100-80GB", "NVIDIA A100-PCIE-40GB", 42.9, False),
+        ("A100-40GB", "NVIDIA A100-PCIE-40GB", 42.9, True),
+        ("L4", "NVIDIA L40S", 48.3, False),
+        ("H100", "NVIDIA H100 80GB HBM3", 85.5, True),
+        ("H100", "NVIDIA H100 NVL", 100.0, False),
+        ("my-own-type", "NVIDIA H100 NVL", 100.0, True),
+        ("my-own-type", "NVIDIA H100 80GB HBM3", 85.5, False),
     ],
 )
-def test_catalog_names_match_the_drivers_names(gpu: str, device: str, same: bool) -> None:
+def test_a_gpu_is_what_profiling_takes_it_for(
+    gpu: str, device: str, memory_gb: float, same: bool
+) -> None:
     p = plan((group("a", gpu=gpu),))
     if same:
-        preflight.check_accelerators(p, Counter({device: 1}))
+        preflight.check_accelerators(p, found((device, memory_gb)))
     else:
         with pytest.raises(ClusterError):
-            preflight.check_accelerators(p, Counter({device: 1}))
+            preflight.check_accelerators(p, found((device, memory_gb)))
 
 
 def test_cpu_engines_must_fit_into_memory() -> None:
@@ -71,4 +80,3 @@ def test_cpu_engines_must_fit_into_memory() -> None:
 
 def test_this_machine_can_be_asked() -> None:
     assert preflight.available_memory_bytes() > 0
-    assert all(n > 0 for n in preflight.present_accelerators().values())
