@@ -37,6 +37,8 @@ OBJECT_STORE_BYTES = 100 * 1024 * 1024
 RAY_DIR_PREFIX = "orch-ray-"
 REMOVE_ATTEMPTS = 20
 REMOVE_PAUSE_S = 0.2
+REMOVE_SURE = 4
+"""Looks in a row at which the directory must be gone."""
 
 log = logging.getLogger("orchestrator.supervisor")
 
@@ -269,11 +271,13 @@ def stop_ray(*, drain: bool) -> None:
 
 
 def _remove(directory: Path) -> None:
-    """Remove Ray's files; its last processes may still write some while they end."""
+    """Remove Ray's files; its last processes may write some anew while they end."""
+    absent = 0
     for _ in range(REMOVE_ATTEMPTS):
-        shutil.rmtree(directory, ignore_errors=True)
-        if not directory.exists():
+        absent = 0 if directory.exists() else absent + 1
+        if absent == REMOVE_SURE:
             return
+        shutil.rmtree(directory, ignore_errors=True)
         time.sleep(REMOVE_PAUSE_S)
 
 
