@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placement.plan import AUTO
+from profiler.capacity import lone_latency
 from profiler.core import GpuType, Market, ModelSpec, Profile, SizeBucket, Slo
 from profiler.rates import max_rates, why_infeasible
 
@@ -144,13 +145,18 @@ def exclude_unservable(problem: Problem) -> Problem:
 
 
 def _best_reason(c: RequestClass, options: Sequence[Option], slo: Slo) -> str:
-    """Why the fastest option for this class fails: the one to look at first."""
+    """Why the option that comes nearest to the SLO for this class fails."""
     fitting = [o for o in options if c.stream in (AUTO, o.model)]
     if not fitting:
         return "no GPU type offered can hold the model"
-    best = min(fitting, key=lambda o: o.profile.step_time.base_s)
-    reason = why_infeasible(best.profile, c.bucket.input_tokens, c.bucket.output_tokens, slo)
-    return f"{best.profile.config.key}, the fastest: {reason}"
+    size = c.bucket.input_tokens, c.bucket.output_tokens
+
+    def excess(option: Option) -> float:
+        alone = lone_latency(option.profile, *size, slo)
+        return float(max(alone.ttft_s[0] / slo.ttft_s, alone.tpot_s[0] / slo.tpot_s))
+
+    best = min(fitting, key=excess)
+    return f"{best.profile.config.key} at best: {why_infeasible(best.profile, *size, slo)}"
 
 
 def dns_name(text: str) -> str:

@@ -169,15 +169,20 @@ def high_quantile(n: Floats, attainment: float) -> Floats:
     return high
 
 
+def lone_latency(profile: Profile, input_tokens: float, output_tokens: float, slo: Slo) -> Latency:
+    """What a request of this size waits on an otherwise idle replica; arrays of one."""
+    replica = Replica(profile, np.array([input_tokens]), np.array([output_tokens]))
+    return replica.latency(np.array([TINY]), slo.attainment)
+
+
 def why_infeasible(profile: Profile, input_tokens: float, output_tokens: float, slo: Slo) -> str:
     """The limit that a lone request of this size breaks on this replica, in words."""
-    replica = Replica(profile, np.array([input_tokens]), np.array([output_tokens]))
     total = input_tokens + output_tokens
     if total > profile.max_model_len:
         return f"{total:.0f} tokens exceed the {profile.max_model_len} that a sequence may have"
     if total > profile.kv_capacity_tokens:
         return f"{total:.0f} tokens exceed the KV cache of {profile.kv_capacity_tokens}"
-    alone = replica.latency(np.array([TINY]), slo.attainment)
+    alone = lone_latency(profile, input_tokens, output_tokens, slo)
     broken = [
         f"{name} is {value * 1e3:.4g} ms with no other load, limit {limit * 1e3:.4g} ms"
         for name, value, limit in (
