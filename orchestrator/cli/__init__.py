@@ -82,11 +82,12 @@ def main() -> None:
     except OrchestratorError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(INTERRUPTED)
     except _Ended as ended:
         sys.stderr.write(f"ended by {ended.signal_name}\n")
+        raise
+    except SystemExit as end:  # typer has turned Ctrl-C into one
+        if end.code == INTERRUPTED:
+            sys.stderr.write("interrupted\n")
         raise
     except BrokenPipeError:
         sys.stderr.close()
