@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from profiler.calibration import Run, errors, from_file, load_of, predict, read_runs
+from profiler.calibration import errors, from_file, load_of, predict
 from profiler.closed_loop import Seen, throughput_tps
 from profiler.efficiency import Errors, calibration
+from profiler.published_runs import Run, read_runs
 from profiler.silicon import config_of
 
 Group = tuple[str, list[int]]

@@ -10,10 +10,10 @@ from profiler.calibration import (
     fit_runs,
     from_file,
     predict,
-    read_runs,
 )
 from profiler.catalog import load_catalog
 from profiler.efficiency import calibration
+from profiler.published_runs import read_runs
 
 
 @pytest.fixture(scope="module")
