@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 # The machine's speed is not what tests are about.
-settings.register_profile("steady", deadline=None, derandomize=True, database=None, max_examples=50)
+settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")
 
 
