@@ -16,14 +16,19 @@ from profiler.core import Name, NonNegative, Noun, Share
 class Prices(Noun):
     """Exchange rates between quality and load in the fleet as rented; see `placement.prices`.
 
-    The worth of sending a request to a model is ``quality * q - load_s * load[group]``, with q the
-    expected quality of the answer and load_s the replica-seconds that the request takes from the
-    group. It comes in $/h per request/s, which over 3600 is dollars per request.
+    The worth of sending a request to a group is ``quality[stream] * q - load_s * load[group]``,
+    with q the expected quality of its answer there and load_s the replica-seconds it takes. It
+    comes in $/h per request/s, which over 3600 is dollars per request.
     """
 
-    quality: NonNegative = Field(
-        description="$/h for one more unit of quality at one request per second; 0 where the "
-        "cheapest assignment is good enough"
+    quality: dict[str, NonNegative] = Field(
+        default_factory=dict,
+        description="per stream with a quality to reach, $/h for one more unit of quality at one "
+        "request per second; 0 where the cheapest assignment is good enough",
+    )
+    floors: dict[str, NonNegative] = Field(
+        default_factory=dict,
+        description="the same per request class whose own floor costs something, to be added",
     )
     load: dict[str, NonNegative] = Field(
         description="per group, $/h for one replica kept at saturation: its rent over the headroom "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from placement.ilp import Solution, TimeLimitError, check, lp_bound_usd_per_hour, solve
 from placement.plan import Alternative, Cost, ExcludedClass, Plan, ReplicaGroup, Route, Targets
-from placement.problem import Option, Problem, exclude_unservable, load_matrix
+from placement.problem import Option, Problem, exclude_unservable, load_matrix, lost_share
 from profiler.errors import InfeasibleError
 
 
@@ -62,7 +61,7 @@ def without_unservable(problem: Problem) -> Problem:
     made_up_for = 0.0
     while True:
         problem = exclude_unservable(problem)
-        lost = _lost_share(problem)
+        lost = lost_share(problem)
         if lost > (1 - strictest) / 2:
             raise InfeasibleError(_too_much_lost(problem, lost, (1 - strictest) / 2))
         if lost <= made_up_for + 1e-12:
@@ -72,17 +71,6 @@ def without_unservable(problem: Problem) -> Problem:
             problem.classes, problem.options, problem.slo, served_share=1 - made_up_for
         )
         problem = replace(problem, load_s=load_s)
-
-
-def _lost_share(problem: Problem) -> float:
-    """The largest share of any one stream that is excluded."""
-    total, lost = defaultdict[str, float](float), defaultdict[str, float](float)
-    for c in problem.classes:
-        total[c.stream] += c.rate_rps
-    for e in problem.excluded:
-        total[e.request_class.stream] += e.request_class.rate_rps
-        lost[e.request_class.stream] += e.request_class.rate_rps
-    return max((lost[s] / total[s] for s in total), default=0.0)
 
 
 def _too_much_lost(problem: Problem, lost: float, allowed: float) -> str:
