@@ -7,19 +7,17 @@ save. Figures from duals are of the LP relaxation (`placement.relaxation`), and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from placement.explanation import Explanation, LimitUse, Loser, Marginal, Use
-from placement.moved import with_quality, with_slo, with_stock
-from placement.prices import mean_quality, quality_rows
+from placement.ilp import Solution, TimeLimitError
+from placement.moved import with_quality, with_replica_on, with_slo, with_stock
+from placement.plan import Plan
+from placement.prices import fleet_prices, mean_quality, quality_rows, to_plan
 from placement.problem import Floats, Option, Problem, Stock
 from placement.relaxation import Relaxation, cost_problem, relaxation
-from profiler.errors import InputError, OrchestratorError
-
-if TYPE_CHECKING:
-    from placement.ilp import Solution
+from profiler.errors import InfeasibleError
 
 LONG, SHORT = 1.4, 1 / 1.4
 """Mean tokens over those of all requests, from which they are called long or short."""
@@ -28,14 +26,13 @@ NOTHING = 1e-6
 FULL = 0.995
 """Part of the headroom from which a group is called full."""
 
+SIDES = {"min": "least", "max": "most"}
 MORE_TTFT_S, MORE_TPOT_S, LESS_QUALITY = 0.1, 0.01, 0.01
 
-Resolve = Callable[[Problem], "Solution"]
+Resolve = Callable[[Problem], Solution]
 
 
-def explain(
-    problem: Problem, solution: Solution, *, resolve: Resolve | None = None
-) -> Explanation:
+def explain(problem: Problem, solution: Solution, *, resolve: Resolve | None = None) -> Explanation:
     """The whole explanation.
 
     ``problem`` is without the classes that nothing can serve. With ``resolve``, which solves a
@@ -45,10 +42,20 @@ def explain(
     fractional = relaxation(problem)
     return Explanation(
         uses=tuple(uses(problem, solution)),
-        losers=tuple(losers(problem, solution, fractional)),
+        losers=tuple(losers(problem, solution, fractional, resolve)),
         limits=tuple(limits(problem, solution, fractional)),
         marginals=tuple(marginals(problem, solution, fractional, resolve)),
     )
+
+
+def tell(plan: Plan, problem: Problem, solution: Solution, resolve: Resolve | None) -> Plan:
+    """The plan with its prices and its explanation; without the latter where time ran out."""
+    prices = to_plan(problem, fleet_prices(problem, solution.replicas, solution.shares))
+    try:
+        explanation = explain(problem, solution, resolve=resolve)
+    except TimeLimitError:
+        explanation = None
+    return plan.model_copy(update={"prices": prices, "explanation": explanation})
 
 
 def uses(problem: Problem, solution: Solution) -> Iterator[Use]:
@@ -83,12 +90,20 @@ def uses(problem: Problem, solution: Solution) -> Iterator[Use]:
         )
 
 
-def losers(problem: Problem, solution: Solution, fractional: Relaxation) -> Iterator[Loser]:
+def losers(
+    problem: Problem, solution: Solution, fractional: Relaxation, resolve: Resolve | None
+) -> Iterator[Loser]:
     """Why each GPU type that is not rented is not."""
     rented = _rented(problem, solution)
     for gpu in problem.gpus:
-        if gpu not in rented:
-            yield _loser(problem, gpu, fractional)
+        if gpu in rented:
+            continue
+        loser = _loser(problem, gpu, fractional)
+        if resolve is not None and loser.option is not None:
+            saved, _ = _resolved(solution, with_replica_on(problem, gpu), resolve)
+            more = None if saved is None else -saved + 0.0
+            loser = loser.model_copy(update={"forced_usd_per_hour": more})
+        yield loser
 
 
 def limits(problem: Problem, solution: Solution, fractional: Relaxation) -> Iterator[LimitUse]:
@@ -111,7 +126,8 @@ def marginals(
         yield Marginal(
             change=change,
             shadow_usd_per_hour=round(shadow, 6),
-            resolved_usd_per_hour=saved,
+            # What the limit allowed it allows still; a dearer answer is the solver's gap.
+            resolved_usd_per_hour=None if saved is None else max(saved, 0.0),
             note=note,
         )
 
@@ -129,8 +145,10 @@ def _moves(problem: Problem, fractional: Relaxation) -> Iterator[tuple[str, Prob
         yield f"{unit}{market}{where}", with_stock(problem, stock, stock.available + more), price
     ttft = with_slo(problem, lambda s: s.model_copy(update={"ttft_s": s.ttft_s + MORE_TTFT_S}))
     tpot = with_slo(problem, lambda s: s.model_copy(update={"tpot_s": s.tpot_s + MORE_TPOT_S}))
-    for name, moved in ((f"{MORE_TTFT_S * 1e3:g} ms more TTFT", ttft),
-                        (f"{MORE_TPOT_S * 1e3:g} ms more TPOT", tpot)):
+    for name, moved in (
+        (f"{MORE_TTFT_S * 1e3:g} ms more TTFT", ttft),
+        (f"{MORE_TPOT_S * 1e3:g} ms more TPOT", tpot),
+    ):
         yield name, moved, fractional.saving_usd_per_hour(problem, moved.load_s)
     for s, (stream, mean) in enumerate(problem.limits.quality_mean.items()):
         of = "" if len(problem.limits.quality_mean) == 1 else f" of {stream}"
@@ -145,9 +163,9 @@ def _moves(problem: Problem, fractional: Relaxation) -> Iterator[tuple[str, Prob
 def _resolved(solution: Solution, moved: Problem, resolve: Resolve) -> tuple[float | None, str]:
     try:
         found = resolve(moved)
-    except (InputError, OrchestratorError) as error:
+    except (InfeasibleError, TimeLimitError) as error:
         return None, str(error)
-    return round(max(solution.usd_per_hour - found.usd_per_hour, 0.0) + 0.0, 6), ""
+    return round(solution.usd_per_hour - found.usd_per_hour, 6) + 0.0, ""
 
 
 def _loser(problem: Problem, gpu: str, fractional: Relaxation) -> Loser:
@@ -183,8 +201,8 @@ def _price_reason(problem: Problem, option: Option, even: float, fraction: float
     if even >= price * (1 - NOTHING):
         if fraction > NOTHING:
             return (
-                f"{name} at ${price:,.2f}/h pays only in part: {fraction:.2g} of it would be in the "
-                "fractional optimum, a whole one does not pay"
+                f"{name} at ${price:,.2f}/h pays only in part: the fractional optimum would rent "
+                f"{fraction:.2g} of it, a whole one does not pay"
             )
         return f"{name} at ${price:,.2f}/h would do as well as what is rented, no better"
     if even <= 0:
@@ -240,8 +258,10 @@ def _qualities(problem: Problem, solution: Solution, fractional: Relaxation) -> 
     for row in quality_rows(problem):
         reached = mean_quality(problem, solution.shares, row)
         of = "" if row.name == "auto" else f" of {row.name}"
-        name = f"floor_{int(np.argmax(row.members))}" if row.is_floor else (
-            f"quality_{streams.index(row.name)}"
+        name = (
+            f"floor_{int(np.argmax(row.members))}"
+            if row.is_floor
+            else (f"quality_{streams.index(row.name)}")
         )
         price = fractional.duals.get(name, 0.0)
         yield LimitUse(
@@ -271,7 +291,7 @@ def _others(problem: Problem, solution: Solution, fractional: Relaxation) -> Ite
     for b, bound in enumerate(problem.limits.replicas):
         count = sum(int(n) for n, o in zip(held, problem.options, strict=True) if bound.covers(o))
         for side, value in (("min", bound.minimum), ("max", bound.maximum)):
-            if not value and side == "min" or value is None:
+            if (not value and side == "min") or value is None:
                 continue
             dual = fractional.duals.get(f"replicas_{side}_{b}", 0.0)
             yield LimitUse(
@@ -279,7 +299,7 @@ def _others(problem: Problem, solution: Solution, fractional: Relaxation) -> Ite
                 used=count,
                 allowed=value,
                 binds=dual > NOTHING,
-                words=f"{count} replicas of {bound}, at {'least' if side == 'min' else 'most'} {value}",
+                words=f"{count} replicas of {bound}, at {SIDES[side]} {value}",
             )
 
 

@@ -62,6 +62,9 @@ class Loser(Noun):
     worth_usd_per_hour: NonNegative | None = Field(
         None, description="the price at which the fractional optimum would begin to rent it"
     )
+    forced_usd_per_hour: float | None = Field(
+        None, description="what the best plan with one of them costs more; found by planning again"
+    )
     reason: str
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from placement.limits import ReplicaBound
 from placement.problem import Problem, RequestClass, Stock, load_matrix, lost_share
 from profiler.core import Slo
 
@@ -36,3 +37,9 @@ def with_stock(problem: Problem, stock: Stock, available: int) -> Problem:
     moved = replace(stock, available=available)
     stocks = tuple(moved if s == stock else s for s in problem.stocks)
     return replace(problem, stocks=stocks)
+
+
+def with_replica_on(problem: Problem, gpu: str) -> Problem:
+    """At least one replica on a GPU type."""
+    replicas = (*problem.limits.replicas, ReplicaBound(minimum=1, gpu=gpu))
+    return replace(problem, limits=replace(problem.limits, replicas=replicas))

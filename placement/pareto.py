@@ -10,7 +10,6 @@ point's fleet stands in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np

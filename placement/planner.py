@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from placement.explain import tell
 from placement.ilp import Solution, TimeLimitError, check, lp_bound_usd_per_hour, solve
 from placement.plan import Alternative, Cost, ExcludedClass, Plan, ReplicaGroup, Route, Targets
 from placement.problem import Option, Problem, exclude_unservable, load_matrix, lost_share
@@ -31,8 +32,12 @@ def make_plan(
     time_limit_s: float = 30.0,
     gap: float = 1e-4,
     on_step: Callable[[str], None] = lambda _: None,
+    plan_again: bool = False,
 ) -> Plan:
     """The cheapest plan for a problem, never dearer than the best single-type fleet.
+
+    It comes with its explanation; with ``plan_again``, what each limit costs is found by planning
+    again with the limit moved, beside the figure that the duals give.
 
     Raises:
         InfeasibleError: some limit cannot be kept; the message names it.
@@ -45,7 +50,13 @@ def make_plan(
         singles.append(_single(problem, gpu, time_limit_s, gap))
     on_step(f"the mix: {len(problem.classes)} request classes, {len(problem.options)} options")
     best = _best(problem, singles, time_limit_s, gap)
-    return _assemble(problem, service, targets or Targets(), best, singles)
+    plan = _assemble(problem, service, targets or Targets(), best, singles)
+    on_step("the reasons")
+
+    def again(moved: Problem) -> Solution:
+        return solve(moved, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
+
+    return tell(plan, problem, best, again if plan_again else None)
 
 
 def without_unservable(problem: Problem) -> Problem:

@@ -19,12 +19,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from placement.solver import run_highs
+from placement.ilp import TimeLimitError
 from placement.model import Model, build
 from placement.moved import with_quality
 from placement.plan import AUTO
 from placement.prices import mean_quality, qualities, quality_rows
 from placement.problem import Problem
+from placement.solver import run_highs
 from profiler.errors import OrchestratorError
 
 Floats = NDArray[np.float64]
@@ -74,13 +75,17 @@ def relaxation(problem: Problem) -> Relaxation:
     """Solve the relaxation of a problem without a budget (see `cost_problem`).
 
     Raises:
+        TimeLimitError: it was not solved in a minute.
         OrchestratorError: it has no answer, though the problem has; a bug.
     """
     model = build(problem, relax=True)
     for name in [n for n in model.lp.constraints if n.startswith("open_")]:
         del model.lp.constraints[name]
-    if run_highs(model.lp, time_limit_s=TIME_LIMIT_S).status != "solved":
-        raise OrchestratorError("the fractional optimum was not found")
+    outcome = run_highs(model.lp, time_limit_s=TIME_LIMIT_S)
+    if outcome.status == "no answer":
+        raise TimeLimitError(f"the fractional optimum was not found in {TIME_LIMIT_S:g} s")
+    if outcome.status == "infeasible":
+        raise OrchestratorError("the fractional problem has no answer, though the whole one has")
     duals = {name: float(row.pi or 0.0) for name, row in model.lp.constraints.items()}
     w = _whole_price(problem, model, duals)
     worth = _quality_worth(problem, duals)

@@ -1,4 +1,4 @@
-"""A command that has subcommands too: `orchestrator plan SERVICE` beside `plan pareto`, `plan diff`.
+"""A command that has subcommands too: `plan SERVICE` beside `plan pareto` and `plan diff`.
 
 The first argument decides: a subcommand's name is that subcommand; anything else belongs to the
 default one, which appears under the group's own name. A file that has a subcommand's name is
