@@ -32,7 +32,7 @@ PENDING, OK, REJECTED = 0, 1, 2
 
 @compiled
 def serve(state: State, first: int, last: int, until_s: float) -> tuple[int, int]:
-    """Send requests ``first..last - 1`` that arrive before a time, each to its group.
+    """Send requests ``first..last - 1`` that arrive before a time, each to its group if any.
 
     Returns the request at which it stopped, and why: SENT, or what `offer` said of it.
     """
@@ -40,6 +40,8 @@ def serve(state: State, first: int, last: int, until_s: float) -> tuple[int, int
         at_s = state.requests[i].arrival_s
         if at_s >= until_s:
             return i, SENT
+        if state.requests[i].group == NONE:
+            continue
         answer = offer(state, i, state.requests[i].group, at_s)
         if answer != SENT:
             return i, answer
@@ -91,6 +93,30 @@ def advance_all(state: State, replicas: int, until_s: float) -> None:
     """`advance` the first so many replicas."""
     for r in range(replicas):
         advance(state, r, until_s)
+
+
+@compiled
+def next_room(state: State, group: int, slots: int, until_s: float) -> float:
+    """When a request of a full group ends, no later than a time; infinite when none does.
+
+    Commits all that ends before, so nothing may be sent to the group until then.
+    """
+    while True:
+        soonest, at_s = NONE, until_s
+        for m in range(state.sizes[group]):
+            r = state.members[group, m]
+            replica = state.replicas[r]
+            if replica.in_flight > 0:
+                if replica.planned == 0:
+                    _plan(state, replica, r)
+                if replica.next_s <= at_s:
+                    soonest, at_s = r, replica.next_s
+        if soonest == NONE:
+            return np.inf
+        replica = state.replicas[soonest]
+        _commit(state, replica, soonest)
+        if replica.in_flight < slots:
+            return at_s
 
 
 @compiled
