@@ -40,6 +40,28 @@ class RouteTable:
         auto = (AUTO,) if AUTO in self._routes else ()
         return (*auto, *sorted(set(self._model_of.values())))
 
+    def input_ranges(self, model: str) -> list[Range]:
+        """What tells the classes of a model's requests apart, where ``max_tokens`` is not given.
+
+        A request belongs to the range nearest to its input tokens, the smaller at a tie. Empty
+        when the plan routes no such request: they are one class.
+        """
+        return sorted({r.bucket.input_range for r in self._routes_for(model)})
+
+    def shares(self, request: RouteRequest) -> dict[str, float]:
+        """In which shares the turns of the request's class are dealt, in the order of `Quota`.
+
+        Raises:
+            UnknownModelError: the pool does not serve the model asked for.
+        """
+        self._require(request.model)
+        return Quota(self._weights(self._cell(request))).shares
+
+    def candidates(self, request: RouteRequest) -> set[str]:
+        """All groups that may be asked to answer a request, stand-ins included."""
+        planned = _without(self._weights(self._cell(request)), ())
+        return planned.keys() | _without(self._spare(request), ()).keys()
+
     def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:
         """Pick the group whose turn it is in the request's class.
 
@@ -47,8 +69,7 @@ class RouteTable:
             UnknownModelError: the pool does not serve the model asked for.
             NoGroupLeftError: every group that could take the request is to be avoided.
         """
-        if request.model not in self.models:
-            raise UnknownModelError("model", request.model, self.models)
+        self._require(request.model)
         cell = self._cell(request)
         if cell not in self._planned:
             self._planned[cell] = self._weights(cell)
@@ -61,6 +82,10 @@ class RouteTable:
             reason += f"; not {', '.join(sorted(avoid))}"
         others = planned.keys() | spare.keys() != {group}
         return Decision(group, self._model_of[group], reason, others)
+
+    def _require(self, model: str) -> None:
+        if model not in self.models:
+            raise UnknownModelError("model", model, self.models)
 
     def _quota(self, cell: Cell, weights: Mapping[str, float]) -> Quota:
         """The turns of these groups among a class; each set of groups has turns of its own."""
