@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from placement.explanation import Explanation, Prices
+from placement.verification import Verification
 from profiler.core import (
     Count,
     GpuType,
@@ -174,6 +175,7 @@ class Plan(Noun):
     notes: tuple[str, ...] = Field((), description="how sure the figures are that it rests on")
     prices: Prices | None = Field(None, description="what the router weighs quality and load by")
     explanation: Explanation | None = None
+    verification: Verification | None = None
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
