@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.deploy.base import Status
+from orchestrator.verification_report import verification_lines
 from placement.plan import Alternative, ExpectedQuality, Plan
 
 
@@ -35,7 +36,7 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
 
 
 def headline(plan: Plan) -> Text:
-    """Cost, proof and saving in two lines."""
+    """Cost, proof, saving and what trying it found, a line each."""
     cost = plan.cost
     lines = [
         f"{plan.service}: ${cost.usd_per_hour:,.2f}/h, "
@@ -48,6 +49,7 @@ def headline(plan: Plan) -> Text:
         lines.append(quality_line(plan.quality))
     if best := best_single(plan):
         lines.append(saving_line(plan, best))
+    lines += verification_lines(plan)
     return Text("\n".join(lines), style="bold")
 
 

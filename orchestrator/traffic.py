@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator.loading import LoadedService, streams
-from orchestrator.planning import trace_of
+from orchestrator.planning import trace_of, traces_of
 from orchestrator.service import WorkloadSpec
 from profiler.arrivals import PoissonArrivals
 from profiler.errors import InputError
@@ -33,22 +33,19 @@ class Traffic:
 
 
 def traffic_of(
-    loaded: LoadedService,
-    on_step: Callable[[str], None] = lambda _: None,
-    known: Mapping[str, Trace] | None = None,
+    loaded: LoadedService, traces: Mapping[str, Trace] | None = None
 ) -> dict[str, Traffic]:
     """The traffic of every stream, at the rate that its workload is planned for.
 
-    ``known`` are traces read before, by stream.
+    ``traces`` are those of `orchestrator.planning.traces_of`, where they have been read already.
+    A bare rate becomes Poisson arrivals.
 
     Raises:
         InputError: a trace is missing, empty or malformed.
     """
-    found = {}
-    for stream, spec in streams(loaded.service, loaded.models):
-        on_step(f"drawing the traffic of {stream}")
-        found[stream] = _traffic(spec, loaded.directory, (known or {}).get(stream))
-    return found
+    known = traces_of(loaded) if traces is None else traces
+    specs = streams(loaded.service, loaded.models)
+    return {s: _traffic(spec, loaded.directory, known.get(s)) for s, spec in specs}
 
 
 def _traffic(spec: WorkloadSpec, directory: Path, known: Trace | None) -> Traffic:
@@ -69,6 +66,15 @@ def _traffic(spec: WorkloadSpec, directory: Path, known: Trace | None) -> Traffi
     return Traffic(
         trace, lambda seed: generate(arrivals, sizes, spec.duration_s, [spec.seed, 1, seed])
     )
+
+
+def faster(traffic: Traffic, rate_factor: float) -> Traffic:
+    """The same traffic at so many times its rate, drawn anew; itself at once its rate.
+
+    Raises:
+        InputError: the trace has no duration, or the factor leaves no request.
+    """
+    return traffic if rate_factor == 1.0 else of_trace(traffic.trace, rate_factor)
 
 
 def of_trace(trace: Trace, rate_factor: float = 1.0) -> Traffic:

@@ -207,7 +207,9 @@ def _record(search: _Search, seeds: tuple[int, ...], requests: int) -> Verificat
         unverified_usd_per_hour=was,
         promise_usd_per_hour=round(after - was, 6),
         headroom={
-            n: round(h, 6) for n, h in best.mix.problem.headroom_of.items()
+            g.name: round(h, 6)
+            for g in best.mix.plan.groups
+            if (h := best.mix.problem.headroom_of.get(g.name)) is not None
         },
         note=None if best.trial.holds else search.note,
     )

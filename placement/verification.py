@@ -42,6 +42,6 @@ class Verification(Noun):
     unverified_usd_per_hour: NonNegative
     promise_usd_per_hour: float = Field(description="the cost of the promise: after less before")
     headroom: dict[str, Share] = Field(
-        default_factory=dict, description="options planned at less than the plan's headroom"
+        default_factory=dict, description="groups planned at less than the plan's headroom"
     )
     note: str | None = None
