@@ -98,7 +98,10 @@ def _moved_line(diff: PlanDiff) -> str:
 
 
 def _routes(plan: Plan) -> dict[tuple[object, ...], Route]:
-    return {(r.stream, r.bucket.input_range, r.bucket.output_range): r for r in plan.routes}
+    return {
+        (r.stream, r.bucket.input_range, r.bucket.output_range, r.difficulty): r
+        for r in plan.routes
+    }
 
 
 def _moved(old: Route, new: Route) -> float:

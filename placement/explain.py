@@ -1,22 +1,26 @@
 """Why a plan is as it is, from a problem and its solution; pure functions, each a part of it.
 
 What each GPU type is used for, why the others lost, what binds, and what moving a limit would
-save. Figures from duals are of the LP relaxation (`placement.relaxation`), and said to be.
+save. Figures from duals are of the LP relaxation (`placement.fractional`), and said to be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from placement.explanation import Explanation, LimitUse, Loser, Marginal, Use
-from placement.ilp import Solution, TimeLimitError
+from placement.checking import violations
+from placement.explanation import Explanation, LimitUse, Loser, Marginal, Prices, Use
+from placement.fractional import Fractional, cost_problem, fractional_optimum
 from placement.moved import with_quality, with_replica_on, with_slo, with_stock
 from placement.plan import Plan
-from placement.prices import fleet_prices, mean_quality, quality_rows, to_plan
+from placement.prices import fleet_prices, mean_quality, qualities, quality_rows, to_plan
 from placement.problem import Floats, Option, Problem, Stock
-from placement.relaxation import Relaxation, cost_problem, relaxation
+from placement.solution import Solution
+from placement.solution import mean_quality as mean_quality_of
+from placement.solver import DUST, TimeLimitError
 from profiler.errors import InfeasibleError
 
 LONG, SHORT = 1.4, 1 / 1.4
@@ -38,24 +42,39 @@ def explain(problem: Problem, solution: Solution, *, resolve: Resolve | None = N
     ``problem`` is without the classes that nothing can serve. With ``resolve``, which solves a
     problem, marginal values are also found by planning again with the limit moved.
     """
+    budget = list(_budget(problem, solution))
     problem = cost_problem(problem, solution.shares)
-    fractional = relaxation(problem)
+    fractional = fractional_optimum(problem)
     return Explanation(
         uses=tuple(uses(problem, solution)),
         losers=tuple(losers(problem, solution, fractional, resolve)),
-        limits=tuple(limits(problem, solution, fractional)),
+        limits=(*limits(problem, solution, fractional), *budget),
         marginals=tuple(marginals(problem, solution, fractional, resolve)),
     )
 
 
+def settled(problem: Problem, solution: Solution) -> tuple[Solution, Prices]:
+    """The fleet with the assignment that its own prices imply, and those prices.
+
+    Of the many assignments that a fleet allows a solver returns any; this one takes the least
+    rent's worth of capacity, and it is what a router does that goes by the prices.
+    """
+    found = fleet_prices(problem, solution.replicas, solution.shares)
+    clean = np.where(found.shares < DUST, 0.0, found.shares)
+    shares = clean / clean.sum(axis=1, keepdims=True)
+    quality = None if solution.quality is None else mean_quality_of(problem, shares)
+    better = replace(solution, shares=shares, quality=quality)
+    kept = solution if violations(problem, better) else better
+    return kept, to_plan(problem, found)
+
+
 def tell(plan: Plan, problem: Problem, solution: Solution, resolve: Resolve | None) -> Plan:
-    """The plan with its prices and its explanation; without the latter where time ran out."""
-    prices = to_plan(problem, fleet_prices(problem, solution.replicas, solution.shares))
+    """The plan with its explanation; without where time ran out."""
     try:
-        explanation = explain(problem, solution, resolve=resolve)
+        told = explain(problem, solution, resolve=resolve)
     except TimeLimitError:
-        explanation = None
-    return plan.model_copy(update={"prices": prices, "explanation": explanation})
+        return plan
+    return plan.model_copy(update={"explanation": told})
 
 
 def uses(problem: Problem, solution: Solution) -> Iterator[Use]:
@@ -91,7 +110,7 @@ def uses(problem: Problem, solution: Solution) -> Iterator[Use]:
 
 
 def losers(
-    problem: Problem, solution: Solution, fractional: Relaxation, resolve: Resolve | None
+    problem: Problem, solution: Solution, fractional: Fractional, resolve: Resolve | None
 ) -> Iterator[Loser]:
     """Why each GPU type that is not rented is not."""
     rented = _rented(problem, solution)
@@ -106,7 +125,7 @@ def losers(
         yield loser
 
 
-def limits(problem: Problem, solution: Solution, fractional: Relaxation) -> Iterator[LimitUse]:
+def limits(problem: Problem, solution: Solution, fractional: Fractional) -> Iterator[LimitUse]:
     """Every limit that the plan touches or might, and whether it binds."""
     yield from _headrooms(problem, solution)
     yield from _stocks(problem, solution, fractional)
@@ -115,24 +134,24 @@ def limits(problem: Problem, solution: Solution, fractional: Relaxation) -> Iter
 
 
 def marginals(
-    problem: Problem, solution: Solution, fractional: Relaxation, resolve: Resolve | None
+    problem: Problem, solution: Solution, fractional: Fractional, resolve: Resolve | None
 ) -> Iterator[Marginal]:
     """What one more accelerator of each bounded stock, a looser SLO or less quality would save."""
     for change, moved, shadow in _moves(problem, fractional):
         if resolve is None:
-            yield Marginal(change=change, shadow_usd_per_hour=round(shadow, 6))
+            yield Marginal(change=change, shadow_usd_per_hour=_rounded(shadow))
             continue
         saved, note = _resolved(solution, moved, resolve)
         yield Marginal(
             change=change,
-            shadow_usd_per_hour=round(shadow, 6),
+            shadow_usd_per_hour=_rounded(shadow),
             # What the limit allowed it allows still; a dearer answer is the solver's gap.
             resolved_usd_per_hour=None if saved is None else max(saved, 0.0),
             note=note,
         )
 
 
-def _moves(problem: Problem, fractional: Relaxation) -> Iterator[tuple[str, Problem, float]]:
+def _moves(problem: Problem, fractional: Fractional) -> Iterator[tuple[str, Problem, float | None]]:
     """Each change, the problem with it, and the most it could save by the duals."""
     for k, stock in enumerate(problem.stocks):
         if stock.available is None or not any(o.pool == stock.pool for o in problem.options):
@@ -159,16 +178,20 @@ def _moves(problem: Problem, fractional: Relaxation) -> Iterator[tuple[str, Prob
             price,
         )
 
+    if problem.limits.node_loss_headroom is not None:
+        limits = replace(problem.limits, node_loss_headroom=None)
+        yield "no spare for a lost node", replace(problem, limits=limits), None
+
 
 def _resolved(solution: Solution, moved: Problem, resolve: Resolve) -> tuple[float | None, str]:
     try:
         found = resolve(moved)
     except (InfeasibleError, TimeLimitError) as error:
         return None, str(error)
-    return round(solution.usd_per_hour - found.usd_per_hour, 6) + 0.0, ""
+    return round(solution.objective_usd_per_hour - found.objective_usd_per_hour, 6) + 0.0, ""
 
 
-def _loser(problem: Problem, gpu: str, fractional: Relaxation) -> Loser:
+def _loser(problem: Problem, gpu: str, fractional: Fractional) -> Loser:
     options = _of(problem, gpu)
     if not options:
         return Loser(gpu=gpu, reason="; ".join(problem.misfits.get(gpu, ("not offered",))))
@@ -200,17 +223,11 @@ def _price_reason(problem: Problem, option: Option, even: float, fraction: float
     name, price = _describe(problem, option), option.usd_per_hour
     if even >= price * (1 - NOTHING):
         if fraction > NOTHING:
-            return (
-                f"{name} at ${price:,.2f}/h pays only in part: the fractional optimum would rent "
-                f"{fraction:.2g} of it, a whole one does not pay"
-            )
+            return f"{name} at ${price:,.2f}/h pays only in part: {fraction:.2g} of one would do"
         return f"{name} at ${price:,.2f}/h would do as well as what is rented, no better"
     if even <= 0:
-        return f"{name} would not be worth renting at any price"
-    return (
-        f"{name} at ${price:,.2f}/h would have to cost ${even:,.2f}/h ({even / price - 1:+.0%}) "
-        "to be worth renting"
-    )
+        return f"{name} would pay at no price"
+    return f"{name} at ${price:,.2f}/h would pay at ${even:,.2f}/h ({even / price - 1:+.0%})"
 
 
 def _headrooms(problem: Problem, solution: Solution) -> Iterator[LimitUse]:
@@ -230,7 +247,7 @@ def _headrooms(problem: Problem, solution: Solution) -> Iterator[LimitUse]:
             )
 
 
-def _stocks(problem: Problem, solution: Solution, fractional: Relaxation) -> Iterator[LimitUse]:
+def _stocks(problem: Problem, solution: Solution, fractional: Fractional) -> Iterator[LimitUse]:
     for k, stock in enumerate(problem.stocks):
         options = [(j, o) for j, o in enumerate(problem.options) if o.pool == stock.pool]
         if stock.available is None or not options:
@@ -253,7 +270,7 @@ def _used(stock: Stock, options: list[tuple[int, Option]], solution: Solution) -
     return -(-gpus // stock.node_gpus) * stock.node_gpus
 
 
-def _qualities(problem: Problem, solution: Solution, fractional: Relaxation) -> Iterator[LimitUse]:
+def _qualities(problem: Problem, solution: Solution, fractional: Fractional) -> Iterator[LimitUse]:
     streams = list(problem.limits.quality_mean)
     for row in quality_rows(problem):
         reached = mean_quality(problem, solution.shares, row)
@@ -273,7 +290,7 @@ def _qualities(problem: Problem, solution: Solution, fractional: Relaxation) -> 
         )
 
 
-def _others(problem: Problem, solution: Solution, fractional: Relaxation) -> Iterator[LimitUse]:
+def _others(problem: Problem, solution: Solution, fractional: Fractional) -> Iterator[LimitUse]:
     """The spot share and the bounds on replicas."""
     held = solution.replicas
     cap = problem.limits.spot_share
@@ -301,6 +318,21 @@ def _others(problem: Problem, solution: Solution, fractional: Relaxation) -> Ite
                 binds=dual > NOTHING,
                 words=f"{count} replicas of {bound}, at {SIDES[side]} {value}",
             )
+
+
+def _budget(problem: Problem, solution: Solution) -> Iterator[LimitUse]:
+    budget = problem.limits.budget_usd_per_hour
+    if budget is None:
+        return
+    best = qualities(problem)[~np.isnan(problem.load_s)].max(initial=0.0)
+    binds = solution.quality is not None and solution.quality < best - NOTHING
+    yield LimitUse(
+        limit="budget",
+        used=round(solution.usd_per_hour, 6),
+        allowed=budget,
+        binds=binds,
+        words=f"${solution.usd_per_hour:,.2f}/h of a budget of ${budget:,.2f}/h",
+    )
 
 
 def _means(rates: Floats, inputs: Floats, outputs: Floats) -> tuple[float, float]:
@@ -332,6 +364,10 @@ def _of(problem: Problem, gpu: str) -> list[tuple[int, Option]]:
 
 def _rented(problem: Problem, solution: Solution) -> set[str]:
     return {o.gpu for o, n in zip(problem.options, solution.replicas, strict=True) if n}
+
+
+def _rounded(usd: float | None) -> float | None:
+    return None if usd is None else round(usd, 6)
 
 
 def _share(part: float, whole: float) -> float:

@@ -7,7 +7,8 @@ and u of the classes, a share x_cr is in the optimum only where
     u_c = min_r ( rate_c load_cr w_r - y_c q_cr )
 
 and, of the duals that do, those are taken whose w is highest: usable_r w_r is the whole price of
-option r, its rent and its part of every limit on fleets. Then any other loads can be priced
+option r, its rent and its part of every limit on fleets (but for spare capacity against the loss
+of a node, which is about whole fleets and is left out too). Then any other loads can be priced
 without solving again: u from the new loads and the old w is feasible in the dual, so the sum of
 what the u fall by is the most that the fractional optimum can fall (weak duality).
 """
@@ -19,13 +20,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from placement.ilp import TimeLimitError
 from placement.model import Model, build
 from placement.moved import with_quality
 from placement.plan import AUTO
 from placement.prices import mean_quality, qualities, quality_rows
 from placement.problem import Problem
-from placement.solver import run_highs
+from placement.solver import TimeLimitError, run_highs
 from profiler.errors import OrchestratorError
 
 Floats = NDArray[np.float64]
@@ -33,7 +33,7 @@ TIME_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Relaxation:
+class Fractional:
     """The fractional optimum and what it says of limits and options.
 
     ``replicas`` ``[options]`` are in fractions; ``load_usd_per_hour`` is w, ``[options]``;
@@ -71,7 +71,7 @@ def cost_problem(problem: Problem, shares: Floats) -> Problem:
     return with_quality(replace(problem, limits=limits), AUTO, reached)
 
 
-def relaxation(problem: Problem) -> Relaxation:
+def fractional_optimum(problem: Problem) -> Fractional:
     """Solve the relaxation of a problem without a budget (see `cost_problem`).
 
     Raises:
@@ -92,7 +92,7 @@ def relaxation(problem: Problem) -> Relaxation:
     u = np.array([duals[f"class_{c}"] for c in range(len(problem.classes))])
     least = _least_price(problem, u, worth)
     prices = np.array([o.usd_per_hour for o in problem.options])
-    return Relaxation(
+    return Fractional(
         usd_per_hour=float(model.lp.objective.value()),
         replicas=np.array([v.value() or 0.0 for v in model.replicas]),
         load_usd_per_hour=w,
