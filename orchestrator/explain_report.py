@@ -109,8 +109,8 @@ def _losers(losers: Sequence[Loser]) -> Table:
         forced = loser.forced_usd_per_hour
         table.add_row(loser.gpu, "-" if forced is None else f"{forced:+,.2f} $/h", loser.reason)
     table.caption = (
-        "The price at which one would pay is that of the fractional optimum. With one: what the best "
-        "plan that rents at least one costs more."
+        "The price at which one would pay is that of the fractional optimum. With one: what the "
+        "best plan that rents at least one costs more."
     )
     return table
 

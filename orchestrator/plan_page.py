@@ -193,7 +193,7 @@ def _candidates(plan: Plan) -> str:
         "fleet of it alone.</p>"
         + plain_table(
             ("GPU", "", "$/h alone", "replicas", "against the plan"), rows, text=(1, 3, 4)
-        )  # fmt: skip
+        )
         + "</section>"
     )
 

@@ -23,13 +23,15 @@ from numpy.typing import NDArray
 from placement.model import Model, build
 from placement.moved import with_quality
 from placement.plan import AUTO
-from placement.prices import mean_quality, qualities, quality_rows
+from placement.prices import qualities, quality_rows, row_quality
 from placement.problem import Problem
 from placement.solver import TimeLimitError, run_highs
 from profiler.errors import OrchestratorError
 
 Floats = NDArray[np.float64]
 TIME_LIMIT_S = 60.0
+NEGLIGIBLE = 1e-6
+"""Dollars per hour that are nothing."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def cost_problem(problem: Problem, shares: Floats) -> Problem:
         return problem
     asked = with_quality(problem, AUTO, 1.0)
     rows = [r for r in quality_rows(asked) if r.name == AUTO and not r.is_floor]
-    reached = min([mean_quality(problem, shares, r) for r in rows], default=None)
+    reached = min([row_quality(problem, shares, r) for r in rows], default=None)
     limits = replace(problem.limits, budget_usd_per_hour=None)
     return with_quality(replace(problem, limits=limits), AUTO, reached)
 

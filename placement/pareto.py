@@ -19,7 +19,7 @@ from placement.ilp import solve
 from placement.moved import with_quality, with_slo
 from placement.plan import AUTO
 from placement.planner import without_unservable
-from placement.prices import mean_quality, qualities, quality_rows
+from placement.prices import qualities, quality_rows, row_quality
 from placement.problem import Option, Problem, lost_share
 from placement.solution import Solution
 from placement.solver import TimeLimitError
@@ -138,7 +138,7 @@ def _quality_settings(problem: Problem, points: int, best: Solver) -> tuple[list
     asked = problem.limits.quality_mean.get(AUTO)
     served = without_unservable(with_quality(problem, AUTO, None))
     row = quality_rows(with_quality(served, AUTO, 1.0))[0]
-    low = mean_quality(served, best(served).shares, row)
+    low = row_quality(served, best(served).shares, row)
     possible = np.where(np.isnan(served.load_s), -np.inf, qualities(served)).max(axis=1)
     rates = served.rates_rps * row.members
     high = float(rates[row.members] @ possible[row.members] / rates.sum())

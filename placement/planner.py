@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from placement.checking import violations
-from placement.explain import settled, tell
+from placement.explain import tell
 from placement.ilp import TimeLimitError, lp_bound_usd_per_hour, solve
 from placement.plan import (
     Alternative,
@@ -21,6 +21,7 @@ from placement.plan import (
     Route,
     Targets,
 )
+from placement.prices import settled
 from placement.problem import Option, Problem, exclude_unservable, load_matrix, lost_share
 from placement.solution import Solution, priced
 from profiler.errors import InfeasibleError
