@@ -80,15 +80,13 @@ def fractional_optimum(problem: Problem) -> Fractional:
         TimeLimitError: it was not solved in a minute.
         OrchestratorError: it has no answer, though the problem has; a bug.
     """
-    model = build(problem, relax=True)
-    for name in [n for n in model.lp.constraints if n.startswith("open_")]:
-        del model.lp.constraints[name]
+    model = build(problem, relax=True, opening=False)
     outcome = run_highs(model.lp, time_limit_s=TIME_LIMIT_S)
     if outcome.status == "no answer":
         raise TimeLimitError(f"the fractional optimum was not found in {TIME_LIMIT_S:g} s")
     if outcome.status == "infeasible":
         raise OrchestratorError("the fractional problem has no answer, though the whole one has")
-    duals = {name: float(row.pi or 0.0) for name, row in model.lp.constraints.items()}
+    duals = {row.name: float(row.pi or 0.0) for row in model.lp.constraints()}
     w = _whole_price(problem, model, duals)
     worth = _quality_worth(problem, duals)
     u = np.array([duals[f"class_{c}"] for c in range(len(problem.classes))])
