@@ -24,6 +24,7 @@ from placement.solution import Counts
 from profiler.errors import OrchestratorError
 
 TOLERANCE = 1e-6
+DUST = 1e-12
 
 
 def broken_survivals(problem: Problem, replicas: Counts) -> list[Survival]:
@@ -94,4 +95,5 @@ class _Recourse:
             raise OrchestratorError(f"the loss of a node could not be tried: {found.message}")
         prices = found.ineqlin.marginals
         per_replica = prices[: self._options] + prices[self._options :]
+        per_replica[np.abs(per_replica) < DUST] = 0.0
         return float(found.fun), float(found.eqlin.marginals.sum()), per_replica

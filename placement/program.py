@@ -33,8 +33,8 @@ class Slack:
 
 @dataclass(frozen=True)
 class Survival:
-    """Rows of `node_loss`: ``constant + per_replica . (n - lost) <= 0`` for any one node lost, which
-    holds for every fleet that survives that. ``per_replica`` is ``[options]``, none above zero.
+    """Rows of `node_loss`: ``constant + per_replica . (n - lost) <= 0`` for any one node lost,
+    which holds for every fleet that survives that. ``per_replica`` is ``[options]``, none over 0.
     """
 
     constant: float
