@@ -69,19 +69,20 @@ def binds_line(limits: Sequence[LimitUse]) -> str:
 
 def saving_line(marginals: Sequence[Marginal]) -> str:
     """What moving a limit would save, the most first."""
-    worth = [m for m in marginals if saving(m) >= CENT]
+    marginals = [m for m in marginals if saving(m) is not None]
+    worth = [m for m in marginals if (saving(m) or 0.0) >= CENT]
     if not worth:
         return f"nothing of {_listed([m.change for m in marginals])}" if marginals else "nothing"
     parts = []
-    for m in sorted(worth, key=saving, reverse=True):
+    for m in sorted(worth, key=lambda m: -(saving(m) or 0.0)):
         if m.resolved_usd_per_hour is not None:
             parts.append(f"{m.change}: ${m.resolved_usd_per_hour:,.2f}/h")
         else:
-            parts.append(f"{m.change}: ${m.shadow_usd_per_hour:,.2f}/h by its shadow price")
+            parts.append(f"{m.change}: ${saving(m):,.2f}/h by its shadow price")
     return "; ".join(parts)
 
 
-def saving(marginal: Marginal) -> float:
+def saving(marginal: Marginal) -> float | None:
     """The figure for this plan where it is known, else that of the duals."""
     resolved = marginal.resolved_usd_per_hour
     return marginal.shadow_usd_per_hour if resolved is None else resolved
@@ -108,8 +109,8 @@ def _losers(losers: Sequence[Loser]) -> Table:
         forced = loser.forced_usd_per_hour
         table.add_row(loser.gpu, "-" if forced is None else f"{forced:+,.2f} $/h", loser.reason)
     table.caption = (
-        "A break-even price is that of the fractional optimum. With one: the best plan that rents "
-        "at least one anyway."
+        "The price at which one would pay is that of the fractional optimum. With one: what the "
+        "best plan that rents at least one costs more."
     )
     return table
 
@@ -124,11 +125,10 @@ def _limits(limits: Sequence[LimitUse]) -> Table:
 def _marginals(marginals: Sequence[Marginal]) -> Table:
     table = _table("change", "fractional $/h", "this plan $/h", "")
     for m in marginals:
-        resolved = m.resolved_usd_per_hour
         table.add_row(
             m.change,
-            f"{m.shadow_usd_per_hour:,.2f}",
-            "-" if resolved is None else f"{resolved:,.2f}",
+            _money(m.shadow_usd_per_hour),
+            _money(m.resolved_usd_per_hour),
             m.note,
         )
     table.caption = (
@@ -175,6 +175,10 @@ def _grid() -> Table:
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
     return grid
+
+
+def _money(usd: float | None) -> str:
+    return "-" if usd is None else f"{usd:,.2f}"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 
 from orchestrator.pareto_report import TITLES, heading, remark, value_text
 from placement.explanation import Pareto, ParetoPoint
@@ -74,8 +76,6 @@ class _Scale:
         return tuple(self._most * part for part in (0.0, 0.25, 0.5, 0.75, 1.0))
 
     def x(self, value: float) -> float:
-        import math
-
         low, high = self._values[0], self._values[-1]
         if low > 0 and high / low > 4:
             share = math.log(value / low) / math.log(high / low)
@@ -90,7 +90,7 @@ class _Scale:
 def _staircase(curve: Pareto, found: Sequence[ParetoPoint], scale: _Scale) -> str:
     """Between two settings the stricter one's fleet is what is known to do."""
     corners: list[tuple[float, float]] = []
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         strict = after if curve.over == "quality" else before
         cost = scale.y(strict.usd_per_hour or 0.0)
         corners += [(scale.x(before.value), cost), (scale.x(after.value), cost)]

@@ -55,13 +55,13 @@ def remark(point: ParetoPoint) -> str:
     """The fleet, or why there is none."""
     if point.usd_per_hour is None:
         return f"no plan: {first_line(point.reason)}"
-    fleet = ", ".join(f"{n} x {name}" for name, n in point.replicas.items())
+    fleet = ", ".join(f"{n} x {gpu}" for gpu, n in point.gpus.items())
     left_out = f"; leaves out {point.excluded_share:.2%}" if point.excluded_share else ""
     return fleet + left_out
 
 
 def first_line(reason: str) -> str:
-    """A reason cut to what fits a row: its first line, without what follows the colon at its end."""
+    """The first line of a reason; what it goes on to list does not fit a row."""
     return reason.splitlines()[0].rstrip(":") if reason else ""
 
 

@@ -93,12 +93,16 @@ def _moved_line(diff: PlanDiff) -> str:
     if diff.new_share >= SAME_USD:
         line += f"; {diff.new_share:.1%} are of sizes that were not routed before"
     if diff.dropped:
-        line += f"; {len(diff.dropped)} request classes are no longer routed"
+        count = len(diff.dropped)
+        line += f"; {count} request class{'es are' if count > 1 else ' is'} no longer routed"
     return line
 
 
 def _routes(plan: Plan) -> dict[tuple[object, ...], Route]:
-    return {(r.stream, r.bucket.input_range, r.bucket.output_range): r for r in plan.routes}
+    return {
+        (r.stream, r.bucket.input_range, r.bucket.output_range, r.difficulty): r
+        for r in plan.routes
+    }
 
 
 def _moved(old: Route, new: Route) -> float:

@@ -173,7 +173,7 @@ def _reasons(told: Explanation) -> str:
     losers = [(x.gpu, _signed(x.forced_usd_per_hour), x.reason) for x in told.losers]
     limits = [(x.limit, "binds" if x.binds else "", x.words) for x in told.limits]
     moves = [
-        (m.change, f"{m.shadow_usd_per_hour:,.2f}", _money(m.resolved_usd_per_hour), m.note)
+        (m.change, _money(m.shadow_usd_per_hour), _money(m.resolved_usd_per_hour), m.note)
         for m in told.marginals
     ]
     use_headers = ("GPU", "requests", "tokens", "mean input", "mean output", "$/h", "what")
@@ -215,7 +215,7 @@ def _candidates(plan: Plan) -> str:
         "fleet of it alone.</p>"
         + plain_table(
             ("GPU", "", "$/h alone", "replicas", "against the plan"), rows, text=(1, 3, 4)
-        )  # fmt: skip
+        )
         + "</section>"
     )
 

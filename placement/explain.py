@@ -1,35 +1,27 @@
 """Why a plan is as it is, from a problem and its solution; pure functions, each a part of it.
 
 What each GPU type is used for, why the others lost, what binds, and what moving a limit would
-save. Figures from duals are of the LP relaxation (`placement.relaxation`), and said to be.
+save. Figures from duals are of the LP relaxation (`placement.fractional`), and said to be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
-from placement.explanation import Explanation, LimitUse, Loser, Marginal, Use
-from placement.ilp import Solution, TimeLimitError
-from placement.moved import with_quality, with_replica_on, with_slo, with_stock
+from placement.explanation import Explanation, Loser, Use
+from placement.fractional import NEGLIGIBLE, Fractional, cost_problem, fractional_optimum
+from placement.limit_use import budget_use, limit_uses, share_of
+from placement.marginals import Resolve, marginals, resolved
+from placement.moved import with_replica_on
 from placement.plan import Plan
-from placement.prices import fleet_prices, mean_quality, quality_rows, to_plan
-from placement.problem import Floats, Option, Problem, Stock
-from placement.relaxation import Relaxation, cost_problem, relaxation
-from profiler.errors import InfeasibleError
+from placement.problem import Floats, Option, Problem
+from placement.solution import Solution
+from placement.solver import TimeLimitError
 
 LONG, SHORT = 1.4, 1 / 1.4
 """Mean tokens over those of all requests, from which they are called long or short."""
-
-NOTHING = 1e-6
-FULL = 0.995
-"""Part of the headroom from which a group is called full."""
-
-SIDES = {"min": "least", "max": "most"}
-MORE_TTFT_S, MORE_TPOT_S, LESS_QUALITY = 0.1, 0.01, 0.01
-
-Resolve = Callable[[Problem], Solution]
 
 
 def explain(problem: Problem, solution: Solution, *, resolve: Resolve | None = None) -> Explanation:
@@ -38,24 +30,24 @@ def explain(problem: Problem, solution: Solution, *, resolve: Resolve | None = N
     ``problem`` is without the classes that nothing can serve. With ``resolve``, which solves a
     problem, marginal values are also found by planning again with the limit moved.
     """
+    budget = list(budget_use(problem, solution))
     problem = cost_problem(problem, solution.shares)
-    fractional = relaxation(problem)
+    fractional = fractional_optimum(problem)
     return Explanation(
         uses=tuple(uses(problem, solution)),
         losers=tuple(losers(problem, solution, fractional, resolve)),
-        limits=tuple(limits(problem, solution, fractional)),
+        limits=(*limit_uses(problem, solution, fractional), *budget),
         marginals=tuple(marginals(problem, solution, fractional, resolve)),
     )
 
 
 def tell(plan: Plan, problem: Problem, solution: Solution, resolve: Resolve | None) -> Plan:
-    """The plan with its prices and its explanation; without the latter where time ran out."""
-    prices = to_plan(problem, fleet_prices(problem, solution.replicas, solution.shares))
+    """The plan with its explanation; without where time ran out."""
     try:
-        explanation = explain(problem, solution, resolve=resolve)
+        told = explain(problem, solution, resolve=resolve)
     except TimeLimitError:
-        explanation = None
-    return plan.model_copy(update={"prices": prices, "explanation": explanation})
+        return plan
+    return plan.model_copy(update={"explanation": told})
 
 
 def uses(problem: Problem, solution: Solution) -> Iterator[Use]:
@@ -82,8 +74,8 @@ def uses(problem: Problem, solution: Solution) -> Iterator[Use]:
             gpu=gpu,
             groups=tuple(problem.options[j].name for j in used),
             usd_per_hour=round(rent[gpu], 6),
-            request_share=_share(part.sum(), rates.sum()),
-            token_share=_share(part.sum(axis=1) @ (inputs + outputs), tokens.sum()),
+            request_share=share_of(part.sum(), rates.sum()),
+            token_share=share_of(part.sum(axis=1) @ (inputs + outputs), tokens.sum()),
             input_tokens=round(means[0], 1),
             output_tokens=round(means[1], 1),
             words=words,
@@ -91,7 +83,7 @@ def uses(problem: Problem, solution: Solution) -> Iterator[Use]:
 
 
 def losers(
-    problem: Problem, solution: Solution, fractional: Relaxation, resolve: Resolve | None
+    problem: Problem, solution: Solution, fractional: Fractional, resolve: Resolve | None
 ) -> Iterator[Loser]:
     """Why each GPU type that is not rented is not."""
     rented = _rented(problem, solution)
@@ -100,75 +92,13 @@ def losers(
             continue
         loser = _loser(problem, gpu, fractional)
         if resolve is not None and loser.option is not None:
-            saved, _ = _resolved(solution, with_replica_on(problem, gpu), resolve)
+            saved, _ = resolved(solution, with_replica_on(problem, gpu), resolve)
             more = None if saved is None else -saved + 0.0
             loser = loser.model_copy(update={"forced_usd_per_hour": more})
         yield loser
 
 
-def limits(problem: Problem, solution: Solution, fractional: Relaxation) -> Iterator[LimitUse]:
-    """Every limit that the plan touches or might, and whether it binds."""
-    yield from _headrooms(problem, solution)
-    yield from _stocks(problem, solution, fractional)
-    yield from _qualities(problem, solution, fractional)
-    yield from _others(problem, solution, fractional)
-
-
-def marginals(
-    problem: Problem, solution: Solution, fractional: Relaxation, resolve: Resolve | None
-) -> Iterator[Marginal]:
-    """What one more accelerator of each bounded stock, a looser SLO or less quality would save."""
-    for change, moved, shadow in _moves(problem, fractional):
-        if resolve is None:
-            yield Marginal(change=change, shadow_usd_per_hour=round(shadow, 6))
-            continue
-        saved, note = _resolved(solution, moved, resolve)
-        yield Marginal(
-            change=change,
-            shadow_usd_per_hour=round(shadow, 6),
-            # What the limit allowed it allows still; a dearer answer is the solver's gap.
-            resolved_usd_per_hour=None if saved is None else max(saved, 0.0),
-            note=note,
-        )
-
-
-def _moves(problem: Problem, fractional: Relaxation) -> Iterator[tuple[str, Problem, float]]:
-    """Each change, the problem with it, and the most it could save by the duals."""
-    for k, stock in enumerate(problem.stocks):
-        if stock.available is None or not any(o.pool == stock.pool for o in problem.options):
-            continue
-        more = stock.node_gpus
-        price = fractional.duals.get(f"stock_{k}", 0.0) * more
-        unit = f"one more node of {more} x {stock.gpu}" if more > 1 else f"one more {stock.gpu}"
-        market = " on spot" if stock.market == "spot" else ""
-        where = f" in {stock.region}" if stock.region else ""
-        yield f"{unit}{market}{where}", with_stock(problem, stock, stock.available + more), price
-    ttft = with_slo(problem, lambda s: s.model_copy(update={"ttft_s": s.ttft_s + MORE_TTFT_S}))
-    tpot = with_slo(problem, lambda s: s.model_copy(update={"tpot_s": s.tpot_s + MORE_TPOT_S}))
-    for name, moved in (
-        (f"{MORE_TTFT_S * 1e3:g} ms more TTFT", ttft),
-        (f"{MORE_TPOT_S * 1e3:g} ms more TPOT", tpot),
-    ):
-        yield name, moved, fractional.saving_usd_per_hour(problem, moved.load_s)
-    for s, (stream, mean) in enumerate(problem.limits.quality_mean.items()):
-        of = "" if len(problem.limits.quality_mean) == 1 else f" of {stream}"
-        price = fractional.duals.get(f"quality_{s}", 0.0) * LESS_QUALITY
-        yield (
-            f"{LESS_QUALITY:g} less mean quality{of}",
-            with_quality(problem, stream, max(mean - LESS_QUALITY, 0.0)),
-            price,
-        )
-
-
-def _resolved(solution: Solution, moved: Problem, resolve: Resolve) -> tuple[float | None, str]:
-    try:
-        found = resolve(moved)
-    except (InfeasibleError, TimeLimitError) as error:
-        return None, str(error)
-    return round(solution.usd_per_hour - found.usd_per_hour, 6) + 0.0, ""
-
-
-def _loser(problem: Problem, gpu: str, fractional: Relaxation) -> Loser:
+def _loser(problem: Problem, gpu: str, fractional: Fractional) -> Loser:
     options = _of(problem, gpu)
     if not options:
         return Loser(gpu=gpu, reason="; ".join(problem.misfits.get(gpu, ("not offered",))))
@@ -198,109 +128,13 @@ def _stock_reason(problem: Problem, option: Option) -> str:
 
 def _price_reason(problem: Problem, option: Option, even: float, fraction: float) -> str:
     name, price = _describe(problem, option), option.usd_per_hour
-    if even >= price * (1 - NOTHING):
-        if fraction > NOTHING:
-            return (
-                f"{name} at ${price:,.2f}/h pays only in part: the fractional optimum would rent "
-                f"{fraction:.2g} of it, a whole one does not pay"
-            )
+    if even >= price * (1 - NEGLIGIBLE):
+        if fraction > NEGLIGIBLE:
+            return f"{name} at ${price:,.2f}/h pays only in part: {fraction:.2g} of one would do"
         return f"{name} at ${price:,.2f}/h would do as well as what is rented, no better"
     if even <= 0:
-        return f"{name} would not be worth renting at any price"
-    return (
-        f"{name} at ${price:,.2f}/h would have to cost ${even:,.2f}/h ({even / price - 1:+.0%}) "
-        "to be worth renting"
-    )
-
-
-def _headrooms(problem: Problem, solution: Solution) -> Iterator[LimitUse]:
-    used = np.nansum(problem.rates_rps[:, None] * problem.load_s * solution.shares, axis=0)
-    for option, n, work, usable in zip(
-        problem.options, solution.replicas, used, problem.usable, strict=True
-    ):
-        if n:
-            load = float(work / n)
-            full = load >= usable * FULL
-            yield LimitUse(
-                limit=f"headroom of {option.name}",
-                used=round(load, 6),
-                allowed=float(usable),
-                binds=full,
-                words=f"{option.name} is planned at {load:.0%} of saturation, {usable:.0%} allowed",
-            )
-
-
-def _stocks(problem: Problem, solution: Solution, fractional: Relaxation) -> Iterator[LimitUse]:
-    for k, stock in enumerate(problem.stocks):
-        options = [(j, o) for j, o in enumerate(problem.options) if o.pool == stock.pool]
-        if stock.available is None or not options:
-            continue
-        used = _used(stock, options, solution)
-        price = fractional.duals.get(f"stock_{k}", 0.0)
-        left = stock.available - used
-        binds = price > NOTHING or (used > 0 and left < min(o.gpus for _, o in options))
-        yield LimitUse(
-            limit=f"stock of {stock.pool}",
-            used=used,
-            allowed=stock.available,
-            binds=binds,
-            words=f"{used} of {stock.available} {stock.pool} in use",
-        )
-
-
-def _used(stock: Stock, options: list[tuple[int, Option]], solution: Solution) -> int:
-    gpus = sum(o.slot_gpus * int(solution.replicas[j]) for j, o in options)
-    return -(-gpus // stock.node_gpus) * stock.node_gpus
-
-
-def _qualities(problem: Problem, solution: Solution, fractional: Relaxation) -> Iterator[LimitUse]:
-    streams = list(problem.limits.quality_mean)
-    for row in quality_rows(problem):
-        reached = mean_quality(problem, solution.shares, row)
-        of = "" if row.name == "auto" else f" of {row.name}"
-        name = (
-            f"floor_{int(np.argmax(row.members))}"
-            if row.is_floor
-            else (f"quality_{streams.index(row.name)}")
-        )
-        price = fractional.duals.get(name, 0.0)
-        yield LimitUse(
-            limit=f"{'quality floor' if row.is_floor else 'mean quality'}{of}",
-            used=round(reached, 6),
-            allowed=row.target,
-            binds=price > NOTHING,
-            words=f"quality{of} is {reached:.3f}, at least {row.target:.3f} asked",
-        )
-
-
-def _others(problem: Problem, solution: Solution, fractional: Relaxation) -> Iterator[LimitUse]:
-    """The spot share and the bounds on replicas."""
-    held = solution.replicas
-    cap = problem.limits.spot_share
-    if cap is not None:
-        gpus = np.array([o.gpus for o in problem.options]) * held
-        spot = np.array([o.market == "spot" for o in problem.options])
-        share = _share(float(gpus[spot].sum()), float(gpus.sum()))
-        yield LimitUse(
-            limit="spot share",
-            used=share,
-            allowed=cap,
-            binds=fractional.duals.get("spot_share", 0.0) > NOTHING,
-            words=f"{share:.0%} of accelerators on spot, {cap:.0%} allowed",
-        )
-    for b, bound in enumerate(problem.limits.replicas):
-        count = sum(int(n) for n, o in zip(held, problem.options, strict=True) if bound.covers(o))
-        for side, value in (("min", bound.minimum), ("max", bound.maximum)):
-            if (not value and side == "min") or value is None:
-                continue
-            dual = fractional.duals.get(f"replicas_{side}_{b}", 0.0)
-            yield LimitUse(
-                limit=f"replicas.{side} of {bound}",
-                used=count,
-                allowed=value,
-                binds=dual > NOTHING,
-                words=f"{count} replicas of {bound}, at {SIDES[side]} {value}",
-            )
+        return f"{name} would pay at no price"
+    return f"{name} at ${price:,.2f}/h would pay at ${even:,.2f}/h ({even / price - 1:+.0%})"
 
 
 def _means(rates: Floats, inputs: Floats, outputs: Floats) -> tuple[float, float]:
@@ -332,7 +166,3 @@ def _of(problem: Problem, gpu: str) -> list[tuple[int, Option]]:
 
 def _rented(problem: Problem, solution: Solution) -> set[str]:
     return {o.gpu for o, n in zip(problem.options, solution.replicas, strict=True) if n}
-
-
-def _share(part: float, whole: float) -> float:
-    return round(min(max(float(part) / float(whole), 0.0), 1.0), 6) if whole else 0.0

@@ -87,7 +87,7 @@ class Marginal(Noun):
     """
 
     change: str
-    shadow_usd_per_hour: float
+    shadow_usd_per_hour: float | None = None
     resolved_usd_per_hour: float | None = None
     note: str = ""
 
@@ -107,7 +107,8 @@ class ParetoPoint(Noun):
     value: float
     usd_per_hour: NonNegative | None = None
     lower_bound_usd_per_hour: NonNegative | None = None
-    replicas: dict[str, int] = Field(default_factory=dict)
+    replicas: dict[str, int] = Field(default_factory=dict, description="by group")
+    gpus: dict[str, int] = Field(default_factory=dict, description="accelerators by type")
     excluded_share: Share = Field(0.0, description="of requests that no option can serve")
     asked: bool = Field(False, description="the setting of the service file")
     reason: str = ""

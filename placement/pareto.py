@@ -9,18 +9,20 @@ point's fleet stands in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
 from placement.explanation import Pareto, ParetoPoint
-from placement.ilp import Solution, TimeLimitError, solve
+from placement.ilp import solve
 from placement.moved import with_quality, with_slo
 from placement.plan import AUTO
 from placement.planner import without_unservable
-from placement.prices import mean_quality, qualities, quality_rows
-from placement.problem import Problem, lost_share
+from placement.prices import qualities, quality_rows, row_quality
+from placement.problem import Option, Problem, lost_share
+from placement.solution import Solution
+from placement.solver import TimeLimitError
 from profiler.core import Slo
 from profiler.errors import InfeasibleError, InputError
 
@@ -78,14 +80,23 @@ def _point(problem: Problem, value: float, best: Solver) -> ParetoPoint:
         found = best(problem)
     except (InfeasibleError, TimeLimitError) as error:
         return ParetoPoint(value=value, reason=str(error))
-    replicas = zip(problem.options, found.replicas, strict=True)
+    replicas = zip(problem.options, found.replicas.tolist(), strict=True)
+    rented = [(o, n) for o, n in replicas if n]
     return ParetoPoint(
         value=value,
         usd_per_hour=round(found.usd_per_hour, 6),
         lower_bound_usd_per_hour=round(found.lower_bound_usd_per_hour, 6),
-        replicas={o.name: int(n) for o, n in replicas if n},
+        replicas={o.name: n for o, n in rented},
+        gpus=_gpus(rented),
         excluded_share=round(lost_share(problem), 6),
     )
+
+
+def _gpus(rented: Sequence[tuple[Option, int]]) -> dict[str, int]:
+    count: dict[str, int] = {}
+    for option, n in rented:
+        count[option.gpu] = count.get(option.gpu, 0) + n * option.gpus
+    return count
 
 
 def _no_dearer(point: ParetoPoint, stricter: list[ParetoPoint]) -> ParetoPoint:
@@ -103,8 +114,6 @@ def _no_dearer(point: ParetoPoint, stricter: list[ParetoPoint]) -> ParetoPoint:
     if cheapest is None or cheapest.usd_per_hour is None:
         return point
     if point.usd_per_hour is not None and point.usd_per_hour <= cheapest.usd_per_hour:
-        return point
-    if point.usd_per_hour is None and point.excluded_share != cheapest.excluded_share:
         return point
     bound = point.lower_bound_usd_per_hour
     kept = cheapest.lower_bound_usd_per_hour if bound is None else bound
@@ -129,7 +138,7 @@ def _quality_settings(problem: Problem, points: int, best: Solver) -> tuple[list
     asked = problem.limits.quality_mean.get(AUTO)
     served = without_unservable(with_quality(problem, AUTO, None))
     row = quality_rows(with_quality(served, AUTO, 1.0))[0]
-    low = mean_quality(served, best(served).shares, row)
+    low = row_quality(served, best(served).shares, row)
     possible = np.where(np.isnan(served.load_s), -np.inf, qualities(served)).max(axis=1)
     rates = served.rates_rps * row.members
     high = float(rates[row.members] @ possible[row.members] / rates.sum())

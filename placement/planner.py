@@ -21,6 +21,8 @@ from placement.plan import (
     Route,
     Targets,
 )
+from placement.explanation import Prices
+from placement.prices import settled
 from placement.problem import Option, Problem, exclude_unservable, load_matrix, lost_share
 from placement.solution import Solution, priced
 from profiler.errors import InfeasibleError
@@ -63,9 +65,15 @@ def make_plan(
         on_step(f"{gpu} alone")
         singles.append(_single(problem, gpu, time_limit_s, gap))
     on_step(f"the mix: {len(problem.classes)} request classes, {len(problem.options)} options")
-    best = _bounded(found) if found else _best(problem, singles, time_limit_s, gap)
+    if found is None:
+        best = _best(problem, singles, time_limit_s, gap)
+        on_step("the reasons")
+        best, prices = settled(problem, best)
+    else:
+        best, prices = _bounded(found), found.prices
+        on_step("the reasons")
     plan = _assemble(problem, service, targets or Targets(), best, singles)
-    on_step("the reasons")
+    plan = plan.model_copy(update={"prices": prices})
 
     def again(moved: Problem) -> Solution:
         return solve(moved, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
@@ -79,6 +87,7 @@ class Mix:
 
     problem: Problem
     solution: Solution
+    prices: Prices
     plan: Plan
 
 
@@ -93,8 +102,10 @@ def mix(
         InfeasibleError: some limit cannot be kept.
         TimeLimitError: no fleet was found in time.
     """
-    best = solve(problem, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
-    return Mix(problem, best, _assemble(problem, service, Targets(), best, []))
+    best, prices = settled(
+        problem, solve(problem, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
+    )
+    return Mix(problem, best, prices, _assemble(problem, service, Targets(), best, []))
 
 
 def _bounded(found: Mix) -> Solution:

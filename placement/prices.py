@@ -30,17 +30,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linprog
 
+from placement.checking import violations
 from placement.explanation import Prices
-from placement.problem import Problem
+from placement.problem import Floats, Problem
+from placement.solution import Solution, mean_quality
+from placement.solver import DUST
 from profiler.errors import OrchestratorError
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,23 @@ def fleet_prices(problem: Problem, replicas: NDArray[np.int64], shares: Floats) 
         scarcity_usd_per_hour=nu,
         class_usd_per_hour=-np.nanmax(net_worth(problem, rows, worth, pi), axis=1),
         shares=assigned,
-        objective_usd_per_hour=float(found.fun),
+        objective_usd_per_hour=float(found.fun or 0.0),
     )
+
+
+def settled(problem: Problem, solution: Solution) -> tuple[Solution, Prices]:
+    """The fleet with the assignment that its own prices imply, and those prices.
+
+    Of the many assignments that a fleet allows a solver returns any; this one takes the least
+    rent's worth of capacity, and it is what a router does that goes by the prices.
+    """
+    found = fleet_prices(problem, solution.replicas, solution.shares)
+    clean = np.where(found.shares < DUST, 0.0, found.shares)
+    shares = clean / clean.sum(axis=1, keepdims=True)
+    quality = None if solution.quality is None else mean_quality(problem, shares)
+    better = replace(solution, shares=shares, quality=quality)
+    kept = solution if violations(problem, better) else better
+    return kept, to_plan(problem, found)
 
 
 def utility(problem: Problem, prices: FleetPrices) -> Floats:
@@ -170,11 +187,11 @@ def quality_rows(problem: Problem, shares: Floats | None = None) -> tuple[Qualit
         if c.quality_floor is not None
     ]
     if shares is not None:
-        rows = [replace(r, target=min(r.target, mean_quality(problem, shares, r))) for r in rows]
+        rows = [replace(r, target=min(r.target, row_quality(problem, shares, r))) for r in rows]
     return tuple(rows)
 
 
-def mean_quality(problem: Problem, shares: Floats, row: QualityRow) -> float:
+def row_quality(problem: Problem, shares: Floats, row: QualityRow) -> float:
     """Mean quality that an assignment gives the requests of a row."""
     rates = problem.rates_rps * row.members
     return float(rates @ (qualities(problem) * shares).sum(axis=1) / rates.sum())
@@ -198,17 +215,19 @@ class _PriceLp:
         work: Floats = rates[self.rows] * problem.load_s[can]
         cells = np.arange(len(self.rows))
         self.cost = work * self.rent[self.columns]
-        self.served = sparse.csr_array((np.ones(len(cells)), (self.rows, cells)))
+        size = len(problem.classes), len(cells)
+        self.served: Any = sparse.csr_matrix((np.ones(len(cells)), (self.rows, cells)), size)
         position = np.cumsum(replicas > 0) - 1
-        load = sparse.csr_array((work, (position[self.columns], cells)))
+        size = len(self.rented), len(cells)
+        load = sparse.csr_matrix((work, (position[self.columns], cells)), size)
         gained = [
             -rates[self.rows] * row.members[self.rows] * (qualities(problem)[can] - row.target)
             for row in rows
         ]
-        self.at_most = sparse.vstack([load, *(sparse.csr_array(g[None, :]) for g in gained)])
+        self.at_most: Any = sparse.vstack([load, *map(sparse.csr_matrix, gained)], format="csr")
         used = np.nansum(rates[:, None] * problem.load_s * shares, axis=0)
         room = np.maximum(problem.usable * replicas, used)[self.rented]
-        self.at_most_rhs = np.append(room, np.zeros(len(rows)))
+        self.at_most_rhs: Floats = np.concatenate([room, np.zeros(len(rows))])
 
 
 def rents(problem: Problem) -> Floats:

@@ -16,6 +16,7 @@ from orchestrator.cli.output import (
     emit,
     refuse_to_overwrite,
     say,
+    stdout,
     steps,
 )
 
@@ -156,7 +157,7 @@ def _tables(found: Plan, before: Plan | None, *, explain: bool) -> list[Renderab
     from orchestrator.report import plan_tables
 
     reasons = explain_report.full(found) if explain else explain_report.brief(found)
-    parts = [*plan_tables(found), Text(), *reasons]
+    parts = [*plan_tables(found, stdout().width), Text(), *reasons]
     if before is not None:
         parts += [Text(), *plan_diff.tables(before, found)]
     return parts

@@ -7,7 +7,8 @@ and u of the classes, a share x_cr is in the optimum only where
     u_c = min_r ( rate_c load_cr w_r - y_c q_cr )
 
 and, of the duals that do, those are taken whose w is highest: usable_r w_r is the whole price of
-option r, its rent and its part of every limit on fleets. Then any other loads can be priced
+option r, its rent and its part of every limit on fleets (but for spare capacity against the loss
+of a node, which is about whole fleets and is left out too). Then any other loads can be priced
 without solving again: u from the new loads and the old w is feasible in the dual, so the sum of
 what the u fall by is the most that the fractional optimum can fall (weak duality).
 """
@@ -19,21 +20,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from placement.ilp import TimeLimitError
 from placement.model import Model, build
 from placement.moved import with_quality
 from placement.plan import AUTO
-from placement.prices import mean_quality, qualities, quality_rows
+from placement.prices import qualities, quality_rows, row_quality
 from placement.problem import Problem
-from placement.solver import run_highs
+from placement.solver import TimeLimitError, run_highs
 from profiler.errors import OrchestratorError
 
 Floats = NDArray[np.float64]
 TIME_LIMIT_S = 60.0
+NEGLIGIBLE = 1e-6
+"""Dollars per hour that are nothing."""
 
 
 @dataclass(frozen=True)
-class Relaxation:
+class Fractional:
     """The fractional optimum and what it says of limits and options.
 
     ``replicas`` ``[options]`` are in fractions; ``load_usd_per_hour`` is w, ``[options]``;
@@ -66,33 +68,31 @@ def cost_problem(problem: Problem, shares: Floats) -> Problem:
         return problem
     asked = with_quality(problem, AUTO, 1.0)
     rows = [r for r in quality_rows(asked) if r.name == AUTO and not r.is_floor]
-    reached = min([mean_quality(problem, shares, r) for r in rows], default=None)
+    reached = min([row_quality(problem, shares, r) for r in rows], default=None)
     limits = replace(problem.limits, budget_usd_per_hour=None)
     return with_quality(replace(problem, limits=limits), AUTO, reached)
 
 
-def relaxation(problem: Problem) -> Relaxation:
+def fractional_optimum(problem: Problem) -> Fractional:
     """Solve the relaxation of a problem without a budget (see `cost_problem`).
 
     Raises:
         TimeLimitError: it was not solved in a minute.
         OrchestratorError: it has no answer, though the problem has; a bug.
     """
-    model = build(problem, relax=True)
-    for name in [n for n in model.lp.constraints if n.startswith("open_")]:
-        del model.lp.constraints[name]
+    model = build(problem, relax=True, opening=False)
     outcome = run_highs(model.lp, time_limit_s=TIME_LIMIT_S)
     if outcome.status == "no answer":
         raise TimeLimitError(f"the fractional optimum was not found in {TIME_LIMIT_S:g} s")
     if outcome.status == "infeasible":
         raise OrchestratorError("the fractional problem has no answer, though the whole one has")
-    duals = {name: float(row.pi or 0.0) for name, row in model.lp.constraints.items()}
+    duals = {row.name: float(row.pi or 0.0) for row in model.lp.constraints()}
     w = _whole_price(problem, model, duals)
     worth = _quality_worth(problem, duals)
     u = np.array([duals[f"class_{c}"] for c in range(len(problem.classes))])
     least = _least_price(problem, u, worth)
     prices = np.array([o.usd_per_hour for o in problem.options])
-    return Relaxation(
+    return Fractional(
         usd_per_hour=float(model.lp.objective.value()),
         replicas=np.array([v.value() or 0.0 for v in model.replicas]),
         load_usd_per_hour=w,
