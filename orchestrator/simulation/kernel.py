@@ -316,7 +316,7 @@ def _let_in(state: State, replica: Any, i: int) -> None:
 def _grow_or_preempt(state: State, replica: Any, r: int) -> None:
     """Give a block to each decoding request that needs one, oldest first, evicting the newest."""
     i = replica.oldest
-    while i != NONE and i != replica.partial:
+    while i not in (NONE, replica.partial):
         request = state.requests[i]
         if (_tokens(replica, request) - 1) % replica.block_tokens == 0:
             victim = NONE

@@ -44,7 +44,7 @@ class FleetTimings(Timings):
     A request that was cut keeps the time of its first token, and never finishes. ``group``
     indexes ``groups`` (-1: never sent), ``stream`` indexes ``streams``, ``replica`` indexes
     ``replicas``; ``losses`` counts the replicas that died under a request. The fleet's life ends
-    at ``end_s``: the last arrival, or the last request's end.
+    at ``end_s``: the last arrival, or the end or loss of the last request.
     """
 
     input_tokens: Ints

@@ -47,7 +47,8 @@ def planned_groups(table: RouteTable, groups: tuple[str, ...], load: Load) -> In
 def _nearest(ranges: list[tuple[int, int]], tokens: Ints) -> Ints:
     if not ranges:
         return np.zeros(len(tokens), dtype=np.int64)
-    return np.argmin([outside(tokens, r) for r in ranges], axis=0)
+    nearest: Ints = np.argmin([outside(tokens, r) for r in ranges], axis=0)
+    return nearest
 
 
 @compiled

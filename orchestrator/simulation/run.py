@@ -98,7 +98,7 @@ def simulate(
     events: Iterable[Event] = (),
     autoscaler: Autoscaler | None = None,
     interval_s: float = 10.0,
-    conditions: Conditions = Conditions(),  # noqa: B008
+    conditions: Conditions = Conditions(),
 ) -> FleetTimings:
     """Let a plan's fleet answer a trace, or one trace a stream (``auto`` or a model's name).
 
@@ -138,6 +138,7 @@ class _Run:
         self._index = {name: g for g, name in enumerate(self._fleet.names)}
         self.agenda = Agenda()
         self._now_s = 0.0
+        self._last_loss_s = 0.0
         self._table = RouteTable(plan)
         self._router = router
         self._others = np.zeros(len(load), dtype=np.bool_)
@@ -263,18 +264,17 @@ class _Run:
             self.resize(group, self._wanted[group] + 1, at_s)
             return
         replica = self._struck(event, group, at_s)
-        if replica is None or replica not in self._fleet.staying(group):
-            if event.kind == "die" and replica is not None:
-                self._kill(replica, at_s)
+        if replica is None:
             return
+        stays = replica in self._fleet.staying(group)
         if event.kind == "stop":
-            self._wanted[group] -= 1
+            self._wanted[group] -= stays
             self._leave(replica, at_s, self._conditions.drain_s)
         elif event.kind == "reclaim":
             self._leave(replica, at_s, self._conditions.reclaim_notice_s)
         else:
             self._kill(replica, at_s)
-        if event.kind != "stop" and self._conditions.replace:
+        if stays and event.kind != "stop" and self._conditions.replace:
             self._start(group, at_s)
 
     def _struck(self, event: Event, group: int, at_s: float) -> int | None:
@@ -296,6 +296,7 @@ class _Run:
 
     def _kill(self, replica: int, at_s: float) -> None:
         for i in self._fleet.kill(replica, at_s):
+            self._last_loss_s = at_s
             self._gateway.lose(i, partial(self._decision, i), at_s)
 
     def _result(self) -> FleetTimings:
@@ -304,7 +305,7 @@ class _Run:
         overhead_s = overheads_s[requests["group"]]  # of no group: the times are infinite
         finish_s = requests["finish_s"] + overhead_s
         known_s = np.concatenate([self._load.arrival_s, finish_s[np.isfinite(finish_s)]])
-        end_s = float(known_s.max(initial=0.0))
+        end_s = float(known_s.max(initial=self._last_loss_s))
         return FleetTimings(
             arrival_s=self._load.arrival_s,
             first_token_s=requests["first_token_s"] + overhead_s,
