@@ -102,7 +102,7 @@ def fleet_plan(profile: Profile, workload: Workload, replicas: int, groups: int 
 
 
 def sustained_rps(profile: Profile, workload: Workload) -> float:
-    """The rate of this mix that one replica sustains inside the SLO, of the classes it can serve."""
+    """The rate of this mix that one replica sustains inside the SLO, where it can serve it."""
     inputs = np.array([r.bucket.input_tokens for r in workload.rates])
     outputs = np.array([r.bucket.output_tokens for r in workload.rates])
     rates = np.array([r.rate_rps for r in workload.rates])
@@ -229,11 +229,9 @@ def error_s(case: Case, plan: Plan) -> tuple[float, int]:
     if not alike:
         return float("inf"), int(want.preemptions.sum())
     served = ~want.rejected
-    gaps = [
-        np.abs(got.first_token_s - want.first_token_s, where=served, out=np.zeros(len(trace))),
-        np.abs(got.finish_s - want.finish_s, where=served, out=np.zeros(len(trace))),
-    ]
-    return float(np.max(gaps)), int(want.preemptions.sum())
+    with np.errstate(invalid="ignore"):  # infinite for both where rejected
+        gaps = [got.first_token_s - want.first_token_s, got.finish_s - want.finish_s]
+    return float(np.max(np.abs(gaps)[:, served], initial=0.0)), int(want.preemptions.sum())
 
 
 def first_simulation_s() -> float:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.simulation.compiled import compiled
-from orchestrator.simulation.state import NONE, State
+from orchestrator.simulation.state import NONE, Array, State
 
 # What `serve` and `offer` answer.
 SENT, NO_REPLICA, FULL = 0, 1, 2
@@ -120,11 +120,12 @@ def next_room(state: State, group: int, slots: int, until_s: float) -> float:
 
 
 @compiled
-def kill(state: State, r: int, at_s: float) -> Any:
-    """Take all requests in flight from a replica; their indices, in no particular order."""
-    advance(state, r, at_s)
+def kill(state: State, r: int, at_s: float, taken: Array) -> None:
+    """Take all requests in flight from a replica; their indices go to ``taken``, unordered.
+
+    The replica has been advanced to that time, and ``taken`` has its number in flight.
+    """
     replica = state.replicas[r]
-    taken = np.empty(replica.in_flight, dtype=np.int64)
     if replica.planned > 0:
         replica.busy_s += max(0.0, at_s - replica.clock_s)
     count = 0
@@ -136,7 +137,6 @@ def kill(state: State, r: int, at_s: float) -> Any:
             i = state.requests[i].next
     replica.in_flight = 0
     replica.next_s = np.inf
-    return taken
 
 
 @compiled

@@ -88,7 +88,7 @@ def loads(draw, max_size: int = 60):
 
 
 @given(engines(), loads(), st.integers(1, 4))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_any_load_on_any_engine_is_answered_as_step_by_step(engine, load, replicas):
     assert_same(engine, replicas, load)
 

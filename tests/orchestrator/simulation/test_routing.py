@@ -62,7 +62,7 @@ def one_by_one(plan: Plan, asked: Load) -> list[int]:
 
 
 @given(plans(), st.data())
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_every_request_gets_the_turn_that_the_route_table_would_give_it(plan, data):
     streams = ("auto", "m1", "m2")
     requests = data.draw(

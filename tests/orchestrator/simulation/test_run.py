@@ -308,7 +308,7 @@ event = st.builds(
 
 
 @given(st.lists(event, max_size=12), st.integers(0, 2**32 - 1), st.integers(1, 3), st.booleans())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_whatever_happens_every_request_ends_once_and_replicas_live_within_bounds(
     events, seed, seqs, replace
 ):
