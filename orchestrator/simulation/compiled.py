@@ -24,6 +24,11 @@ def compiled(function: Function) -> Function:
         return _njit(function, cache=False)
 
 
-def _njit(function: Function, *, cache: bool) -> Function:
-    made: Function = numba.njit(cache=cache, error_model="numpy", nogil=True)(function)
+def inner(function: Function) -> Function:
+    """`compiled`, for functions that only compiled ones call: kept as part of their callers."""
+    return _njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def _njit(function: Function, **options: bool) -> Function:
+    made: Function = numba.njit(error_model="numpy", nogil=True, **options)(function)
     return made

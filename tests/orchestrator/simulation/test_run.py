@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.simulation.events import Event
+from orchestrator.simulation.events import Event, spot_reclaims
 from orchestrator.simulation.result import Outcome
 from orchestrator.simulation.run import Conditions, simulate
 from orchestrator.simulator import attainment, simulate_group
@@ -234,6 +234,14 @@ def test_a_dead_replica_is_replaced_after_a_cold_start():
     assert alone.outcome.tolist()[1:] == [Outcome.UNAVAILABLE] * 2
 
 
+def test_one_that_is_started_takes_requests_after_its_cold_start():
+    conditions = Conditions(cold_start_s=10.0)
+    load = trace([5.0, 5.0, 12.0, 12.0], outputs=50)
+    found = simulate(plan(), load, events=[Event(1.0, "start", "a")], conditions=conditions)
+    assert found.replica.tolist() == [0, 0, 0, 1]
+    assert found.replica_seconds["a"] == pytest.approx(2 * found.end_s - 1.0)
+
+
 def test_a_reclaimed_replica_takes_nothing_new_and_dies_when_its_notice_is_over():
     conditions = Conditions(replace=False, reclaim_notice_s=3.0)
     load = trace([0.0, 1.5, 2.0], outputs=[500, 10, 10])
@@ -243,6 +251,19 @@ def test_a_reclaimed_replica_takes_nothing_new_and_dies_when_its_notice_is_over(
     assert found.outcome.tolist() == [Outcome.CUT, Outcome.OK, Outcome.OK]
     assert found.replica.tolist() == [0, 1, 1]
     assert found.replicas[0].ended_s == 4.0
+
+
+def test_spot_replicas_are_reclaimed_at_random_the_same_for_the_same_seed():
+    spot = group("b", replicas=4).model_copy(update={"market": "spot"})
+    both = plan(group("a", 4), spot)
+    events = spot_reclaims(both, per_replica_hour=0.5, duration_s=360_000.0, seed=1)
+    assert events == spot_reclaims(both, 0.5, 360_000.0, seed=1)
+    assert events != spot_reclaims(both, 0.5, 360_000.0, seed=2)
+    assert len(events) == pytest.approx(200, rel=0.25)
+    assert {(e.kind, e.group) for e in events} == {("reclaim", "b")}
+    assert [e.time_s for e in events] == sorted(e.time_s for e in events)
+    with pytest.raises(InputError, match="-1 reclaims an hour"):
+        spot_reclaims(both, -1, 1.0)
 
 
 def test_an_autoscaler_sees_the_fleet_and_resizes_it():
