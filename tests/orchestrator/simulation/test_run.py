@@ -127,6 +127,13 @@ def test_streams_are_merged_by_time_and_go_their_own_ways():
         simulate(both, trace([0.0]))
 
 
+def test_no_requests_are_answered_by_an_idle_fleet():
+    found = simulate(plan(), trace([]))
+    assert len(found.outcome) == 0 and found.end_s == 0
+    assert attainment(found, builders.slo()) == 1.0
+    assert found.utilisation == {"a": 0.0}
+
+
 def test_an_unknown_model_and_a_request_too_long_are_rejected():
     found = simulate(plan(), {"m9": trace([0.0]), "m1": trace([1.0, 2.0], [100, 3000])})
     assert found.outcome.tolist() == [Outcome.REJECTED, Outcome.OK, Outcome.REJECTED]
