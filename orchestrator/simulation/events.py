@@ -1,10 +1,12 @@
-"""What happens to a simulated fleet beside its requests, and who resizes it."""
+"""What happens to a simulated fleet beside its requests, and who looks at it or resizes it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
 
 from placement.plan import Plan
 from profiler.errors import InputError, UnknownNameError
@@ -61,6 +63,50 @@ class Autoscaler(Protocol):
     def __call__(self, seen: Observation) -> Mapping[str, int]:
         """Wanted replicas by group name, counting those that start but not those that drain."""
         ...
+
+
+class FleetView(Protocol):
+    """What a router may know of the fleet while it decides."""
+
+    @property
+    def now_s(self) -> float:
+        """The time."""
+
+    def group(self, name: str) -> GroupState:
+        """A group as it is now."""
+
+
+@runtime_checkable
+class LoadAware(Protocol):
+    """A router that looks at the fleet's load; it is shown the fleet once, before it routes."""
+
+    def watch(self, fleet: FleetView) -> None:
+        """Keep the view for the decisions to come."""
+
+
+def spot_reclaims(
+    plan: Plan, per_replica_hour: float, duration_s: float, seed: int = 0
+) -> tuple[Event, ...]:
+    """Reclaims of the plan's spot replicas, each group's a Poisson process of its planned size.
+
+    ``per_replica_hour`` is how many reclaims one replica meets in an hour on average. Events name
+    no replica, so whichever is spared most easily is taken.
+
+    Raises:
+        InputError: the rate or the duration is negative or not finite.
+    """
+    if not (0 <= per_replica_hour < float("inf") and 0 <= duration_s < float("inf")):
+        raise InputError(
+            f"found {per_replica_hour} reclaims an hour for {duration_s} s, expected 0 or more"
+        )
+    rng = np.random.default_rng(seed)
+    events = []
+    for group in plan.groups:
+        if group.market == "spot":
+            mean = per_replica_hour / 3600 * group.replicas * duration_s
+            times = rng.uniform(0, duration_s, rng.poisson(mean))
+            events += [Event(float(t), "reclaim", group.name) for t in times]
+    return tuple(sorted(events, key=lambda e: e.time_s))
 
 
 def check_events(plan: Plan, events: tuple[Event, ...]) -> None:

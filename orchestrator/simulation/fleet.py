@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from orchestrator.simulation import kernel
 from orchestrator.simulation.events import GroupState
 from orchestrator.simulation.result import ReplicaUse
@@ -99,7 +101,9 @@ class Fleet:
         if life.ended_s < math.inf:
             return []
         life.ended_s = at_s
-        return sorted(kernel.kill(self.state, replica, at_s).tolist())
+        taken = np.empty(self._in_flight(replica, at_s), dtype=np.int64)
+        kernel.kill(self.state, replica, at_s, taken)
+        return sorted(taken.tolist())
 
     def settle(self, at_s: float) -> None:
         """Let those that left and have nothing more to do be gone, as of their last end."""

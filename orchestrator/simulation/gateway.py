@@ -23,7 +23,7 @@ from serve_apps.router.base import Decision, NoGroupLeftError, Router, RouteRequ
 SPILL_AFTER_S = 1.0
 QUEUE_TIMEOUT_S = 60.0
 ATTEMPTS = 2
-"""As in `serve_apps.gateway` and `serve_apps.relay`, which need the web framework; tests compare."""
+"""As in `serve_apps.gateway` and `serve_apps.relay`, which need a web framework; tests compare."""
 
 
 @dataclass(eq=False, slots=True)

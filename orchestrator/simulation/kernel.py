@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.simulation.compiled import compiled
-from orchestrator.simulation.state import NONE, State
+from orchestrator.simulation.compiled import compiled, inner
+from orchestrator.simulation.state import NONE, Array, State
 
 # What `serve` and `offer` answer.
 SENT, NO_REPLICA, FULL = 0, 1, 2
@@ -120,11 +120,12 @@ def next_room(state: State, group: int, slots: int, until_s: float) -> float:
 
 
 @compiled
-def kill(state: State, r: int, at_s: float) -> Any:
-    """Take all requests in flight from a replica; their indices, in no particular order."""
-    advance(state, r, at_s)
+def kill(state: State, r: int, at_s: float, taken: Array) -> None:
+    """Take all requests in flight from a replica; their indices go to ``taken``, unordered.
+
+    The replica has been advanced to that time, and ``taken`` has its number in flight.
+    """
     replica = state.replicas[r]
-    taken = np.empty(replica.in_flight, dtype=np.int64)
     if replica.planned > 0:
         replica.busy_s += max(0.0, at_s - replica.clock_s)
     count = 0
@@ -136,10 +137,9 @@ def kill(state: State, r: int, at_s: float) -> Any:
             i = state.requests[i].next
     replica.in_flight = 0
     replica.next_s = np.inf
-    return taken
 
 
-@compiled
+@inner
 def _submit(state: State, replica: Any, r: int, i: int, at_s: float) -> None:
     request = state.requests[i]
     request.replica = r
@@ -160,7 +160,7 @@ def _submit(state: State, replica: Any, r: int, i: int, at_s: float) -> None:
     replica.in_flight += 1
 
 
-@compiled
+@inner
 def _end_s(replica: Any, steps: int) -> float:
     """When so many decode steps from the clock on would end."""
     step_s = (
@@ -172,7 +172,7 @@ def _end_s(replica: Any, steps: int) -> float:
     return float(replica.clock_s + steps * step_s + growth_s * (0.5 * steps * (steps - 1)))
 
 
-@compiled
+@inner
 def _steps_before(replica: Any, at_s: float) -> int:
     """How many of the steps planned start before a time (which lies between their ends)."""
     half_s = 0.5 * replica.per_kv_token_s * replica.decodes
@@ -187,7 +187,7 @@ def _steps_before(replica: Any, at_s: float) -> int:
     return int(steps)
 
 
-@compiled
+@inner
 def _plan(state: State, replica: Any, r: int) -> None:
     """Decide on the next steps: as many decode steps as are alike, or one of another kind."""
     needed = state.phases[r, replica.tick % replica.block_tokens]
@@ -201,7 +201,7 @@ def _plan(state: State, replica: Any, r: int) -> None:
     _plan_mixed(state, replica, r, needed)
 
 
-@compiled
+@inner
 def _admits(state: State, replica: Any, needed: int) -> bool:
     """Whether the first that waits gets in once those that decode have taken their blocks."""
     i = replica.first_waiting
@@ -212,7 +212,7 @@ def _admits(state: State, replica: Any, needed: int) -> bool:
     return bool(_blocks(replica, tokens) <= replica.free_blocks - needed)
 
 
-@compiled
+@inner
 def _steps_with_room(state: State, replica: Any, r: int) -> int:
     """Decode steps until a request ends, or the blocks no longer suffice for the next."""
     longest = state.finish_ticks[r, 0] - replica.tick
@@ -230,7 +230,7 @@ def _steps_with_room(state: State, replica: Any, r: int) -> int:
     return int(steps)
 
 
-@compiled
+@inner
 def _plan_mixed(state: State, replica: Any, r: int, needed: int) -> None:
     """Plan one step with all the scheduler's rules: `orchestrator.replica.Replica._schedule`."""
     preempted = False
@@ -283,7 +283,7 @@ def _plan_mixed(state: State, replica: Any, r: int, needed: int) -> None:
     )
 
 
-@compiled
+@inner
 def _take(replica: Any, computed: int, tokens: int) -> bool:
     """Take the blocks that so many more tokens need, if there are as many."""
     needed = _blocks(replica, computed + tokens) - _blocks(replica, computed)
@@ -293,7 +293,7 @@ def _take(replica: Any, computed: int, tokens: int) -> bool:
     return True
 
 
-@compiled
+@inner
 def _let_in(state: State, replica: Any, i: int) -> None:
     """Move the first that waits to the end of those that run."""
     request = state.requests[i]
@@ -312,11 +312,11 @@ def _let_in(state: State, replica: Any, i: int) -> None:
         replica.fresh = i
 
 
-@compiled
+@inner
 def _grow_or_preempt(state: State, replica: Any, r: int) -> None:
     """Give a block to each decoding request that needs one, oldest first, evicting the newest."""
     i = replica.oldest
-    while i != NONE and i != replica.partial:
+    while i not in (NONE, replica.partial):
         request = state.requests[i]
         if (_tokens(replica, request) - 1) % replica.block_tokens == 0:
             victim = NONE
@@ -329,7 +329,7 @@ def _grow_or_preempt(state: State, replica: Any, r: int) -> None:
         i = request.next
 
 
-@compiled
+@inner
 def _preempt_newest(state: State, replica: Any, r: int) -> None:
     i = replica.newest
     request = state.requests[i]
@@ -354,7 +354,7 @@ def _preempt_newest(state: State, replica: Any, r: int) -> None:
     replica.first_waiting = i
 
 
-@compiled
+@inner
 def _commit(state: State, replica: Any, r: int) -> None:
     """Let the steps planned have happened."""
     steps = replica.planned
@@ -381,7 +381,7 @@ def _commit(state: State, replica: Any, r: int) -> None:
         replica.next_s = np.inf
 
 
-@compiled
+@inner
 def _commit_prefills(state: State, replica: Any, r: int) -> None:
     i = replica.fresh
     replica.fresh = replica.partial = NONE
@@ -401,7 +401,7 @@ def _commit_prefills(state: State, replica: Any, r: int) -> None:
         i = following
 
 
-@compiled
+@inner
 def _start_decoding(state: State, replica: Any, r: int, i: int) -> None:
     request = state.requests[i]
     request.finish_tick = replica.tick + request.output - request.generated
@@ -411,7 +411,7 @@ def _start_decoding(state: State, replica: Any, r: int, i: int) -> None:
     state.phases[r, (replica.tick - request.computed) % replica.block_tokens] += 1
 
 
-@compiled
+@inner
 def _stop_decoding(state: State, replica: Any, r: int, tokens: int) -> None:
     """Forget a decoding request of so many tokens, the last of them not computed yet."""
     replica.decodes -= 1
@@ -419,7 +419,7 @@ def _stop_decoding(state: State, replica: Any, r: int, tokens: int) -> None:
     state.phases[r, (replica.tick - (tokens - 1)) % replica.block_tokens] -= 1
 
 
-@compiled
+@inner
 def _finish(state: State, replica: Any, i: int, computed: int) -> None:
     request = state.requests[i]
     request.finish_s = replica.clock_s
@@ -429,7 +429,7 @@ def _finish(state: State, replica: Any, i: int, computed: int) -> None:
     _unlink(state, replica, i)
 
 
-@compiled
+@inner
 def _unlink(state: State, replica: Any, i: int) -> None:
     """Take a request out of the list of those that run."""
     before, after = state.requests[i].previous, state.requests[i].next
@@ -443,13 +443,13 @@ def _unlink(state: State, replica: Any, i: int) -> None:
         state.requests[after].previous = before
 
 
-@compiled
+@inner
 def _tokens(replica: Any, request: Any) -> int:
     """Prompt and answer so far of a request that decodes."""
     return int(request.input + request.output - (request.finish_tick - replica.tick))
 
 
-@compiled
+@inner
 def _heap_push(state: State, r: int, size: int, tick: int, i: int) -> None:
     ticks, ids = state.finish_ticks[r], state.finishing[r]
     at = size
@@ -462,7 +462,7 @@ def _heap_push(state: State, r: int, size: int, tick: int, i: int) -> None:
     ticks[at], ids[at] = tick, i
 
 
-@compiled
+@inner
 def _heap_remove(state: State, r: int, size: int, i: int) -> None:
     """Take out a request; looking for it costs as much as it lies deep, nothing at the top."""
     ticks, ids = state.finish_ticks[r], state.finishing[r]
@@ -486,6 +486,6 @@ def _heap_remove(state: State, r: int, size: int, i: int) -> None:
     ticks[at], ids[at] = tick, last
 
 
-@compiled
+@inner
 def _blocks(replica: Any, tokens: int) -> int:
     return int((tokens + replica.block_tokens - 1) // replica.block_tokens)

@@ -84,7 +84,8 @@ def buckets_of(plan: Plan, load: Load) -> tuple[Ints, list[tuple[str, str]]]:
 def outside(value: Ints, low_high: tuple[int, int]) -> Ints:
     """How far each value lies outside a (low, high] range of integers."""
     low, high = low_high
-    return np.maximum(np.maximum(low + 1 - value, value - high), 0)
+    far: Ints = np.maximum(np.maximum(low + 1 - value, value - high), 0)
+    return far
 
 
 def _nearest_route(routes: list[Route], inputs: Ints, outputs: Ints) -> NDArray[np.intp]:

@@ -42,9 +42,10 @@ class FleetTimings(Timings):
     """`Timings` of a fleet; ``rejected`` is every request whose outcome is not OK.
 
     A request that was cut keeps the time of its first token, and never finishes. ``group``
-    indexes ``groups`` (-1: never sent), ``stream`` indexes ``streams``, ``replica`` indexes
-    ``replicas``; ``losses`` counts the replicas that died under a request. The fleet's life ends
-    at ``end_s``: the last arrival, or the last request's end.
+    indexes ``groups``: where it went or was last meant to go (-1: nowhere). ``stream`` indexes
+    ``streams``, ``replica`` indexes ``replicas`` (-1: none had it); ``losses`` counts the replicas
+    that died under a request. The fleet's life ends
+    at ``end_s``: the last arrival, or the end or loss of the last request.
     """
 
     input_tokens: Ints

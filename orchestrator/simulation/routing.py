@@ -11,7 +11,7 @@ import numpy as np
 
 from orchestrator.simulation.compiled import compiled
 from orchestrator.simulation.load import Load, outside
-from orchestrator.simulation.state import NONE, Array
+from orchestrator.simulation.state import NONE
 from orchestrator.simulator import Floats, Ints
 from serve_apps.router.base import RouteRequest, UnknownModelError
 from serve_apps.router.table import RouteTable
@@ -41,29 +41,40 @@ def planned_groups(table: RouteTable, groups: tuple[str, ...], load: Load) -> In
     for c, shares in enumerate(members):
         for j, (name, share) in enumerate(shares.items()):
             shares_of[c, j], group_of[c, j] = share, groups.index(name)
-    return _deal(classes, shares_of, group_of)
+    sizes = np.array([len(m) for m in members], dtype=np.int64)
+    chosen = np.full(len(load), NONE, dtype=np.int64)
+    served = np.zeros((len(members), width), dtype=np.int64)
+    _deal(classes, shares_of, group_of, sizes, served, np.zeros_like(sizes), chosen)
+    return chosen
 
 
 def _nearest(ranges: list[tuple[int, int]], tokens: Ints) -> Ints:
     if not ranges:
         return np.zeros(len(tokens), dtype=np.int64)
-    return np.argmin([outside(tokens, r) for r in ranges], axis=0)
+    nearest: Ints = np.argmin([outside(tokens, r) for r in ranges], axis=0)
+    return nearest
 
 
 @compiled
-def _deal(classes: Ints, shares: Floats, groups: Array) -> Ints:
-    """The turns of every class: `serve_apps.router.quota.Quota`, to the last bit."""
-    chosen = np.full(len(classes), NONE, dtype=np.int64)
-    turns = np.zeros(len(shares), dtype=np.int64)
-    served = np.zeros(shares.shape, dtype=np.int64)
+def _deal(
+    classes: Ints,
+    shares: Floats,
+    groups: Ints,
+    sizes: Ints,
+    served: Ints,
+    turns: Ints,
+    chosen: Ints,
+) -> None:
+    """The turns of every class: `serve_apps.router.quota.Quota`, to the last bit.
+
+    Writes to the last three. (Arrays made here would take long to compile.)
+    """
     for i in range(len(classes)):
         c = classes[i]
         if c == NONE:
             continue
         turns[c] += 1
-        size = 0
-        while size < shares.shape[1] and groups[c, size] != NONE:
-            size += 1
+        size = sizes[c]
         slack = 1.0 / (2 * size - 2) if size > 1 else 0.0
         best, deadline, most, most_owed = NONE, np.inf, 0, -np.inf
         for j in range(size):
@@ -77,4 +88,3 @@ def _deal(classes: Ints, shares: Floats, groups: Array) -> Ints:
         taken = most if best == NONE else best
         served[c, taken] += 1
         chosen[i] = groups[c, taken]
-    return chosen

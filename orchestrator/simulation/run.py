@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,14 +15,15 @@ from orchestrator.simulation.events import (
     Autoscaler,
     Event,
     GroupState,
-    Observation,
+    LoadAware,
     check_events,
 )
 from orchestrator.simulation.fleet import Fleet
 from orchestrator.simulation.gateway import Gateway
-from orchestrator.simulation.load import Load, buckets_of, load_of
+from orchestrator.simulation.load import Load, load_of
 from orchestrator.simulation.result import FleetTimings, Outcome
 from orchestrator.simulation.routing import planned_groups
+from orchestrator.simulation.scaling import Scaling
 from orchestrator.simulation.state import NONE, new_requests
 from orchestrator.simulator import Arrivals
 from placement.plan import Plan
@@ -71,25 +71,6 @@ class Conditions:
         return int(min(self.queue_factor * max_num_seqs, float(2**62)))
 
 
-class FleetView(Protocol):
-    """What a router may know of the fleet while it decides."""
-
-    @property
-    def now_s(self) -> float:
-        """The time."""
-
-    def group(self, name: str) -> GroupState:
-        """A group as it is now."""
-
-
-@runtime_checkable
-class LoadAware(Protocol):
-    """A router that looks at the fleet's load; it is shown the fleet once, before it routes."""
-
-    def watch(self, fleet: FleetView) -> None:
-        """Keep the view for the decisions to come."""
-
-
 def simulate(
     plan: Plan,
     traces: Arrivals | Mapping[str, Arrivals],
@@ -98,7 +79,7 @@ def simulate(
     events: Iterable[Event] = (),
     autoscaler: Autoscaler | None = None,
     interval_s: float = 10.0,
-    conditions: Conditions = Conditions(),  # noqa: B008
+    conditions: Conditions = Conditions(),
 ) -> FleetTimings:
     """Let a plan's fleet answer a trace, or one trace a stream (``auto`` or a model's name).
 
@@ -138,6 +119,7 @@ class _Run:
         self._index = {name: g for g, name in enumerate(self._fleet.names)}
         self.agenda = Agenda()
         self._now_s = 0.0
+        self._last_loss_s = 0.0
         self._table = RouteTable(plan)
         self._router = router
         self._others = np.zeros(len(load), dtype=np.bool_)
@@ -165,7 +147,7 @@ class _Run:
         for event in sorted(events, key=lambda e: e.time_s):
             self.agenda.at(event.time_s, partial(self._befall, event))
         if autoscaler is not None and len(self._load):
-            scaling = _Scaling(self, self._plan, self._load, autoscaler, interval_s)
+            scaling = Scaling(self, self._plan, self._load, autoscaler, interval_s)
             self.agenda.at(interval_s, scaling.turn)
         send = self._send_planned if self._router is None else self._send_routed
         sent = 0
@@ -187,8 +169,11 @@ class _Run:
         kernel.advance_all(self._fleet.state, len(self._fleet.lives), math.inf)
         return self._result()
 
-    def resize(self, group: int, wanted: int, at_s: float) -> None:
+    def resize(self, name: str, wanted: int, at_s: float) -> None:
         """Start replicas of a group, or let some leave, until it has as many as are wanted."""
+        if wanted < 0:
+            raise InputError(f"found {wanted} replicas wanted of {name!r}, expected 0 or more")
+        group = self._group_index(name)
         self._wanted[group] = wanted
         staying = self._fleet.staying(group)
         for _ in range(wanted - len(staying)):
@@ -203,12 +188,7 @@ class _Run:
         queued = self._gateway.queued
         return {name: self._fleet.observe(g, at_s, queued(g)) for name, g in self._index.items()}
 
-    def group_index(self, name: str) -> int:
-        """The index of a group.
-
-        Raises:
-            UnknownNameError: the plan has none of that name.
-        """
+    def _group_index(self, name: str) -> int:
         if name not in self._index:
             raise UnknownNameError("group", name, self._index)
         return self._index[name]
@@ -238,7 +218,7 @@ class _Run:
                 self._requests[i]["outcome"] = Outcome.UNAVAILABLE
                 continue
             self._others[i] = decision.others
-            g = self.group_index(decision.group)
+            g = self._group_index(decision.group)
             self._requests[i]["group"] = g
             if kernel.offer(self._fleet.state, i, g, self._now_s) != kernel.SENT:
                 self._gateway.place(i, decision, self._now_s)
@@ -260,21 +240,21 @@ class _Run:
     def _befall(self, event: Event, at_s: float) -> None:
         group = self._index[event.group]
         if event.kind == "start":
-            self.resize(group, self._wanted[group] + 1, at_s)
+            self._wanted[group] += 1
+            self._start(group, at_s)
             return
         replica = self._struck(event, group, at_s)
-        if replica is None or replica not in self._fleet.staying(group):
-            if event.kind == "die" and replica is not None:
-                self._kill(replica, at_s)
+        if replica is None:
             return
+        stays = replica in self._fleet.staying(group)
         if event.kind == "stop":
-            self._wanted[group] -= 1
+            self._wanted[group] -= stays
             self._leave(replica, at_s, self._conditions.drain_s)
         elif event.kind == "reclaim":
             self._leave(replica, at_s, self._conditions.reclaim_notice_s)
         else:
             self._kill(replica, at_s)
-        if event.kind != "stop" and self._conditions.replace:
+        if stays and event.kind != "stop" and self._conditions.replace:
             self._start(group, at_s)
 
     def _struck(self, event: Event, group: int, at_s: float) -> int | None:
@@ -296,6 +276,7 @@ class _Run:
 
     def _kill(self, replica: int, at_s: float) -> None:
         for i in self._fleet.kill(replica, at_s):
+            self._last_loss_s = at_s
             self._gateway.lose(i, partial(self._decision, i), at_s)
 
     def _result(self) -> FleetTimings:
@@ -304,7 +285,7 @@ class _Run:
         overhead_s = overheads_s[requests["group"]]  # of no group: the times are infinite
         finish_s = requests["finish_s"] + overhead_s
         known_s = np.concatenate([self._load.arrival_s, finish_s[np.isfinite(finish_s)]])
-        end_s = float(known_s.max(initial=0.0))
+        end_s = float(known_s.max(initial=self._last_loss_s))
         return FleetTimings(
             arrival_s=self._load.arrival_s,
             first_token_s=requests["first_token_s"] + overhead_s,
@@ -323,31 +304,3 @@ class _Run:
             replicas=self._fleet.close(end_s),
             end_s=end_s,
         )
-
-
-class _Scaling:
-    """An autoscaler's turns, one every interval until the last arrival."""
-
-    def __init__(
-        self, run: _Run, plan: Plan, load: Load, autoscaler: Autoscaler, interval_s: float
-    ) -> None:
-        self._run = run
-        self._autoscaler = autoscaler
-        self._interval_s = interval_s
-        self._arrival_s = load.arrival_s
-        self._buckets, self._names = buckets_of(plan, load)
-        self._seen = 0
-
-    def turn(self, at_s: float) -> None:
-        """Ask it once, do as it says, and put down the next turn."""
-        seen = int(np.searchsorted(self._arrival_s, at_s))
-        counts = np.bincount(self._buckets[self._seen : seen], minlength=len(self._names))
-        self._seen = seen
-        arrivals = dict(zip(self._names, counts.tolist(), strict=True))
-        now = Observation(at_s, self._interval_s, self._run.observe(at_s), arrivals)
-        for name, wanted in self._autoscaler(now).items():
-            if wanted < 0:
-                raise InputError(f"found {wanted} replicas wanted of {name!r}, expected 0 or more")
-            self._run.resize(self._run.group_index(name), wanted, at_s)
-        if at_s + self._interval_s <= self._arrival_s[-1]:
-            self._run.agenda.at(at_s + self._interval_s, self.turn)
