@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from orchestrator.simulation.load import Load, buckets_of
 from orchestrator.simulation.result import FleetTimings
-from orchestrator.simulator import Floats, Ints
+from orchestrator.simulator import Ints
 from placement.plan import Plan
 from profiler.core import Slo
 

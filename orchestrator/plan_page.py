@@ -101,8 +101,8 @@ def _verified(plan: Plan) -> str:
         "<section id=verified><h2>Tried in simulation</h2>"
         + "".join(f"<p>{escape(line)}.</p>" for line in verification_lines(plan))
         + plain_table(headers, rows)
-        + "<p>Share of all arrivals that met both targets. Unseen seed: what another drawing of the "
-        "same traffic stays above with 97.5 % confidence.</p></section>"
+        + "<p>Share of all arrivals that met both targets. Unseen seed: what another drawing of "
+        "the same traffic stays above with 97.5 % confidence.</p></section>"
     )
 
 

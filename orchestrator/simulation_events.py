@@ -1,10 +1,10 @@
 """Events files: what befalls a simulated fleet besides its requests.
 
-    cold_start_s: 90                  # or one a group: {chat-l4-tp1: 60}
-    replace: true                     # a replica for each that dies or is reclaimed
-    reclaim_notice_s: 120
-    events:
-      - {at_s: 600, kind: die, group: chat-l4-tp1}
+cold_start_s: 90                  # or one a group: {chat-l4-tp1: 60}
+replace: true                     # a replica for each that dies or is reclaimed
+reclaim_notice_s: 120
+events:
+  - {at_s: 600, kind: die, group: chat-l4-tp1}
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def read_events(path: Path, plan: Plan) -> tuple[Conditions, tuple[Event, ...]]:
     document = documents.open_document(path)
     found = document.validate(EventsFile)
     groups = [g.name for g in plan.groups]
-    named = [(("events", i, "group"), e.group) for i, e in enumerate(found.events)]
+    named: list[tuple[tuple[str | int, ...], str]] = [
+        (("events", i, "group"), e.group) for i, e in enumerate(found.events)
+    ]
     if isinstance(found.cold_start_s, dict):
         named += [(("cold_start_s",), name) for name in found.cold_start_s]
     for at, name in named:

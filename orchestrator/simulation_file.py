@@ -1,8 +1,8 @@
 """Simulated requests as a Parquet file, one row a request in order of arrival.
 
-Times are seconds. ``first_token_s`` and ``finish_s`` are null where they never came, ``tpot_s`` also
-for answers of one token, ``group`` where a request was never sent. The schema's metadata hold its
-version, the plan's digest and the seed.
+Times are seconds. ``first_token_s`` and ``finish_s`` are null where they never came, ``tpot_s``
+also for answers of one token, ``group`` where a request was never sent. The schema's metadata hold
+its version, the plan's digest and the seed.
 """
 
 from __future__ import annotations

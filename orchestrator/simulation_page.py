@@ -137,4 +137,5 @@ def _over_time(timings: FleetTimings, found: Met) -> Iterator[str]:
 def _in_flight(timings: FleetTimings, group: int, at_s: Floats) -> Floats:
     mine = (timings.group == group) & np.isfinite(timings.finish_s)
     come, gone = (np.sort(t[mine]) for t in (timings.arrival_s, timings.finish_s))
-    return np.searchsorted(come, at_s) - np.searchsorted(gone, at_s, side="right") + 0.0
+    count = np.searchsorted(come, at_s) - np.searchsorted(gone, at_s, side="right")
+    return np.asarray(count, dtype=np.float64)

@@ -64,7 +64,10 @@ def _traffic(spec: WorkloadSpec, directory: Path, known: Trace | None) -> Traffi
     if arrivals is None or sizes is None or spec.multiply_rate != 1.0 or len(trace) > MAX_REQUESTS:
         return of_trace(trace, spec.multiply_rate)
     return Traffic(
-        trace, lambda seed: generate(arrivals, sizes, spec.duration_s, [spec.seed, 1, seed])
+        trace,
+        lambda seed: generate(
+            arrivals, sizes, spec.duration_s, np.random.default_rng([spec.seed, 1, seed])
+        ),
     )
 
 
@@ -113,8 +116,8 @@ def scenario(traffic: Mapping[str, Traffic], seed: int | None) -> dict[str, Trac
     total = sum(len(t) for t in found.values())
     if total > 20 * MAX_REQUESTS:
         raise InputError(
-            f"the streams' traces differ so much in length that trying them together takes {total:,}"
-            " requests; give traces of about the same length"
+            "the streams' traces differ so much in length that trying them together takes "
+            f"{total:,} requests; give traces of about the same length"
         )
     return found
 
@@ -127,14 +130,12 @@ def _lasting(traffic: Traffic, seconds: float, seed: int | None) -> Trace:
         return first
     parts = [first]
     parts += [traffic.again(1_000_000 * k + (seed or 0)) for k in range(1, times)]
+    hits = [p.prefix_hit_tokens for p in parts if p.prefix_hit_tokens is not None]
     return Trace(
-        arrival_s=np.concatenate([p.arrival_s + k * own_s for k, p in enumerate(parts)]),
+        # drawn anew, a part may be a little longer than the trace
+        arrival_s=np.sort(np.concatenate([p.arrival_s + k * own_s for k, p in enumerate(parts)])),
         input_tokens=np.concatenate([p.input_tokens for p in parts]),
         output_tokens=np.concatenate([p.output_tokens for p in parts]),
         source=f"{first.source}, {times} times",
-        prefix_hit_tokens=(
-            None
-            if first.prefix_hit_tokens is None
-            else np.concatenate([p.prefix_hit_tokens for p in parts if p.prefix_hit_tokens is not None])
-        ),
+        prefix_hit_tokens=np.concatenate(hits) if hits else None,
     )

@@ -17,6 +17,7 @@ from profiler.core import Slo
 from profiler.traces import Trace
 
 CONFIDENCE = 0.975
+USUAL = Conditions()
 
 Scenario = Mapping[str, Trace]
 Key = tuple[str, Slo]
@@ -105,7 +106,7 @@ def try_plan(
     plan: Plan,
     scenarios: Sequence[Scenario],
     *,
-    conditions: Conditions = Conditions(),
+    conditions: Conditions = USUAL,
     to_the_end: bool = True,
 ) -> Trial:
     """Simulate a plan in each scenario; without ``to_the_end``, until one falls short."""

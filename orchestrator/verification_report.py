@@ -33,7 +33,8 @@ def cost_line(record: Verification) -> str:
     share = f" ({cost / record.unverified_usd_per_hour:+.1%})" if cost else ""
     return (
         f"the promise costs ${cost:,.2f}/h{share}: the cheapest plan, at "
-        f"${record.unverified_usd_per_hour:,.2f}/h, reached {before:.1%}; {record.rounds} plans tried"
+        f"${record.unverified_usd_per_hour:,.2f}/h, reached {before:.1%}; {record.rounds} plans "
+        "tried"
     )
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.traffic import Traffic, scenario
 from orchestrator.trying import Fared, Scenario, Trial, try_plan
-from placement.planner import Mix, mix, without_unservable
 from placement.plan import Plan
+from placement.planner import Mix, mix, without_unservable
 from placement.problem import Problem
 from placement.solver import TimeLimitError
 from placement.verification import TriedStream, Verification
@@ -27,7 +27,7 @@ LONG = 150_000
 
 MAX_ROUNDS = 20
 RELAXING_ROUNDS = 4
-TIME_LIMIT_S = 120.0
+TIME_LIMIT_S = 180.0
 LEAST_HEADROOM = 0.02
 
 SUSPECT_ROUNDS = 3
@@ -44,7 +44,7 @@ SAME_USD = 1e-6
 
 @dataclass(frozen=True)
 class Verified:
-    """The plan that came out, with the problem whose cheapest it is, and the record for its file."""
+    """The plan that came out, the problem whose cheapest it is, and the record for its file."""
 
     mix: Mix
     record: Verification
@@ -76,9 +76,15 @@ def verify(
     first = scenario(traffic, None)
     requests = sum(len(t) for t in first.values())
     seeds = tuple(range(1, 1 + (SEEDS if requests < LONG else SEEDS_OF_LONG)))
-    scenarios = [first, *(scenario(traffic, seed) for seed in seeds)]
+    scenarios: list[Scenario] = [first, *(scenario(traffic, seed) for seed in seeds)]
     search = _Search(
-        without_unservable(problem), service, scenarios, solver_limit_s, gap, time.monotonic() + time_limit_s, on_step
+        without_unservable(problem),
+        service,
+        scenarios,
+        solver_limit_s,
+        gap,
+        time.monotonic() + time_limit_s,
+        on_step,
     )
     search.run()
     return Verified(search.best.mix, _record(search, seeds, requests))
@@ -135,7 +141,7 @@ class _Search:
                 return
             headroom = tightened
         if len(self.rounds) > 1:
-            self._relax(headroom)
+            self._relax()
 
     def _round(self, headroom: Mapping[str, float]) -> _Round:
         problem = replace(self.problem, headroom_of=dict(headroom))
@@ -169,34 +175,31 @@ class _Search:
                 changed.setdefault(option.name, most)
         return changed
 
-    def _relax(self, holding: Mapping[str, float]) -> None:
+    def _relax(self) -> None:
         """Halve the way between the last headrooms that failed and those that hold."""
-        short = {
-            o.name: h for o, h in self._headrooms(self.rounds[-2].mix.problem)
-        }
-        tight = {o.name: h for o, h in self._headrooms(self.rounds[-1].mix.problem)}
-        tight |= holding
+        short, tight = (_headrooms(r.mix.problem) for r in self.rounds[-2:])
         for _ in range(RELAXING_ROUNDS):
             if self._over():
                 return
-            between = {n: (short[n] + tight[n]) / 2 for n in tight if tight[n] < self.problem.headroom}
-            best_usd = self.best.usd_per_hour
+            between = {n: (short[n] + tight[n]) / 2 for n in tight}
+            cheapest = self.best.usd_per_hour
             now = self._round(between)
-            if now.trial.holds or now.usd_per_hour >= best_usd - SAME_USD:
-                tight = tight | between
+            if now.trial.holds or now.usd_per_hour >= cheapest - SAME_USD:
+                tight = between
             else:
-                short = short | between
+                short = between
 
-    def _headrooms(self, problem: Problem) -> list[tuple[object, float]]:
-        return [
-            (o, min(problem.headroom, problem.headroom_of.get(o.name, problem.headroom)))
-            for o in problem.options
-        ]
+
+def _headrooms(problem: Problem) -> dict[str, float]:
+    """Of every option."""
+    own = problem.headroom_of
+    return {o.name: own.get(o.name, problem.headroom) for o in problem.options}
 
 
 def _record(search: _Search, seeds: tuple[int, ...], requests: int) -> Verification:
     first, best = search.rounds[0], search.best
     before = {(f.stream, f.slo): f.worst for f in first.trial.fared}
+    headrooms = _headrooms(best.mix.problem)
     after, was = (r.mix.plan.cost.usd_per_hour for r in (best, first))
     return Verification(
         holds=best.trial.holds,
@@ -209,7 +212,7 @@ def _record(search: _Search, seeds: tuple[int, ...], requests: int) -> Verificat
         headroom={
             g.name: round(h, 6)
             for g in best.mix.plan.groups
-            if (h := best.mix.problem.headroom_of.get(g.name)) is not None
+            if (h := headrooms[g.name]) < search.problem.headroom
         },
         note=None if best.trial.holds else search.note,
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from placement.checking import violations
 from placement.explain import tell
+from placement.explanation import Prices
 from placement.ilp import TimeLimitError, lp_bound_usd_per_hour, solve
 from placement.plan import (
     Alternative,
@@ -21,7 +22,6 @@ from placement.plan import (
     Route,
     Targets,
 )
-from placement.explanation import Prices
 from placement.prices import settled
 from placement.problem import Option, Problem, exclude_unservable, load_matrix, lost_share
 from placement.solution import Solution, priced
@@ -91,9 +91,7 @@ class Mix:
     plan: Plan
 
 
-def mix(
-    problem: Problem, service: str, *, time_limit_s: float = 30.0, gap: float = 1e-4
-) -> Mix:
+def mix(problem: Problem, service: str, *, time_limit_s: float = 30.0, gap: float = 1e-4) -> Mix:
     """The mix that `make_plan` would explain: much faster, for whoever tries many.
 
     The problem is one of which `without_unservable` has taken out what nothing can serve.
@@ -109,7 +107,7 @@ def mix(
 
 
 def _bounded(found: Mix) -> Solution:
-    """A mix's solution with the bound of fractional replicas, which whoever tries many leaves out."""
+    """A mix's solution with the bound of fractional replicas, which trying many goes without."""
     bound = min(lp_bound_usd_per_hour(found.problem), found.solution.objective_usd_per_hour)
     return replace(found.solution, lp_bound_usd_per_hour=bound)
 

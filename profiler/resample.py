@@ -1,7 +1,7 @@
 """A trace's traffic drawn anew: other arrivals with the same rate curve, bursts and sizes.
 
-A block bootstrap within windows (Kuensch 1989; kept to a neighbourhood as in Paparoditis and Politis
-2002). Time is cut into windows. Each window, taken to be a circle, is turned by a random angle and
+A block bootstrap within windows (Kuensch 1989; kept to a neighbourhood as in Paparoditis and
+Politis 2002). Time is cut into windows. Each window, taken to be a circle, is turned by a random angle and
 cut into arcs, which are put back in random order: bursts up to an arc's length stay, silences of a
 window and longer stay where they are, and the rate in every window is exactly the trace's. The
 requests that arrive then are drawn from those of the window with replacement, whole (input, output,
@@ -69,7 +69,8 @@ def _layer(trace: Trace, rng: np.random.Generator) -> tuple[Ints, Floats]:
     at_s = np.sort(edges_s[window] + place / ARCS * length_s)
     bounds = np.searchsorted(trace.arrival_s, edges_s)
     counts = np.diff(bounds)
-    return np.concatenate([low + _stretches(n, rng) for low, n in zip(bounds, counts)]), at_s
+    drawn = [low + _stretches(n, rng) for low, n in zip(bounds[:-1], counts, strict=True)]
+    return np.concatenate(drawn), at_s
 
 
 def _stretches(count: int, rng: np.random.Generator) -> Ints:

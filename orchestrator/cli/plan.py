@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -107,6 +108,8 @@ def _complain(found: Plan, *, check: bool) -> None:
     from profiler.errors import SloMissedError
 
     record = found.verification
+    if record is None and check:
+        raise SloMissedError("the plan was not tried, for lack of time; raise --time-limit")
     if record is None or record.holds:
         return
     message = f"{missed_line(record)}; {record.note or 'no plan tried holds'}"
@@ -122,6 +125,7 @@ def solved(
     from orchestrator.loading import load_service
     from orchestrator.planning import build_problem, traces_of
     from placement.planner import make_plan
+    from placement.solver import TimeLimitError
 
     with steps("planning") as step:
         loaded = load_service(service)
@@ -134,9 +138,10 @@ def solved(
             from orchestrator.verifying import verify
 
             traffic = traffic_of(loaded, traces)
-            verified = verify(
-                problem, name, traffic, solver_limit_s=time_limit, gap=gap, on_step=step
-            )
+            with suppress(TimeLimitError):  # planned without trying below, from what there is
+                verified = verify(
+                    problem, name, traffic, solver_limit_s=time_limit, gap=gap, on_step=step
+                )
         plan = make_plan(
             problem,
             name,
@@ -147,6 +152,8 @@ def solved(
             plan_again=plan_again,
             found=verified.mix if verified else None,
         )
+        if try_it and verified is None:
+            say("warning: not tried in simulation, for lack of time; raise --time-limit")
         return verified.stamp(plan) if verified else plan
 
 

@@ -133,8 +133,8 @@ def _only(streams: list[str], given: str) -> str:
 
     if len(streams) != 1:
         raise InputError(
-            f"--trace {given}: the plan has {len(streams)} streams ({', '.join(streams)}); say which "
-            f"this is, such as --trace {streams[0]}={given}"
+            f"--trace {given}: the plan has {len(streams)} streams ({', '.join(streams)}); "
+            f"say which this is, such as --trace {streams[0]}={given}"
         )
     return streams[0]
 
