@@ -1,7 +1,7 @@
 """A trace's traffic drawn anew: other arrivals with the same rate curve, bursts and sizes.
 
 A block bootstrap within windows (Kuensch 1989; kept to a neighbourhood as in Paparoditis and
-Politis 2002). Time is cut into windows. Each window, taken to be a circle, is turned by a random angle and
+Politis 2002). Time is cut into windows. Each, taken to be a circle, is turned by a random angle and
 cut into arcs, which are put back in random order: bursts up to an arc's length stay, silences of a
 window and longer stay where they are, and the rate in every window is exactly the trace's. The
 requests that arrive then are drawn from those of the window with replacement, whole (input, output,
