@@ -34,7 +34,7 @@ def cost_line(record: Verification) -> str:
     return (
         f"the promise costs ${cost:,.2f}/h{share}: the cheapest plan, at "
         f"${record.unverified_usd_per_hour:,.2f}/h, reached {before:.1%}; {record.rounds} plans "
-        "tried"
+        "tried; the bound is for the headroom this took"
     )
 
 

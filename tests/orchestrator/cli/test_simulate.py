@@ -67,7 +67,7 @@ def test_events_kill_replicas_and_what_they_held(run, tmp_path):
     assert found["outcomes"]["unavailable"] >= 35
     assert found["attainment"] < 0.5
     assert found["ttft_s"]["p99"] is None
-    with pytest.raises(SloMissedError, match="expected 95.00%") as missed:
+    with pytest.raises(SloMissedError, match=r"expected 95\.00%") as missed:
         run("-t", "t.csv", "--events", "e.yaml", "--check")
     assert missed.value.exit_code == 5
 
