@@ -7,7 +7,16 @@ from pathlib import Path
 
 from orchestrator.loading import LoadedService, config_key, engine_options, sizes_of, streams
 from orchestrator.service import Estimates, GpuEntry, ModelEntry, WorkloadSpec
-from placement.problem import Option, Problem, RequestClass, Stock, load_matrix
+from placement.limits import Limits
+from placement.plan import AUTO
+from placement.problem import (
+    Option,
+    Problem,
+    RequestClass,
+    Stock,
+    load_matrix,
+    quality_matrix,
+)
 from profiler.core import (
     GpuType,
     ModelSpec,
@@ -49,8 +58,10 @@ def build_problem(
         ),
         headroom=service.headroom,
         load_s=load_matrix(classes, options, service.slo),
-        quality={spec.name: entry.quality or 0.0 for entry, spec in loaded.models},
-        quality_target=service.quality.mean if service.quality else None,
+        quality=quality_matrix(
+            classes, options, {spec.name: entry.quality or 0.0 for entry, spec in loaded.models}
+        ),
+        limits=Limits(quality_mean={AUTO: service.quality.mean} if service.quality else {}),
         misfits=misfits,
         models={spec.name: spec for _, spec in loaded.models},
         gpus={gpu.name: gpu for _, gpu in loaded.gpus},

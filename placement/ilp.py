@@ -108,7 +108,8 @@ def check(problem: Problem, solution: Solution) -> None:
     broken += [
         f"more {s.gpu} than offered"
         for s in problem.stocks
-        if sum(int(n[j]) * o.gpus for j, o in _bought_from(problem, s)) > s.available
+        if s.available is not None
+        and sum(int(n[j]) * o.gpus for j, o in _bought_from(problem, s)) > s.available
     ]
     if (missing := _quality_shortfall(problem, x)) > TOLERANCE:
         broken.append(f"mean quality short by {missing:.4f}")
@@ -142,9 +143,11 @@ def _build(problem: Problem, *, relax: bool = False, elastic: bool = False) -> _
         lp += pulp.LpAffineExpression([*work_terms, (n[r], -problem.headroom)]) <= 0
         lp += pulp.lpSum(var for var, _ in work_terms) <= len(work_terms) * n[r]
     for s in problem.stocks:
+        if s.available is None:
+            continue
         used = pulp.lpSum(o.gpus * n[j] for j, o in _bought_from(problem, s))
         lp += used <= s.available + stock_slack.get(s, 0)
-    if problem.quality_target is not None:
+    if _target(problem) is not None:
         lp += _quality_row(problem, x) >= 0
     return _Model(lp, n, x, stock_slack)
 
@@ -156,24 +159,28 @@ def _quality_row(
     total = sum(c.rate_rps for c in problem.classes if c.stream == AUTO) or 1.0
     return pulp.LpAffineExpression(
         [
-            (var, problem.classes[c].rate_rps / total * _surplus(problem, r))
+            (var, problem.classes[c].rate_rps / total * _surplus(problem)[c, r])
             for (c, r), var in x.items()
             if problem.classes[c].stream == AUTO
         ]
     )
 
 
-def _surplus(problem: Problem, option: int) -> float:
-    return problem.quality[problem.options[option].model] - (problem.quality_target or 0.0)
+def _target(problem: Problem) -> float | None:
+    return problem.limits.quality_mean.get(AUTO)
+
+
+def _surplus(problem: Problem) -> Floats:
+    assert problem.quality is not None
+    return problem.quality - (_target(problem) or 0.0)
 
 
 def _quality_shortfall(problem: Problem, x: Floats) -> float:
-    if problem.quality_target is None:
+    if _target(problem) is None:
         return 0.0
     auto = np.array([c.stream == AUTO for c in problem.classes])
     rates = problem.rates_rps * auto
-    surplus = np.array([_surplus(problem, r) for r in range(len(problem.options))])
-    return float(-(rates @ x @ surplus) / max(rates.sum(), TOLERANCE))
+    return float(-(rates @ (x * _surplus(problem)).sum(axis=1)) / max(rates.sum(), TOLERANCE))
 
 
 def _run(lp: pulp.LpProblem, *, time_limit_s: float, mip_rel_gap: float = 0.0) -> str:
@@ -219,11 +226,7 @@ def lp_bound_usd_per_hour(problem: Problem) -> float:
 
 
 def _bought_from(problem: Problem, stock: Stock) -> list[tuple[int, Option]]:
-    return [
-        (j, o)
-        for j, o in enumerate(problem.options)
-        if (o.gpu, o.market) == (stock.gpu, stock.market)
-    ]
+    return [(j, o) for j, o in enumerate(problem.options) if o.pool == stock.pool]
 
 
 def _relaxation(problem: Problem, time_limit_s: float) -> str:
@@ -231,7 +234,7 @@ def _relaxation(problem: Problem, time_limit_s: float) -> str:
 
     Quality first, which no stock can mend; then the fewest accelerators beyond the stock.
     """
-    target = problem.quality_target
+    target = _target(problem)
     if target is not None and (reach := _reachable_quality(problem)) < target - TOLERANCE:
         return f"quality.mean: {target} asked, at most {reach:.4f} reachable"
     model = _build(problem, elastic=True)
@@ -248,9 +251,10 @@ def _relaxation(problem: Problem, time_limit_s: float) -> str:
 
 def _reachable_quality(problem: Problem) -> float:
     """Mean quality of the auto stream when each class goes to the best model that can serve it."""
+    assert problem.quality is not None
     best = [
-        (c.rate_rps, max(problem.quality[problem.options[r].model] for r in np.flatnonzero(ok)))
-        for c, ok in zip(problem.classes, ~np.isnan(problem.load_s), strict=True)
+        (c.rate_rps, float(problem.quality[i][ok].max()))
+        for i, (c, ok) in enumerate(zip(problem.classes, ~np.isnan(problem.load_s), strict=True))
         if c.stream == AUTO
     ]
     total = sum(rate for rate, _ in best)

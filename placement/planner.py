@@ -11,7 +11,6 @@ import numpy as np
 from placement.ilp import Solution, TimeLimitError, check, lp_bound_usd_per_hour, solve
 from placement.plan import Alternative, Cost, ExcludedClass, Plan, ReplicaGroup, Route, Targets
 from placement.problem import Option, Problem, exclude_unservable, load_matrix
-from profiler.core import Slo
 from profiler.errors import InfeasibleError
 
 
@@ -40,7 +39,7 @@ def make_plan(
         InfeasibleError: some limit cannot be kept; the message names it.
         TimeLimitError: neither the mix nor any single-type fleet was found in time.
     """
-    problem = _without_unservable(problem)
+    problem = without_unservable(problem)
     singles = []
     for gpu in problem.gpus:
         on_step(f"{gpu} alone")
@@ -50,23 +49,29 @@ def make_plan(
     return _assemble(problem, service, targets or Targets(), best, singles)
 
 
-def _without_unservable(problem: Problem) -> Problem:
+def without_unservable(problem: Problem) -> Problem:
     """Take out what no option can serve, and hold the rest to a share that makes up for it.
 
-    What is taken out misses the SLO. Of each stream at most half of what the SLO forgives may
-    go that way; the other half is left for the requests that are served.
+    What is taken out misses the SLO. Of each stream at most half of what the strictest SLO
+    forgives may go that way; the other half is left for the requests that are served.
+
+    Raises:
+        InfeasibleError: more than that cannot be served.
     """
-    asked = problem.slo
+    strictest = max([problem.slo_of(c).attainment for c in problem.classes], default=1.0)
+    made_up_for = 0.0
     while True:
         problem = exclude_unservable(problem)
         lost = _lost_share(problem)
-        if lost > (1 - asked.attainment) / 2:
-            raise InfeasibleError(_too_much_lost(problem, lost, asked))
-        stricter = asked.model_copy(update={"attainment": asked.attainment / (1 - lost)})
-        if problem.slo.attainment >= stricter.attainment - 1e-12:
-            return replace(problem, slo=asked)
-        load_s = load_matrix(problem.classes, problem.options, stricter)
-        problem = replace(problem, slo=stricter, load_s=load_s)
+        if lost > (1 - strictest) / 2:
+            raise InfeasibleError(_too_much_lost(problem, lost, (1 - strictest) / 2))
+        if lost <= made_up_for + 1e-12:
+            return problem
+        made_up_for = lost
+        load_s = load_matrix(
+            problem.classes, problem.options, problem.slo, served_share=1 - made_up_for
+        )
+        problem = replace(problem, load_s=load_s)
 
 
 def _lost_share(problem: Problem) -> float:
@@ -80,14 +85,14 @@ def _lost_share(problem: Problem) -> float:
     return max((lost[s] / total[s] for s in total), default=0.0)
 
 
-def _too_much_lost(problem: Problem, lost: float, asked: Slo) -> str:
+def _too_much_lost(problem: Problem, lost: float, allowed: float) -> str:
     worst = sorted(problem.excluded, key=lambda e: -e.request_class.rate_rps)[:3]
     lines = [f"  {e.request_class}: {e.reason}" for e in worst]
     misfits = [f"  {gpu}: {reason}" for gpu, rs in problem.misfits.items() for reason in rs]
     unhosted = {e.request_class.stream for e in worst} - {o.model for o in problem.options}
     return (
         f"no GPU type offered keeps the SLO for {lost:.1%} of the requests "
-        f"(at most {(1 - asked.attainment) / 2:.1%} may be left out):\n"
+        f"(at most {allowed:.1%} may be left out):\n"
         + "\n".join(lines + (misfits if unhosted else []))
     )
 
