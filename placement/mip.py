@@ -61,6 +61,10 @@ class Mip:
             row_upper=np.concatenate([self.row_upper, np.full(len(lower), np.inf)]),
         )
 
+    def relaxed(self) -> Mip:
+        """The LP: the same with nothing integer."""
+        return replace(self, integer=np.zeros_like(self.integer))
+
     def keeps(self, values: Floats) -> bool:
         """Whether values are inside every limit, independently of the solver."""
         activity = self.rows @ values
@@ -115,6 +119,54 @@ def blocks(mip: Mip, linking: Bools) -> list[tuple[Ints, Ints]]:
     count, label = connected_components(graph, directed=False)
     of_row, of_column = label[: len(own)], label[len(own) :]
     return [(np.flatnonzero(of_column == k), own[of_row == k]) for k in range(count)]
+
+
+def linking_rows(mip: Mip, shares: Bools) -> Bools:
+    """Rows that hold together parts of the program which would else be apart, ``[rows]``.
+
+    ``shares`` marks the columns that say who serves what: rows with one of them make the parts.
+    Any other row links if it touches two parts; it joins what it touches to a part if not. Which
+    rows are found decides how fast the program is solved apart, not what comes of it.
+    """
+    of_shares = np.asarray((abs(mip.rows) @ shares.astype(float)) > 0)
+    part = _Parts(len(mip.cost))
+    for i in np.flatnonzero(of_shares):
+        part.join(mip.rows.indices[mip.rows.indptr[i] : mip.rows.indptr[i + 1]])
+    part.served = {part.of(j) for j in np.flatnonzero(shares).tolist()}
+    linking = np.zeros(len(mip.row_lower), dtype=bool)
+    for i in np.flatnonzero(~of_shares):
+        columns = mip.rows.indices[mip.rows.indptr[i] : mip.rows.indptr[i + 1]]
+        linking[i] = part.served_among(columns) > 1
+        if not linking[i]:
+            part.join(columns)
+    return linking
+
+
+class _Parts:
+    """Disjoint sets of columns (Tarjan's union-find), some of which serve requests."""
+
+    def __init__(self, columns: int) -> None:
+        self._parent = list(range(columns))
+        self.served: set[int] = set()
+
+    def of(self, column: int) -> int:
+        while self._parent[column] != column:
+            self._parent[column] = self._parent[self._parent[column]]
+            column = self._parent[column]
+        return column
+
+    def join(self, columns: Ints) -> None:
+        roots = {self.of(j) for j in columns.tolist()}
+        if len(roots) < 2:
+            return
+        first, *others = sorted(roots)
+        for root in others:
+            self._parent[root] = first
+        if self.served & roots:
+            self.served = self.served - roots | {first}
+
+    def served_among(self, columns: Ints) -> int:
+        return len({self.of(j) for j in columns.tolist()} & self.served)
 
 
 class Solver:
