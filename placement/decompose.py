@@ -26,7 +26,9 @@ from placement.mip import Answer, Bools, Floats, Mip, Solver
 ROUNDS = 50
 MOST_STALLED = 4  # rounds without a better bound
 LEAST_GAIN = 0.1  # of the gap asked for: what a better bound must gain
-GAP_SHARE = 0.3  # of the gap asked for: what the models' own gaps may take of it
+GAP_SHARE = 0.2  # of the gap asked for: what the models' own gaps may take of it
+CONVERGED = 0.4  # of the gap asked for: how near the bound must be to the master's LP
+STEP = 1 / 3  # from the best prices so far towards those of the master
 TIME_SHARE = 0.6  # of the time: what pricing may take, the rest is for branching
 PENALTY = 4.0  # of exceeding a shared limit, in multiples of its price in the LP relaxation
 MOST_PENALTIES = 6  # times that the penalty is raised where a limit stays exceeded
@@ -67,19 +69,25 @@ class _Decomposition:
         self._master, self._mip, self._gap = master, master.mip, gap
         self._started_s, self._time_limit_s = time.monotonic(), time_limit_s
         self._cuts: list[_Cut] = []
+        self._incumbent: Floats | None = None
         self._bound, self._prices = -np.inf, np.zeros(len(master.linking))
 
     def solve(self) -> Decomposed:
-        """Apart if nothing binds; else column generation, then branching on what is left."""
-        answers = self._price_all(self._prices)
+        """Column generation, then branching on what is left; at once where nothing is linked."""
+        linked = len(self._master.linking) > 0
+        prices = self._relaxed_prices() if linked else self._prices
+        if prices is None:
+            return self._branch()
+        answers = self._price_all(prices)
         if any(a.infeasible for a in answers):
             return Decomposed(None, np.inf, infeasible=True)
-        incumbent = self._choose()
-        if self._near(incumbent) or not len(self._master.linking):
-            return Decomposed(incumbent, self._bound)
-        if self._generate():
-            incumbent = self._choose()
-        return Decomposed(incumbent, self._bound) if self._near(incumbent) else self._branch(incumbent)
+        if linked:
+            self._generate(prices)
+        else:
+            self._keep(self._choose())
+        if linked and not self._near():
+            return self._branch()
+        return Decomposed(self._incumbent, self._bound)
 
     def _price_all(self, prices: Floats) -> list[Answer]:
         """Each block's fleet at these prices; keeps the columns, the cuts and the best bound."""
@@ -94,53 +102,70 @@ class _Decomposition:
             if np.isfinite(answer.bound):
                 self._cuts.append(_Cut(k, block.cost_at(prices), answer.bound))
         if bound > self._bound:
-            self._bound, self._prices = bound, prices
+            self._incumbent: Floats | None = None
+        self._bound, self._prices = bound, prices
         return answers
 
-    def _generate(self) -> bool:
-        """Columns at better and better prices; whether the whole program has an LP answer.
+    def _relaxed_prices(self) -> Floats | None:
+        """Prices of the linking rows in the LP of the whole program; None where it has no answer."""
+        relaxed = Solver(self._mip.relaxed()).solve(time_limit_s=self._left_s())
+        if relaxed.values is None:
+            return None
+        return self._master.signed(relaxed.duals[self._master.linking])
+
+    def _generate(self, prices: Floats) -> None:
+        """Columns at better and better prices, until the best choice among them is near enough.
 
         Prices are the master's, or halfway back to the best so far where those gained nothing.
         """
-        relaxed = Solver(self._mip.relaxed()).solve(time_limit_s=self._left_s())
-        if relaxed.values is None:
-            return False
-        prices = self._master.signed(relaxed.duals[self._master.linking])
         penalty = PENALTY * np.maximum(np.abs(prices), np.abs(prices).mean() + SHORT)
-        self._price_all(prices)
         stalled = raised = 0
         for _ in range(ROUNDS):
+            self._keep(self._choose())
             found, excess = self._master.relax(penalty, time_limit_s=self._left_s())
             out_of_time = self._left_s() < (1 - TIME_SHARE) * self._time_limit_s
-            if found.values is None or out_of_time or stalled > MOST_STALLED:
-                return True
+            if found.values is None or out_of_time or self._near():
+                return
             before = self._bound
-            if found.objective - before <= GAP_SHARE * self._gap * abs(before):
+            if found.objective - before <= CONVERGED * self._gap * abs(before) or stalled > MOST_STALLED:
                 if excess <= SHORT or raised == MOST_PENALTIES:
-                    return True
-                penalty, raised = penalty * PENALTY, raised + 1
+                    self._keep(self._repair(found.values))
+                    return
+                penalty, raised, stalled = penalty * PENALTY, raised + 1, 0
                 continue
             prices = self._master.signed(found.duals[: len(prices)])
-            self._price_all((prices + self._prices) / 2 if stalled % 2 else prices)
+            step = 1.0 if stalled % 2 else STEP
+            self._price_all(self._prices + step * (prices - self._prices))
             gained = self._bound - before > LEAST_GAIN * self._gap * abs(before)
             stalled = 0 if gained else stalled + 1
-        return True
+
+    def _repair(self, mixture: Floats) -> Floats | None:
+        return self._master.repair(
+            mixture,
+            time_limit_s=self._left_s() / 2,
+            gap=self._gap * GAP_SHARE,
+            start=self._incumbent,
+        )
+
+    def _keep(self, values: Floats | None) -> None:
+        """Take an answer where it is the best so far."""
+        if values is not None and self._cost(values) < self._cost(self._incumbent):
+            self._incumbent = values
 
     def _choose(self) -> Floats | None:
         return self._master.choose(
             time_limit_s=self._left_s() * (1 - TIME_SHARE), gap=self._gap * GAP_SHARE
         )
 
-    def _branch(self, incumbent: Floats | None) -> Decomposed:
+    def _branch(self) -> Decomposed:
         """The whole program, from the incumbent, with the cuts of every round."""
         found = Solver(self._mip.with_rows(*self._cut_rows())).solve(
-            time_limit_s=self._left_s(), gap=self._gap, start=incumbent
+            time_limit_s=self._left_s(), gap=self._gap, start=self._incumbent
         )
-        bound = max(self._bound, found.bound)
-        if incumbent is None and found.values is None:
-            return Decomposed(None, bound, found.infeasible)
-        known = [v for v in (incumbent, found.values) if v is not None]
-        return Decomposed(min(known, key=self._cost), bound)
+        self._keep(found.values)
+        self._bound = max(self._bound, found.bound)
+        impossible = found.infeasible and self._incumbent is None
+        return Decomposed(self._incumbent, self._bound, impossible)
 
     def _cut_rows(self) -> tuple[sparse.csr_array, Floats]:
         columns = [self._master.blocks[cut.block].columns for cut in self._cuts]
@@ -153,14 +178,12 @@ class _Decomposition:
         rows.eliminate_zeros()
         return rows, np.array([c.least - CUT_TOLERANCE * abs(c.least) for c in self._cuts])
 
-    def _cost(self, values: Floats) -> float:
-        return float(self._mip.cost @ values)
+    def _cost(self, values: Floats | None) -> float:
+        return np.inf if values is None else float(self._mip.cost @ values)
 
-    def _near(self, values: Floats | None) -> bool:
-        if values is None:
-            return False
-        cost = self._cost(values)
-        return cost - self._bound <= self._gap * abs(cost)
+    def _near(self) -> bool:
+        cost = self._cost(self._incumbent)
+        return np.isfinite(cost) and cost - self._bound <= self._gap * abs(cost)
 
     def _left_s(self) -> float:
         return self._time_limit_s - (time.monotonic() - self._started_s)

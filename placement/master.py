@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import sparse
 
 from placement.mip import Answer, Bools, Floats, Ints, Mip, Solver, blocks
+
+MIXED = 1e-6  # of a fleet in a mixture: below it the LP is taken to have one fleet for a block
 
 
 @dataclass
@@ -15,6 +17,7 @@ class Block:
     """One model's part of a program: its columns, what they use of what is shared, its fleets."""
 
     columns: Ints
+    rows: Ints
     mip: Mip
     shared: sparse.csr_array
     solver: Solver
@@ -49,7 +52,8 @@ class Master:
         self.blocks = [_block(mip, shared, *p) for p in parts if len(p[0]) >= least_columns]
         small = [p for p in parts if len(p[0]) < least_columns]
         self._kept = _joined([columns for columns, _ in small])
-        self._own = mip.part(self._kept, _joined([rows for _, rows in small]))
+        self._kept_rows = _joined([rows for _, rows in small])
+        self._own = mip.part(self._kept, self._kept_rows)
         self._shared = sparse.csr_array(shared[:, self._kept])
 
     def bound_at(self, prices: Floats, *, time_limit_s: float) -> float:
@@ -92,6 +96,34 @@ class Master:
         values[self._kept] = found.values[at : at + len(self._kept)]
         return values if self.mip.keeps(values) else None
 
+    def repair(
+        self, mixture: Floats, *, time_limit_s: float, gap: float, start: Floats | None
+    ) -> Floats | None:
+        """A fleet near the LP's mixture: blocks that mix fleets are solved anew, together.
+
+        A basic answer mixes fleets in at most as many blocks as there are linking rows. The other
+        blocks keep the fleet they have in it; what those leave of the limits is shared by these.
+        """
+        values, at, mixed = np.zeros(len(self.mip.cost)), 0, []
+        for block in self.blocks:
+            share = mixture[at : at + len(block.fleets)]
+            values[block.columns] = block.fleets[int(share.argmax())]
+            at += len(block.fleets)
+            if share.max() < 1 - MIXED:
+                mixed.append(block)
+        columns = np.concatenate([*(b.columns for b in mixed), self._kept])
+        values[columns] = 0.0
+        rows = np.concatenate([*(b.rows for b in mixed), self._kept_rows, self.linking])
+        part = self.mip.part(columns, rows)
+        used = self.mip.rows[rows] @ values
+        part = replace(part, row_lower=part.row_lower - used, row_upper=part.row_upper - used)
+        known = None if start is None else start[columns]
+        found = Solver(part).solve(time_limit_s=time_limit_s, gap=gap, start=known)
+        if found.values is None:
+            return None
+        values[columns] = found.values
+        return values if self.mip.keeps(values) else None
+
     def _program(self, penalty: Floats | None) -> Mip:
         """Linking rows, one row a block (its fleets sum to one), the rows kept.
 
@@ -129,7 +161,7 @@ class Master:
 
 def _block(mip: Mip, shared: sparse.csr_array, columns: Ints, rows: Ints) -> Block:
     part = mip.part(columns, rows)
-    return Block(columns, part, sparse.csr_array(shared[:, columns]), Solver(part))
+    return Block(columns, rows, part, sparse.csr_array(shared[:, columns]), Solver(part))
 
 
 def _joined(parts: list[Ints]) -> Ints:
