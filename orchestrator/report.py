@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.deploy.base import Status
-from placement.plan import Alternative, Plan
+from placement.plan import Alternative, ExpectedQuality, Plan
 
 
 def plan_tables(plan: Plan) -> Iterator[RenderableType]:
@@ -17,6 +17,11 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
     yield headline(plan)
     yield Text()
     yield fleet_table(plan)
+    for bought in plan.nodes:
+        yield Text(
+            f"{bought.nodes} nodes of {bought.gpus_per_node} x {bought.gpu} at "
+            f"${bought.usd_per_node_hour:,.2f}/h: ${bought.total_usd_per_hour:,.2f}/h"
+        )
     if plan.alternatives:
         yield Text()
         yield candidate_table(plan)
@@ -25,6 +30,8 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
             f"not served ({e.rate_rps:.3g}/s of {e.stream}): {e.bucket.key}: {e.reason}",
             style="yellow",
         )
+    for note in plan.notes:
+        yield Text(note, style="dim")
 
 
 def headline(plan: Plan) -> Text:
@@ -35,9 +42,21 @@ def headline(plan: Plan) -> Text:
         f"${cost.usd_per_million_tokens:.3f} per million tokens; no fleet costs less than "
         f"${cost.lower_bound_usd_per_hour:,.2f}/h (gap {cost.gap:.2%})"
     ]
+    if cost.switching_usd_per_hour:
+        lines.append(f"moving to it costs ${cost.switching_usd_per_hour:,.2f}/h over the horizon")
+    if plan.quality is not None:
+        lines.append(quality_line(plan.quality))
     if best := best_single(plan):
         lines.append(saving_line(plan, best))
     return Text("\n".join(lines), style="bold")
+
+
+def quality_line(quality: ExpectedQuality) -> str:
+    """What the answers are expected to score; under a budget, against the best it could buy."""
+    line = f"expected quality {quality.mean:.4f}"
+    if quality.bound is None:
+        return line
+    return f"{line}, at most {quality.bound:.4f} within the budget; then the lowest cost"
 
 
 def best_single(plan: Plan) -> Alternative | None:

@@ -155,6 +155,7 @@ class Problem:
     misfits: dict[str, tuple[str, ...]] = field(default_factory=dict)
     models: dict[str, ModelSpec] = field(default_factory=dict)
     gpus: dict[str, GpuType] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def rates_rps(self) -> Floats:
