@@ -25,12 +25,12 @@ from placement.mip import Answer, Bools, Floats, Mip, Solver
 
 ROUNDS = 50
 MOST_STALLED = 4  # rounds without a better bound
-LEAST_GAIN = 0.1  # of the gap asked for: what a better bound must gain
+LEAST_GAIN = 0.1  # of what the bound lacks to the master's LP: less is no gain
 GAP_SHARE = 0.2  # of the gap asked for: what the models' own gaps may take of it
 CONVERGED = 0.4  # of the gap asked for: how near the bound must be to the master's LP
 STEP = 1 / 3  # from the best prices so far towards those of the master
 TIME_SHARE = 0.6  # of the time: what pricing may take, the rest is for branching
-PENALTY = 4.0  # of exceeding a shared limit, in multiples of its price in the LP relaxation
+PENALTY = 4.0  # of exceeding a shared limit: at least this multiple of its price in the LP
 MOST_PENALTIES = 6  # times that the penalty is raised where a limit stays exceeded
 SHORT = 1e-6
 CUT_TOLERANCE = 1e-7  # relative: cuts must not cut what the solver's tolerances let through
@@ -118,7 +118,8 @@ class _Decomposition:
 
         Prices are the master's, or halfway back to the best so far where those gained nothing.
         """
-        penalty = PENALTY * np.maximum(np.abs(prices), np.abs(prices).mean() + SHORT)
+        usual = abs(self._bound) / np.maximum(self._master.use(), 1.0)
+        penalty = np.maximum(PENALTY * np.abs(prices), usual)
         stalled = raised = 0
         for _ in range(ROUNDS):
             self._keep(self._choose())
@@ -136,7 +137,7 @@ class _Decomposition:
             prices = self._master.signed(found.duals[: len(prices)])
             step = 1.0 if stalled % 2 else STEP
             self._price_all(self._prices + step * (prices - self._prices))
-            gained = self._bound - before > LEAST_GAIN * self._gap * abs(before)
+            gained = self._bound - before > LEAST_GAIN * (found.objective - before)
             stalled = 0 if gained else stalled + 1
 
     def _repair(self, mixture: Floats) -> Floats | None:
@@ -159,7 +160,8 @@ class _Decomposition:
 
     def _branch(self) -> Decomposed:
         """The whole program, from the incumbent, with the cuts of every round."""
-        found = Solver(self._mip.with_rows(*self._cut_rows())).solve(
+        program = self._mip.with_rows(*self._cut_rows()) if self._cuts else self._mip
+        found = Solver(program).solve(
             time_limit_s=self._left_s(), gap=self._gap, start=self._incumbent
         )
         self._keep(found.values)

@@ -74,6 +74,12 @@ class Master:
         signed: Floats = np.where(np.isinf(high), np.maximum(prices, 0), prices)
         return signed
 
+    def use(self) -> Floats:
+        """How much of each linking row the blocks' last fleets use, ``[linking rows]``."""
+        last = [np.abs(b.shared) @ np.abs(b.fleets[-1]) for b in self.blocks if b.fleets]
+        total: Floats = np.sum(last, axis=0) if last else np.zeros(len(self.linking))
+        return total
+
     def relax(self, penalty: Floats, *, time_limit_s: float) -> tuple[Answer, float]:
         """The LP over mixtures of fleets, and by how much it exceeds shared limits at a penalty.
 

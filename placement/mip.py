@@ -22,10 +22,6 @@ Bools = NDArray[np.bool_]
 ROW_TOLERANCE = 1e-6
 INTEGER_TOLERANCE = 1e-9
 SOLVED = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kTimeLimit)
-IMPOSSIBLE = (
-    highspy.HighsModelStatus.kInfeasible,
-    highspy.HighsModelStatus.kUnboundedOrInfeasible,
-)
 
 
 @dataclass(frozen=True)
@@ -88,8 +84,8 @@ class Answer:
     infeasible: bool = False
 
 
-def from_pulp(problem: pulp.LpProblem) -> tuple[Mip, dict[str, int]]:
-    """The arrays of a PuLP model, columns in the order of its variables, and its row numbers."""
+def from_pulp(problem: pulp.LpProblem) -> Mip:
+    """The arrays of a PuLP model, as PuLP hands it to HiGHS: columns in its variables' order."""
     solver = pulp.HiGHS(msg=False)
     solver.createAndConfigureSolver(problem)
     solver.buildSolverModel(problem)
@@ -99,7 +95,7 @@ def from_pulp(problem: pulp.LpProblem) -> tuple[Mip, dict[str, int]]:
     by_column = lp.a_matrix_.format_ == highspy.MatrixFormat.kColwise
     build = sparse.csc_array if by_column else sparse.csr_array
     integer = [kind == highspy.HighsVarType.kInteger for kind in lp.integrality_]
-    mip = Mip(
+    return Mip(
         np.array(lp.col_cost_),
         np.array(lp.col_lower_),
         np.array(lp.col_upper_),
@@ -108,7 +104,6 @@ def from_pulp(problem: pulp.LpProblem) -> tuple[Mip, dict[str, int]]:
         np.array(lp.row_lower_),
         np.array(lp.row_upper_),
     )
-    return mip, {name: row.index for name, row in problem.constraints.items()}
 
 
 def blocks(mip: Mip, linking: Bools) -> list[tuple[Ints, Ints]]:
@@ -121,8 +116,8 @@ def blocks(mip: Mip, linking: Bools) -> list[tuple[Ints, Ints]]:
     return [(np.flatnonzero(of_column == k), own[of_row == k]) for k in range(count)]
 
 
-def linking_rows(mip: Mip, shares: Bools) -> Bools:
-    """Rows that hold together parts of the program which would else be apart, ``[rows]``.
+def linking_rows(mip: Mip, shares: Bools) -> tuple[Bools, int]:
+    """Rows that hold together parts which would else be apart, ``[rows]``; how many parts serve.
 
     ``shares`` marks the columns that say who serves what: rows with one of them make the parts.
     Any other row links if it touches two parts; it joins what it touches to a part if not. Which
@@ -139,7 +134,7 @@ def linking_rows(mip: Mip, shares: Bools) -> Bools:
         linking[i] = part.served_among(columns) > 1
         if not linking[i]:
             part.join(columns)
-    return linking
+    return linking, len(part.served)
 
 
 class _Parts:
@@ -226,7 +221,7 @@ class Solver:
             objective=objective,
             bound=bound if status in SOLVED else -np.inf,
             duals=np.array(solution.row_dual),
-            infeasible=status in IMPOSSIBLE,
+            infeasible=status == highspy.HighsModelStatus.kInfeasible,
         )
 
     def _rounded(self, values: Floats) -> Floats:
