@@ -67,7 +67,7 @@ def quality_of(
     if table is not None:
         require_pyarrow()
         if None in declared.values():
-            scores = read_scores(table, list(declared))
+            scores = _scores(loaded, table)
             notes += [_note(m, scores[m], "") for m, q in declared.items() if q is None]
     by_model = {m: scores[m].mean if m in scores and q is None else q for m, q in declared.items()}
     known = {m: q for m, q in by_model.items() if q is not None}
@@ -95,10 +95,17 @@ def _of_datasets(
     notes = []
     models = [spec.name for _, spec in loaded.models]
     for dataset, members in rows.items():
-        scores = read_scores(table, models, dataset)
+        scores = _scores(loaded, table, dataset)
         quality[members] = np.array([scores[o.model].mean for o in options])
         notes += [_note(m, scores[m], f" on {dataset}") for m in models]
     return notes
+
+
+def _scores(loaded: LoadedService, table: Path, dataset: str | None = None) -> dict[str, Score]:
+    """Scores by the models' own names, whatever the table calls them."""
+    names = {spec.name: entry.outcome or spec.name for entry, spec in loaded.models}
+    found = read_scores(table, list(names.values()), dataset)
+    return {model: found[name] for model, name in names.items()}
 
 
 def _note(model: str, score: Score, where: str) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.deploy.base import Status
-from placement.plan import Alternative, ExpectedQuality, Plan
+from placement.plan import Alternative, Cost, ExpectedQuality, Plan
 
 
 def plan_tables(plan: Plan) -> Iterator[RenderableType]:
@@ -39,16 +39,23 @@ def headline(plan: Plan) -> Text:
     cost = plan.cost
     lines = [
         f"{plan.service}: ${cost.usd_per_hour:,.2f}/h, "
-        f"${cost.usd_per_million_tokens:.3f} per million tokens; no fleet costs less than "
-        f"${cost.lower_bound_usd_per_hour:,.2f}/h (gap {cost.gap:.2%})"
+        f"${cost.usd_per_million_tokens:.3f} per million tokens; {bound_line(cost)}"
     ]
-    if cost.switching_usd_per_hour:
-        lines.append(f"moving to it costs ${cost.switching_usd_per_hour:,.2f}/h over the horizon")
     if plan.quality is not None:
         lines.append(quality_line(plan.quality))
-    if best := best_single(plan):
+    by_quality = plan.quality is not None and plan.quality.bound is not None
+    if (best := best_single(plan)) and not by_quality:
         lines.append(saving_line(plan, best))
     return Text("\n".join(lines), style="bold")
+
+
+def bound_line(cost: Cost) -> str:
+    """The proof, of the rent alone or of rent and moves together."""
+    bound = f"${cost.lower_bound_usd_per_hour:,.2f}/h (gap {cost.gap:.2%})"
+    if not cost.switching_usd_per_hour:
+        return f"no fleet costs less than {bound}"
+    moves = f"${cost.switching_usd_per_hour:,.2f}/h"
+    return f"with {moves} for moving to it over the horizon, no fleet costs less than {bound}"
 
 
 def quality_line(quality: ExpectedQuality) -> str:

@@ -71,6 +71,7 @@ class ModelEntry(Noun):
 
     model: str = Field(description="catalog name, hub name, or path of a config.json")
     quality: Share | None = Field(None, description="expected share of right answers")
+    outcome: str | None = Field(None, description="its name in quality.outcomes, if another")
     tensor_parallel: tuple[Count, ...] | None = Field(None, min_length=1)
     engine: EngineLimits = EngineLimits()
     workload: WorkloadSpec | None = Field(None, description="requests that name this model")

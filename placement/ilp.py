@@ -17,7 +17,7 @@ import numpy as np
 from placement.apart import run_apart
 from placement.checking import check, violations
 from placement.model import Model, Objective, Survival, build
-from placement.node_loss import broken_survivals
+from placement.node_loss import broken_survivals, sole_servers
 from placement.plan import AUTO
 from placement.problem import Floats, Problem
 from placement.relaxing import relaxations
@@ -93,8 +93,11 @@ class _Search:
     gap: float
     presolve: bool
     run: Runner
-    survivals: list[Survival] = field(default_factory=list)
+    survivals: list[Survival] = field(init=False)
     quality_at_least: float | None = None
+
+    def __post_init__(self) -> None:
+        self.survivals = sole_servers(self.problem)
 
     def best(self) -> Solution | None:
         """The answer, not yet checked; None where the solver says that there is none."""

@@ -24,10 +24,14 @@ from placement.solution import Counts
 from profiler.errors import OrchestratorError
 
 TOLERANCE = 1e-6
+DUST = 1e-12
 
 
 def broken_survivals(problem: Problem, replicas: Counts) -> list[Survival]:
-    """A row for every option whose lost node this fleet does not survive."""
+    """Rows that this fleet breaks, from every option whose lost node it does not survive.
+
+    What prices the loss of one option's node is true of any other's, so a row stands for all.
+    """
     if problem.limits.node_loss_headroom is None:
         return []
     recourse = _Recourse(problem)
@@ -37,8 +41,21 @@ def broken_survivals(problem: Problem, replicas: Counts) -> list[Survival]:
         left[j] -= min(replicas[j], problem.options[j].per_node)
         shortfall, constant, per_replica = recourse.solve(left)
         if shortfall > TOLERANCE:
-            rows.append(Survival(int(j), constant, tuple(per_replica.tolist())))
+            rows.append(Survival(constant, tuple(per_replica.tolist())))
     return rows
+
+
+def sole_servers(problem: Problem) -> list[Survival]:
+    """Rows to start from: of the options that some class can only be served by, one must be left.
+
+    Of sets of options that hold one another only the smallest matter.
+    """
+    if problem.limits.node_loss_headroom is None:
+        return []
+    sets = {frozenset(np.flatnonzero(row).tolist()) for row in ~np.isnan(problem.load_s)}
+    smallest = [s for s in sets if not any(other < s for other in sets)]
+    options = range(len(problem.options))
+    return [Survival(1.0, tuple(-float(r in s) for r in options)) for s in smallest]
 
 
 class _Recourse:
@@ -78,4 +95,5 @@ class _Recourse:
             raise OrchestratorError(f"the loss of a node could not be tried: {found.message}")
         prices = found.ineqlin.marginals
         per_replica = prices[: self._options] + prices[self._options :]
+        per_replica[np.abs(per_replica) < DUST] = 0.0
         return float(found.fun), float(found.eqlin.marginals.sum()), per_replica

@@ -285,9 +285,13 @@ def _alternative(single: _Single, best: Solution, bought: set[str]) -> Alternati
         return Alternative(gpu=single.gpu, chosen=chosen, reason=single.reason)
     cost = single.solution.usd_per_hour
     dearer = single.solution.objective_usd_per_hour / best.objective_usd_per_hour - 1
-    worse = ""
+    reason = f"alone {dearer:+.1%}"
     if best.quality_bound is not None:  # under a budget, fleets differ in quality first
-        worse = f", expected quality {single.solution.quality or 0.0:.4f}"
+        reason = f"{reason}, expected quality {single.solution.quality or 0.0:.4f}"
+    elif chosen and dearer < 1e-9:
+        reason = "this is the plan"
+    if bought == {single.gpu}:
+        reason = "this is the plan"
     options = single.problem.options
     return Alternative(
         gpu=single.gpu,
@@ -296,7 +300,7 @@ def _alternative(single: _Single, best: Solution, bought: set[str]) -> Alternati
         replicas={
             o.name: int(n) for o, n in zip(options, single.solution.replicas, strict=True) if n
         },
-        reason="this is the plan" if chosen and dearer < 1e-9 else f"alone {dearer:+.1%}{worse}",
+        reason=reason,
     )
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from placement.model import Kind, Model, Slack, Survival, build
-from placement.node_loss import broken_survivals
+from placement.model import Kind, Model, Slack, build
+from placement.node_loss import broken_survivals, sole_servers
 from placement.problem import Problem
 from placement.solver import run_highs, values
 
@@ -51,7 +51,7 @@ def relaxations(problem: Problem, *, time_limit_s: float = 30.0) -> list[Relaxat
 
 def _by(kinds: Collection[Kind], problem: Problem, time_limit_s: float) -> Relaxation | None:
     """The least excess over limits of these kinds, their sizes being weighed by what was asked."""
-    survivals: list[Survival] = []
+    survivals = sole_servers(problem)
     while True:
         model = build(problem, objective="relaxation", elastic=kinds, survivals=survivals)
         if not model.slacks:
@@ -109,7 +109,7 @@ def _without_spares(problem: Problem, time_limit_s: float) -> Iterator[Relaxatio
 
 
 def _feasible(problem: Problem, time_limit_s: float) -> bool:
-    survivals: list[Survival] = []
+    survivals = sole_servers(problem)
     while True:
         model = build(problem, survivals=survivals)
         if run_highs(model.lp, time_limit_s=time_limit_s, gap=1.0).status != "solved":

@@ -87,6 +87,8 @@ class Score:
 def read_scores(path: Path, models: Sequence[str], dataset: str | None = None) -> dict[str, Score]:
     """Each model's mean score over the questions that all of them were graded on.
 
+    Only the columns ``dataset`` and ``s:M`` are read, so a table made elsewhere will do.
+
     The standard error is that of a mean of independent draws, s / sqrt(n): it says how much other
     questions of the same kind would have moved the mean, and nothing of questions of other kinds.
 
@@ -94,12 +96,17 @@ def read_scores(path: Path, models: Sequence[str], dataset: str | None = None) -
         InputError: no such table, model or dataset, or fewer than two questions in common.
     """
     import numpy as np
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if read_metadata(path) is None:
-        raise InputError(f"{path}: no such file, expected an outcome table")
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError):
+        what = "is no Parquet file" if path.exists() else "no such file"
+        raise InputError(f"{path}: {what}; make one: orchestrator profile quality") from None
     known = [c.removeprefix("s:") for c in table.column_names if c.startswith("s:")]
+    if "dataset" not in table.column_names or not known:
+        raise InputError(f"{path}: expected the columns dataset and s:MODEL of an outcome table")
     if missing := next((m for m in models if m not in known), None):
         raise InputError(f"{path}: {UnknownNameError('model', missing, known)}")
     datasets = np.array(table.column("dataset").to_pylist())
