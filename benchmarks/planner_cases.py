@@ -120,7 +120,7 @@ def problem_of(
     profile_of: ProfileOf = roofline_profile,
     stocks: Sequence[Stock] = (),
 ) -> Problem:
-    """The streams' problem over GPU types and tensor-parallel sizes, unservable classes excluded."""
+    """The streams' problem over GPU types and tensor-parallel sizes, less unservable classes."""
     catalog = load_catalog()
     models = {s.model: catalog.model(s.model) for s in streams}
     types = {name: catalog.gpu(name) for name in gpus}
@@ -129,8 +129,7 @@ def problem_of(
         for model in models.values()
         for gpu in types.values()
         for k in tensor_parallel
-        if model.splits_into(k)
-        and not isinstance(profile := profile_of(model, gpu, k), DoesNotFit)
+        if model.splits_into(k) and not isinstance(profile := profile_of(model, gpu, k), DoesNotFit)
     )
     classes = tuple(c for s in streams for c in classes_of(s))
     return exclude_unservable(

@@ -1,4 +1,4 @@
-"""Which way a placement program is solved: whole, or each model apart; a `Runner` for `ilp.solve`."""
+"""Which way a placement program is solved: whole, or each model apart (a `solver.Runner`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pulp
 
 from placement.decompose import Decomposed, solve_apart
-from placement.mip import from_pulp, linking_rows
+from placement.mip import Solver, from_pulp, linking_rows
 from placement.solver import Outcome, run_highs
 
 SHARE = "x_"
@@ -24,24 +24,27 @@ def run_apart(
 ) -> Outcome:
     """Solve and leave each variable's value in the program; see `solver.Runner`.
 
-    Programs that fall apart, or do so but for a few shared limits, are decomposed. All others, LPs
-    and second tries without presolve are handed to HiGHS whole.
+    Programs that fall apart, or do so but for a few shared limits, are decomposed; all others are
+    handed to HiGHS whole. PuLP runs what is no MIP, and second tries without presolve.
     """
     deadline = time.monotonic() + time_limit_s
-    whole = {"gap": gap, "presolve": presolve}
-    if not (presolve and lp.isMIP()):
-        return run_highs(lp, time_limit_s=time_limit_s, **whole)
+    if presolve and lp.isMIP():
+        found = _solve(lp, time_limit_s, gap)
+        if found.values is not None:
+            for variable, value in zip(lp.variables(), found.values.tolist(), strict=True):
+                variable.varValue = value
+            return Outcome("solved", found.bound)
+        if found.infeasible:
+            return Outcome("infeasible")
+    left_s = deadline - time.monotonic()
+    return run_highs(lp, time_limit_s=left_s, gap=gap, presolve=presolve)
+
+
+def _solve(lp: pulp.LpProblem, time_limit_s: float, gap: float) -> Decomposed:
     mip = from_pulp(lp)
-    variables = lp.variables()
-    shares = np.array([v.name.startswith(SHARE) for v in variables])
+    shares = np.array([v.name.startswith(SHARE) for v in lp.variables()])
     linking, parts = linking_rows(mip, shares)
-    if parts < 2 or (linking.any() and mip.integer.sum() < LEAST_INTEGERS):
-        return run_highs(lp, time_limit_s=time_limit_s, **whole)
-    found = solve_apart(mip, linking, time_limit_s=time_limit_s, gap=gap)
-    if found.values is not None:
-        for variable, value in zip(variables, found.values.tolist(), strict=True):
-            variable.varValue = value
-        return Outcome("solved", found.bound)
-    if found.infeasible:
-        return Outcome("infeasible")
-    return run_highs(lp, time_limit_s=deadline - time.monotonic(), **whole)
+    if parts > 1 and (mip.integer.sum() >= LEAST_INTEGERS or not linking.any()):
+        return solve_apart(mip, linking, time_limit_s=time_limit_s, gap=gap)
+    whole = Solver(mip).solve(time_limit_s=time_limit_s, gap=gap)
+    return Decomposed(whole.values, whole.bound, whole.infeasible)

@@ -102,12 +102,11 @@ class _Decomposition:
             if np.isfinite(answer.bound):
                 self._cuts.append(_Cut(k, block.cost_at(prices), answer.bound))
         if bound > self._bound:
-            self._incumbent: Floats | None = None
-        self._bound, self._prices = bound, prices
+            self._bound, self._prices = bound, prices
         return answers
 
     def _relaxed_prices(self) -> Floats | None:
-        """Prices of the linking rows in the LP of the whole program; None where it has no answer."""
+        """Prices of the linking rows in the LP of the whole program; None without an answer."""
         relaxed = Solver(self._mip.relaxed()).solve(time_limit_s=self._left_s())
         if relaxed.values is None:
             return None
@@ -125,11 +124,12 @@ class _Decomposition:
             self._keep(self._choose())
             found, excess = self._master.relax(penalty, time_limit_s=self._left_s())
             out_of_time = self._left_s() < (1 - TIME_SHARE) * self._time_limit_s
-            if found.values is None or out_of_time or self._near():
+            if found.values is None or self._near():
                 return
             before = self._bound
-            if found.objective - before <= CONVERGED * self._gap * abs(before) or stalled > MOST_STALLED:
-                if excess <= SHORT or raised == MOST_PENALTIES:
+            converged = found.objective - before <= CONVERGED * self._gap * abs(before)
+            if converged or out_of_time or stalled > MOST_STALLED:
+                if excess <= SHORT or out_of_time or raised == MOST_PENALTIES:
                     self._keep(self._repair(found.values))
                     return
                 penalty, raised, stalled = penalty * PENALTY, raised + 1, 0

@@ -42,6 +42,7 @@ class Master:
     """A program cut into blocks by its linking rows, and the choice of one fleet for each block.
 
     Blocks under ``least_columns`` columns stay in the master as they are: node counts, slacks.
+    None does where nothing links, for what the master bounds by an LP is not bounded tightly.
     """
 
     def __init__(self, mip: Mip, linking: Bools, least_columns: int) -> None:
@@ -49,6 +50,7 @@ class Master:
         self.linking = np.flatnonzero(linking)
         shared = sparse.csr_array(mip.rows[self.linking])
         parts = blocks(mip, linking)
+        least_columns = least_columns if len(self.linking) else 0
         self.blocks = [_block(mip, shared, *p) for p in parts if len(p[0]) >= least_columns]
         small = [p for p in parts if len(p[0]) < least_columns]
         self._kept = _joined([columns for columns, _ in small])
@@ -76,7 +78,7 @@ class Master:
 
     def use(self) -> Floats:
         """How much of each linking row the blocks' last fleets use, ``[linking rows]``."""
-        last = [np.abs(b.shared) @ np.abs(b.fleets[-1]) for b in self.blocks if b.fleets]
+        last = [abs(b.shared) @ np.abs(b.fleets[-1]) for b in self.blocks if b.fleets]
         total: Floats = np.sum(last, axis=0) if last else np.zeros(len(self.linking))
         return total
 
@@ -147,7 +149,9 @@ class Master:
         rows = sparse.vstack(
             [
                 sparse.hstack([sparse.csr_array(use), self._shared, below, -below]),
-                sparse.hstack([picks, sparse.csr_array((len(self.blocks), len(own.cost) + 2 * len(slacks)))]),
+                sparse.hstack(
+                    [picks, sparse.csr_array((len(self.blocks), len(own.cost) + 2 * len(slacks)))]
+                ),
                 sparse.hstack([sparse.csr_array((len(own.row_lower), n)), own.rows, kept_below]),
             ]
         )

@@ -110,7 +110,11 @@ def blocks(mip: Mip, linking: Bools) -> list[tuple[Ints, Ints]]:
     """Columns and rows of each part that only ``linking`` rows hold together."""
     own = np.flatnonzero(~linking)
     pattern = sparse.csr_array(abs(mip.rows[own]) > 0).astype(np.int8)
-    graph = sparse.block_array([[None, pattern], [pattern.T, None]])
+    corner = sparse.csr_array((len(own), len(own)), dtype=np.int8)
+    other = sparse.csr_array((len(mip.cost), len(mip.cost)), dtype=np.int8)
+    graph = sparse.vstack(
+        [sparse.hstack([corner, pattern]), sparse.hstack([sparse.csr_array(pattern.T), other])]
+    )
     count, label = connected_components(graph, directed=False)
     of_row, of_column = label[: len(own)], label[len(own) :]
     return [(np.flatnonzero(of_column == k), own[of_row == k]) for k in range(count)]
@@ -125,15 +129,15 @@ def linking_rows(mip: Mip, shares: Bools) -> tuple[Bools, int]:
     """
     of_shares = np.asarray((abs(mip.rows) @ shares.astype(float)) > 0)
     part = _Parts(len(mip.cost))
+    columns_of = np.split(mip.rows.indices.astype(np.int64), mip.rows.indptr[1:-1])
     for i in np.flatnonzero(of_shares):
-        part.join(mip.rows.indices[mip.rows.indptr[i] : mip.rows.indptr[i + 1]])
+        part.join(columns_of[i])
     part.served = {part.of(j) for j in np.flatnonzero(shares).tolist()}
     linking = np.zeros(len(mip.row_lower), dtype=bool)
     for i in np.flatnonzero(~of_shares):
-        columns = mip.rows.indices[mip.rows.indptr[i] : mip.rows.indptr[i + 1]]
-        linking[i] = part.served_among(columns) > 1
+        linking[i] = part.served_among(columns_of[i]) > 1
         if not linking[i]:
-            part.join(columns)
+            part.join(columns_of[i])
     return linking, len(part.served)
 
 
