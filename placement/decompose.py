@@ -23,7 +23,7 @@ from scipy import sparse
 from placement.master import Master
 from placement.mip import Answer, Bools, Floats, Mip, Solver
 
-ROUNDS = 50
+ROUNDS = 20
 MOST_STALLED = 4  # rounds without a better bound
 LEAST_GAIN = 0.1  # of what the bound lacks to the master's LP: less is no gain
 GAP_SHARE = 0.2  # of the gap asked for: what the models' own gaps may take of it
@@ -33,6 +33,7 @@ TIME_SHARE = 0.6  # of the time: what pricing may take, the rest is for branchin
 PENALTY = 4.0  # of exceeding a shared limit: at least this multiple of its price in the LP
 MOST_PENALTIES = 6  # times that the penalty is raised where a limit stays exceeded
 SHORT = 1e-6
+SAME = 1e-5  # relative: what pricing to the end is not worth, for branching closes it
 CUT_TOLERANCE = 1e-7  # relative: cuts must not cut what the solver's tolerances let through
 
 
@@ -127,7 +128,7 @@ class _Decomposition:
             if found.values is None or self._near():
                 return
             before = self._bound
-            converged = found.objective - before <= CONVERGED * self._gap * abs(before)
+            converged = found.objective - before <= max(CONVERGED * self._gap, SAME) * abs(before)
             if converged or out_of_time or stalled > MOST_STALLED:
                 if excess <= SHORT or out_of_time or raised == MOST_PENALTIES:
                     self._keep(self._repair(found.values))

@@ -65,8 +65,8 @@ problems = st.builds(
 )
 
 
-@settings(max_examples=12)
-@given(problem=problems, gap=st.sampled_from((0.0, 0.02)))
+@settings(max_examples=8)
+@given(problem=problems, gap=st.sampled_from((1e-4, 0.02)))
 def test_the_cost_is_that_of_the_whole_program_and_the_bound_is_below_it(problem, gap):
     whole = run_highs(build(problem).lp, time_limit_s=20, gap=0.0)
     mip, found = apart(problem, gap)
