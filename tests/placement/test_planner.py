@@ -214,3 +214,11 @@ def test_a_mix_found_before_is_explained_as_it_is():
     assert (plan.groups, plan.routes) == (found.plan.groups, found.plan.routes)
     assert plan.explanation is not None
     assert 0 < plan.cost.lp_bound_usd_per_hour <= plan.cost.usd_per_hour
+
+
+def test_remarks_do_not_change_what_is_deployed_but_shares_do():
+    found = plan(classes=(request_class(9), request_class(2, 6000, 300)), slo=slo(3, 0.08))
+    silent = found.model_copy(update={"explanation": None, "notes": (), "alternatives": ()})
+    assert silent.digest == found.digest
+    fewer = found.model_copy(update={"routes": found.routes[:1]})
+    assert fewer.digest != found.digest
