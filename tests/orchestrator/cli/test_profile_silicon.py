@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from dataclasses import dataclass
+import functools
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import main
 from profiler import documents
 from profiler.core import Profile
 
@@ -20,32 +17,16 @@ needs_database = pytest.mark.skipif(
 )
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
-    """Run `profile` with these arguments in a directory and with a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.chdir(tmp_path)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-
-    def run(*args: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["orchestrator", "profile", *args])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Done(ended.value.code or 0, *capsys.readouterr())
-
-    yield run
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+def run(orchestrate, cache, monkeypatch):
+    """Run `profile` with these arguments; what one test looks up, the next finds in the cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return functools.partial(orchestrate, "profile")
 
 
 def read(path: Path) -> Profile:
@@ -55,20 +36,20 @@ def read(path: Path) -> Profile:
 @needs_database
 def test_a_look_up_prints_a_labelled_profile_and_saves_the_same(run, tmp_path):
     done = run("lookup", "llama-3.1-8b", "--gpu", "H100", "--save", "h100.yaml", "-o", "json")
-    assert done.code == 0, done.err
-    found = Profile.model_validate_json(done.out)
+    assert done.returncode == 0, done.stderr
+    found = Profile.model_validate_json(done.stdout)
     assert found.provenance.kind == "silicon"
     assert found.config.key == "llama-3.1-8b@1xH100"
     assert read(tmp_path / "h100.yaml") == found
-    assert "looking llama-3.1-8b@1xH100 up" in done.err
-    assert "wrote h100.yaml" in done.err
+    assert "looking llama-3.1-8b@1xH100 up" in done.stderr
+    assert "wrote h100.yaml" in done.stderr
 
 
 @needs_database
 def test_a_look_up_as_a_table_names_source_and_step(run):
-    done = run("lookup", "llama-3.1-8b", "--gpu", "H100", "--max-num-seqs", "64")
-    assert done.code == 0, done.err
-    rows = dict(line.split(maxsplit=1) for line in done.out.splitlines() if line.strip())
+    done = run("lookup", "llama-3.1-8b", "--gpu", "H100")
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
     assert rows["replica"].strip() == "llama-3.1-8b@1xH100"
     assert rows["source"].startswith("silicon")
     assert "aiconfigurator-core" in rows["engine"]
@@ -85,9 +66,9 @@ def test_a_look_up_as_a_table_names_source_and_step(run):
 )
 def test_without_an_answer_the_reason_and_the_way_on_are_told(run, tmp_path, args, code, message):
     done = run("lookup", *args, "--save", "p.yaml")
-    assert done.code == code
-    assert message in done.err
-    assert done.out == ""
+    assert done.returncode == code
+    assert message in done.stderr
+    assert done.stdout == ""
     assert not (tmp_path / "p.yaml").exists()
 
 
@@ -100,8 +81,8 @@ def test_without_an_answer_the_reason_and_the_way_on_are_told(run, tmp_path, arg
 )
 def test_a_name_nobody_knows_is_answered_with_the_nearest(run, args, message):
     done = run("lookup", *args)
-    assert done.code == 2
-    assert message in done.err
+    assert done.returncode == 2
+    assert message in done.stderr
 
 
 @pytest.mark.parametrize("command", [("lookup", "llama-3.1-8b", "--gpu", "H100"), ("calibrate",)])
@@ -109,8 +90,8 @@ def test_a_file_that_is_there_is_not_replaced_unasked(run, tmp_path, command):
     kept = tmp_path / "mine.yaml"
     kept.write_text("mine")
     done = run(*command, "--save", "mine.yaml")
-    assert done.code == 2
-    assert "pass -y to replace it" in done.err
+    assert done.returncode == 2
+    assert "pass -y to replace it" in done.stderr
     assert kept.read_text() == "mine"
 
 
@@ -121,5 +102,5 @@ def test_without_the_extra_both_say_how_to_get_it(run, monkeypatch, command):
 
     monkeypatch.setattr(metadata, "version", missing)
     done = run(*command)
-    assert done.code == 2
-    assert "pip install 'llm-orchestrator[silicon]'" in done.err
+    assert done.returncode == 2
+    assert "pip install 'llm-orchestrator[silicon]'" in done.stderr
