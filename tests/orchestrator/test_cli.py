@@ -21,17 +21,27 @@ TRACE = "arrival_s,input_tokens,output_tokens\n"
 
 
 @pytest.fixture
-def run(tmp_path):
-    """Run the CLI in a directory of its own, as a user would."""
-    env = os.environ | {"COLUMNS": "140", "XDG_STATE_HOME": str(tmp_path / "state")}
+def run(tmp_path, orchestrate):
+    """Run the CLI where these files are."""
 
     def run(*args, **files):
         for name, text in files.items():
             tmp_path.joinpath(name).with_suffix(".yaml").write_text(text)
+        return orchestrate(*args)
+
+    return run
+
+
+@pytest.fixture
+def run_process(tmp_path):
+    """Run the CLI as a user would: a process, in a directory of its own."""
+    env = os.environ | {"COLUMNS": "140", "PYTHONPATH": str(Path.cwd())}
+
+    def run(*args):
         return subprocess.run(
             [sys.executable, "-m", "orchestrator", *args],
             cwd=tmp_path,
-            env=env | {"PYTHONPATH": str(Path.cwd())},
+            env=env,
             capture_output=True,
             text=True,
             check=False,
@@ -40,8 +50,8 @@ def run(tmp_path):
     return run
 
 
-def test_help_names_every_command(run):
-    done = run("--help")
+def test_help_names_every_command(run_process):
+    done = run_process("--help")
     assert done.returncode == 0
     for command in (
         "init", "validate", "schema", "catalog", "trace", "profile", "plan", "deploy", "status",
@@ -80,8 +90,9 @@ def test_init_validate_plan(run):
     assert "exists already" in again.stderr
 
 
-def test_the_plan_table_marks_the_chosen_and_says_why_others_lost(run):
-    done = run("plan", "s.yaml", "--no-verify", s=SERVICE)
+def test_the_plan_table_marks_the_chosen_and_says_why_others_lost(run_process, tmp_path):
+    (tmp_path / "s.yaml").write_text(SERVICE)
+    done = run_process("plan", "s.yaml", "--no-verify")
     assert done.returncode == 0
     assert "CHOSEN" in done.stdout
     assert "$/h alone" in done.stdout
@@ -184,8 +195,8 @@ def test_a_computed_profile_is_saved_and_used(run):
     assert "does not fit" in too_big.stderr
 
 
-def test_an_engine_that_is_not_there_is_exit_4(run):
-    done = run("profile", "measure", "smollm2-135m", "--url", "http://127.0.0.1:9")
+def test_an_engine_that_is_not_there_is_exit_4(run_process):
+    done = run_process("profile", "measure", "smollm2-135m", "--url", "http://127.0.0.1:9")
     assert done.returncode == 4
     assert "http://127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr
