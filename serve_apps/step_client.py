@@ -41,7 +41,8 @@ class CompletionClient:
 def _joined(url: str, events: list[str]) -> Mapping[str, Any]:
     if not events or events[-1].strip() != "[DONE]":
         raise EngineError(f"{url}: the answer broke off; expected it to end with [DONE]")
-    text, logprobs = "", []
+    text = ""
+    logprobs: list[float | None] = []
     ending: dict[str, Any] = {}
     usage: Mapping[str, Any] = {}
     for event in events[:-1]:

@@ -6,7 +6,7 @@ Random, prompt length, best single model, zero router and oracle are always in t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,71 +14,12 @@ from profiler.errors import InputError
 from serve_apps.router.estimates import Estimates
 from serve_apps.router.evaluation import metrics
 from serve_apps.router.evaluation.bootstrap import Difference, Rows, paired_bootstrap
+from serve_apps.router.evaluation.comparison import SHARES, Comparison, Figure, Row
 from serve_apps.router.evaluation.contenders import LENGTH, RANDOM, Contender
 from serve_apps.router.evaluation.metrics import Curve, Floats
 from serve_apps.router.evaluation.reliability import brier, ece
 from serve_apps.router.evaluation.splits import Split
 from serve_apps.router.outcomes import Outcomes
-
-SHARES = (1.0, 0.99, 0.97, 0.95)
-DEFINITIONS = {
-    "APGR": "mean over c in [0, 1] of PGR(c) = (a(c) - w) / (s - w), c: share sent to the strong",
-    "CPT(50)": "least share of strong calls that recovers 50 % of the gap, after a running maximum",
-    "CPT(80)": "least share of strong calls that recovers 80 % of the gap, after a running maximum",
-    "AIQ": "mean score of the upper hull over costs from the cheapest single model's to the best's",
-    **{
-        f"cost@{share:.0%}": f"cost at {share:.0%} of the best single's score, over that model's cost"
-        for share in SHARES
-    },
-    "oracle share": "way from the zero router's AIQ to the oracle's; one-sample noise flatters the oracle",
-    "worst lead": "least lead over the zero router's score at any cost in the range",
-    "ECE": "mean |prediction - score| over 15 bins of equal width",
-    "Brier": "mean squared difference of prediction and score",
-}
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One metric over the splits."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Mean over splits; inf where any split is."""
-        return float(np.mean(self.values))
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation over splits; NaN where a split has no finite value."""
-        with np.errstate(invalid="ignore"):
-            return float(np.std(self.values))
-
-
-@dataclass(frozen=True)
-class Row:
-    """A router's figures by metric, its leads over baselines, and its curve on the first split."""
-
-    name: str
-    figures: Mapping[str, Figure]
-    leads: Mapping[str, Difference] = field(default_factory=dict)
-    curve: Curve | None = None
-    baseline: bool = False
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A table of routers; ``lead_in`` is the metric that the leads are in."""
-
-    title: str
-    lead_in: str
-    rows: tuple[Row, ...]
-    splits: int
-    prompts: int
-
-    def row(self, name: str) -> Row:
-        """The row of a router."""
-        return next(r for r in self.rows if r.name == name)
 
 
 @dataclass(frozen=True)
@@ -148,9 +89,11 @@ def compare_pair(
             score(test.score[:, w], test.score[:, s]), test.score[:, w], test.score[:, s]
         )
 
+    # Always strong and blind mixing are the same line here: neither ranks prompts.
+    blind = fixed(lambda a, _: np.zeros(len(a)))
     constant: dict[str, Callable[[Outcomes], _Tested]] = {
-        "best single": fixed(lambda a, b: np.zeros(len(a))),
-        "zero router": fixed(lambda a, b: np.zeros(len(a))),
+        "best single": blind,
+        "zero router": blind,
         "oracle": fixed(lambda a, b: b - a),
     }
     return _compare(
@@ -209,7 +152,7 @@ def compare_pool(
         )
 
     constant: dict[str, Callable[[Outcomes], _Tested]] = {
-        "best single": lambda test: _only(test, cost, spent(test)),
+        "best single": lambda test: _only(test, spent(test)),
         "zero router": lambda test: blind(test, slice(None)),
         "oracle": lambda test: _pool(test, cost, test.score, spent(test)),
     }
@@ -229,11 +172,11 @@ def _pool(test: Outcomes, cost: TokenCost, expected: Floats, price: Floats) -> _
     return _Tested(curve, _pool_figures(curve, test.score, true_cost), aiq)
 
 
-def _only(test: Outcomes, cost: TokenCost, true_cost: Floats) -> _Tested:
+def _only(test: Outcomes, true_cost: Floats) -> _Tested:
     best = metrics.best_single(test.score, true_cost)
     curve = Curve(true_cost[:, [best]].mean(axis=0), test.score[:, [best]].mean(axis=0))
     figures = _pool_figures(curve, test.score, true_cost)
-    return _Tested(curve, figures, lambda rows: 0.0)
+    return _Tested(curve, figures, lambda _: 0.0)
 
 
 def _pool_figures(curve: Curve, quality: Floats, cost: Floats) -> dict[str, float]:
@@ -266,7 +209,7 @@ def _compare(
     draws: int,
 ) -> Comparison:
     learning = [*contenders, RANDOM, LENGTH]
-    tested: dict[str, list[_Tested]] = {c.name: [] for c in learning} | {n: [] for n in constant}
+    tested: dict[str, list[_Tested]] = {n: [] for n in (*(c.name for c in learning), *constant)}
     for split in splits:
         train, test = outcomes.rows(split.train), outcomes.rows(split.test)
         for contender in learning:

@@ -162,7 +162,7 @@ def _unlisted(value: Any) -> str:
     text = str(value)
     if text.startswith("[") and text.endswith("]"):
         try:
-            turns = ast.literal_eval(text)
+            turns = ast.literal_eval(text.replace("\n", "\\n"))
         except (ValueError, SyntaxError):
             return text
         if isinstance(turns, list) and turns and all(isinstance(t, str) for t in turns):

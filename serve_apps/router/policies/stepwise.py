@@ -2,8 +2,7 @@
 
 Trained by REINFORCE (Williams, 1992) on worth * score - cost, with a baseline that is linear in
 what is known at the start, in any `StepEnvironment`; its threshold is then calibrated for a
-budget, so that one trained controller
-serves many budgets. After training nothing is random.
+budget, so that one trained controller serves many budgets. After training nothing is random.
 """
 
 from __future__ import annotations
