@@ -52,7 +52,7 @@ def test_a_cascade_decides_as_before() -> None:
 
 
 def test_a_missing_array_is_named() -> None:
-    with pytest.raises(InputError, match="'strong'|'accept'|right"):
+    with pytest.raises(InputError, match=r"'strong'|'accept'|right"):
         beliefs_from_arrays({"order": np.array(["a"])})
 
 
