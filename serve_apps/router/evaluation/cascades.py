@@ -97,7 +97,7 @@ class CascadeTrial:
     def by_calls(self) -> tuple[Floats, Floats]:
         """With every probe asked for free: P(strong) - P(best seen), and the score that stands."""
         last = self._score.shape[1] - 1
-        right = self._beliefs.stages[last].posterior(self._x[last])
+        right = self._beliefs.stages[last].right(self._x[last])
         rows, best = np.arange(len(right)), self._beliefs.best_seen(right)
         return right[:, -1] - right[rows, best], self._score[rows, best]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from serve_apps.router.policies.agreement import vote
-from serve_apps.router.policies.base import Answer, Ask, Choice
+from serve_apps.router.policies.base import Answer, Ask, Choice, NoFeasibleModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,9 @@ class Arm:
 def majority_accuracy(permille: int, samples: int, concentration: float) -> float:
     """P(most samples are right), a tie counting half, of a model right ``permille``/1000 of times.
 
-    A prompt's own chance is Beta-distributed around that with this ``concentration``: at 0 samples
-    of one prompt are all right or all wrong, and voting brings nothing; large, they are independent.
+    A prompt's own chance is Beta-distributed around that with this ``concentration``: near 0,
+    samples of one prompt are all right or all wrong, and a vote brings nothing; large, they are
+    independent.
     """
     q = min(max(permille / 1000, 0.001), 0.999)
     a, b = q * concentration, (1 - q) * concentration
@@ -70,9 +71,10 @@ class AdaptiveSolver:
         if seen:
             won = vote([a.text for a in seen], [1.0] * len(seen))
             return Choice(seen[won].model, f"most of {len(seen)} samples", stands=won)
-        ask.candidates()
         worth = self.worth if ask.worth is None else ask.worth
         possible = [arm for arm in self.arms if ask.can(arm.column)]
+        if not possible:
+            raise NoFeasibleModelError
         best = max(possible, key=lambda arm: self._value(arm, ask, worth))
         accuracy = self._accuracy(best, ask)
         reason = f"{best.samples} x {best.column}: quality {accuracy:.2f}"

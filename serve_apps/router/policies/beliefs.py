@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from serve_apps.router.policies.agreement import canonical
 from serve_apps.router.policies.base import Answer
-from serve_apps.router.policies.logistic import Floats, Logistic, fit_logistic, logit
+from serve_apps.router.policies.logistic import (
+    Floats,
+    Logistic,
+    fit_logistic,
+    logit,
+    side_by_side,
+)
 
 Positions = NDArray[np.int64]
 SHOWN = ("p_first", "lp", "margin")
@@ -30,31 +36,29 @@ BINS = 8
 class Outlook:
     """From a stage to a later one: what is known then, as seen now.
 
-    ``small`` gives E[P(the best answer seen is right)]; ``above[b]`` gives P(lead > edge b), where
-    lead is P(strong right) less that of the best answer; ``leads`` holds the mean lead per bin.
+    Lead is P(strong right) less that of the best answer. The targets of ``told`` are
+    E[P(the best answer seen is right)], then P(lead > edge) for each edge between bins of lead;
+    ``leads`` holds the mean lead per bin.
     """
 
-    small: Logistic
-    above: tuple[Logistic, ...]
+    told: Logistic
     leads: Floats
 
     def gain(self, x: Floats, price: Floats) -> tuple[Floats, Floats]:
         """E[best small] and E[max(0, lead - price)], ``[n]`` each; price in units of quality."""
-        tail = [np.ones(len(x)), *(p(x) for p in self.above), np.zeros(len(x))]
-        share = -np.diff(np.minimum.accumulate(tail, axis=0), axis=0)
-        return self.small(x), (share * np.maximum(self.leads[:, None] - price, 0.0)).sum(axis=0)
+        told = self.told(x)
+        ones, zeros = np.ones((len(x), 1)), np.zeros((len(x), 1))
+        tail = np.minimum.accumulate(np.hstack([ones, told[:, 1:], zeros]), axis=1)
+        share = tail[:, :-1] - tail[:, 1:]
+        return told[:, 0], (share * np.maximum(self.leads - price[:, None], 0.0)).sum(axis=1)
 
 
 @dataclass(frozen=True)
 class Stage:
     """``right``: P(right) of each model seen, then of the strong one; ``outlook``: by stage."""
 
-    right: tuple[Logistic, ...]
+    right: Logistic
     outlook: dict[int, Outlook]
-
-    def posterior(self, x: Floats) -> Floats:
-        """P(right), ``[n, seen + 1]``, the strong model last."""
-        return np.stack([p(x) for p in self.right], axis=1)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Beliefs:
     stages: tuple[Stage, ...]
 
     def best_seen(self, right: Floats) -> Positions:
-        """Of the answers seen that may stand the likeliest right; ``right``: a `posterior`."""
+        """Of the answers seen that may stand the likeliest right; ``right`` as of a stage."""
         allowed = np.array(self.accept[: right.shape[1] - 1])
         return np.asarray(np.where(allowed, right[:, :-1], -1.0).argmax(axis=1), dtype=np.int64)
 
@@ -119,10 +123,10 @@ def fit_beliefs(
         for k in range(count + 1)
     ]
     right = [
-        tuple(fit_logistic(seen[k], score[:, j], ridge) for j in (*range(k), count))
+        side_by_side([fit_logistic(seen[k], score[:, j], ridge) for j in (*range(k), count)])
         for k in range(count + 1)
     ]
-    known = [np.stack([p(seen[k]) for p in right[k]], axis=1) for k in range(count + 1)]
+    known = [right[k](seen[k]) for k in range(count + 1)]
     stages = []
     for k in range(count + 1):
         outlook = {}
@@ -139,6 +143,6 @@ def _outlook(x: Floats, small: Floats, strong: Floats, ridge: float) -> Outlook:
     bins = np.searchsorted(edges, lead, side="left")
     # An edge that nothing lies above would make an empty bin.
     edges = edges[edges < lead.max()]
-    above = tuple(fit_logistic(x, (lead > edge).astype(np.float64), ridge) for edge in edges)
-    leads = np.array([lead[bins == b].mean() for b in range(len(edges) + 1)])
-    return Outlook(fit_logistic(x, small, ridge), above, leads)
+    targets = [small, *((lead > edge).astype(np.float64) for edge in edges)]
+    told = side_by_side([fit_logistic(x, y, ridge) for y in targets])
+    return Outlook(told, np.array([lead[bins == b].mean() for b in range(len(edges) + 1)]))

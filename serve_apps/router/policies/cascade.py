@@ -82,7 +82,7 @@ def values_of(
     more, ... and then decide.
     """
     stage = beliefs.stages[seen]
-    right = stage.posterior(x)
+    right = stage.right(x)
     rows = np.arange(len(x))
     worth = min(worth, 1e12)
     take = np.full(len(x), -math.inf)

@@ -58,7 +58,7 @@ def assign(value: Floats, cost: Floats, budget: float) -> NDArray[np.int64]:
     one_each = coo_array((np.ones(value.size), (flat // options, flat)))
     found = milp(
         -value.ravel(),
-        integrality=np.ones(value.size),
+        integrality=np.ones(value.size, dtype=np.int64),
         bounds=Bounds(0, 1),
         constraints=[
             LinearConstraint(one_each, 1, 1),
@@ -66,4 +66,6 @@ def assign(value: Floats, cost: Floats, budget: float) -> NDArray[np.int64]:
         ],
         options={"mip_rel_gap": 0.0},
     )
+    if found.x is None:
+        raise InfeasibleError(f"budget: found {budget:g}; the solver says {found.message}")
     return np.asarray(found.x.reshape(prompts, options).argmax(axis=1), dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +13,18 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Logistic:
-    """P(y = 1 | x) = 1 / (1 + e^-(bias + weights . (x - centre) / scale)); NaN reads as centre."""
+    """P(y = 1 | x) = 1 / (1 + e^-(bias + weights . (x - centre) / scale)); NaN reads as centre.
+
+    ``weights`` ``[d]`` and a scalar ``bias`` for one target, ``[d, k]`` and ``[k]`` for k of them.
+    """
 
     weights: Floats
-    bias: float
+    bias: Floats
     centre: Floats
     scale: Floats
 
     def __call__(self, x: Floats) -> Floats:
-        """Probabilities for rows ``[n, d]`` (or one row ``[d]``)."""
+        """Probabilities ``[n]`` or ``[n, k]`` for rows ``[n, d]``."""
         z = np.nan_to_num((x - self.centre) / self.scale) @ self.weights + self.bias
         return np.asarray(1 / (1 + np.exp(-np.clip(z, -35, 35))))
 
@@ -49,7 +53,14 @@ def fit_logistic(x: Floats, y: Floats, ridge: float = 1.0, steps: int = 30) -> L
         beta = beta - step
         if np.abs(step).max() < 1e-8:
             break
-    return Logistic(beta[:-1], float(beta[-1]), centre, scale)
+    return Logistic(beta[:-1], beta[-1], centre, scale)
+
+
+def side_by_side(models: Sequence[Logistic]) -> Logistic:
+    """Models fitted on the same rows as one of several targets."""
+    first = models[0]
+    weights = np.stack([m.weights for m in models], axis=1)
+    return Logistic(weights, np.array([m.bias for m in models]), first.centre, first.scale)
 
 
 def logit(p: Floats, edge: float = 0.01) -> Floats:

@@ -7,17 +7,13 @@ class Pacer:
     """The price of money, learned online: a mean cost per request that is not exceeded for long.
 
     ``price`` mu is the dual variable of "mean cost <= ``budget``", moved after each request by
-    mu <- max(0, mu + step * (cost - budget)). Over n requests the overspending is at most
-    mu_n / step, whatever comes: n * (mean cost - budget) <= mu_n / step. (Dual descent with a
-    Euclidean mirror: Balseiro, Lu and Mirrokni, The Best of Many Worlds, Operations Research 2023;
-    one of its primal-dual learners is the policy that uses mu.)
+    mu * budget <- max(0, mu * budget + ``step`` * (cost / budget - 1)). Whatever comes, n requests
+    overspend by at most mu_n * budget / step budgets. (Dual descent with a Euclidean mirror:
+    Balseiro, Lu and Mirrokni, The Best of Many Worlds, Operations Research 2023.)
     """
 
     def __init__(self, budget: float, *, step: float = 0.05, price: float = 0.0) -> None:
-        """``budget``: cost per request; ``step``: quality per cost, for a cost of one budget more.
-
-        ``price`` starts mu, in quality per budget.
-        """
+        """``budget``: cost per request; ``price``: mu * budget at the start, in quality."""
         self.budget = budget
         self._step = step
         self._scaled = price
