@@ -41,6 +41,7 @@ test-e2e: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.cli
 	$(BIN)/python -m benchmarks.value
+	$(BIN)/python -m benchmarks.simulator
 	$(BIN)/python -m benchmarks.profiler
 
 $(VENV)/.python:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from orchestrator.limits import limits_of, quality_of, request_class
 from orchestrator.loading import LoadedService, config_key, engine_options, sizes_of, streams
 from orchestrator.service import Estimates, GpuEntry, ModelEntry, WorkloadSpec
-from placement.problem import Option, Problem, RequestClass, Stock, load_matrix
+from placement.problem import Option, Problem, Stock, load_matrix, slot_gpus
 from profiler.core import (
     GpuType,
     ModelSpec,
@@ -32,28 +33,26 @@ def build_problem(
     """
     service = loaded.service
     classes = tuple(
-        RequestClass(stream, r.bucket, r.rate_rps)
+        request_class(loaded, stream, r)
         for stream, workload in workloads(loaded, on_step).items()
         for r in workload.rates
     )
     on_step("profiling")
     options, misfits = _options(loaded)
+    quality, notes = quality_of(loaded, classes, options)
     return Problem(
         slo=service.slo,
         classes=classes,
         options=options,
-        stocks=tuple(
-            Stock(gpu.name, entry.market, entry.available)
-            for entry, gpu in loaded.gpus
-            if entry.available is not None
-        ),
+        stocks=tuple(_stock(entry, gpu) for entry, gpu in loaded.gpus),
         headroom=service.headroom,
         load_s=load_matrix(classes, options, service.slo),
-        quality={spec.name: entry.quality or 0.0 for entry, spec in loaded.models},
-        quality_target=service.quality.mean if service.quality else None,
+        quality=quality,
+        limits=limits_of(loaded),
         misfits=misfits,
         models={spec.name: spec for _, spec in loaded.models},
         gpus={gpu.name: gpu for _, gpu in loaded.gpus},
+        notes=notes,
     )
 
 
@@ -122,15 +121,14 @@ def _options(loaded: LoadedService) -> tuple[tuple[Option, ...], dict[str, tuple
         for model_entry, spec in loaded.models:
             fits: list[Option] = []
             refused = [f"{spec.name} splits into none of the sizes to try that fit a node"]
-            for size in sizes_of(model_entry, spec, gpu):
+            for size in _sizes(entry, model_entry, spec, gpu):
                 profile = profile_for(
                     loaded.profiles, model_entry, spec, gpu, size, loaded.service.estimates
                 )
                 if isinstance(profile, DoesNotFit):
                     refused.append(f"{spec.name} {profile.reason}")
                 else:
-                    price = size * _usd_per_hour(entry, gpu)
-                    fits.append(Option(profile, entry.market, price))
+                    fits.append(_option(entry, gpu, profile))
             options += fits
             if not fits:
                 misfits.setdefault(gpu.name, []).append(refused[-1])
@@ -153,6 +151,30 @@ def profile_for(
     if estimates == "silicon":
         return silicon_or_roofline(spec, gpu, size, engine)
     return roofline_profile(spec, gpu, size, engine)
+
+
+def _sizes(entry: GpuEntry, model: ModelEntry, spec: ModelSpec, gpu: GpuType) -> tuple[int, ...]:
+    """Tensor-parallel sizes that fit into a node as it is sold."""
+    sizes = sizes_of(model, spec, gpu)
+    return sizes if entry.node is None else tuple(s for s in sizes if s <= entry.node.gpus)
+
+
+def _option(entry: GpuEntry, gpu: GpuType, profile: Profile) -> Option:
+    size, stock = profile.config.tensor_parallel, _stock(entry, gpu)
+    price = size * _usd_per_hour(entry, gpu)
+    if stock.node_gpus > 1:
+        price = slot_gpus(size, stock.node_gpus) / stock.node_gpus * stock.usd_per_node_hour
+    return Option(profile, entry.market, price, stock.region, stock.node_gpus)
+
+
+def _stock(entry: GpuEntry, gpu: GpuType) -> Stock:
+    """What one entry offers; without ``available``, any number."""
+    region = entry.region or ""
+    if entry.node is None:
+        return Stock(gpu.name, entry.market, entry.available, region)
+    size = entry.node.gpus
+    price = entry.node.usd_per_hour or size * _usd_per_hour(entry, gpu)
+    return Stock(gpu.name, entry.market, entry.available, region, size, price)
 
 
 def _usd_per_hour(entry: GpuEntry, gpu: GpuType) -> float:

@@ -5,12 +5,14 @@ from pydantic import ValidationError
 
 from placement import planner
 from placement.ilp import TimeLimitError
-from placement.plan import Plan
+from placement.limits import Limits, ReplicaBound
+from placement.plan import ExpectedQuality, Plan
 from placement.planner import make_plan
 from placement.problem import Option, Stock, dns_name
 from profiler import documents
 from profiler.errors import InfeasibleError
 from tests.builders import problem, profile, request_class, slo, step_time
+from tests.placement.problems import loaded, option
 
 
 def plan(p=None, **kwargs):
@@ -176,3 +178,28 @@ def test_long_names_stay_distinct():
     one, two = dns_name("a" * 60 + "1"), dns_name("a" * 60 + "2")
     assert one != two
     assert len(one) <= 47
+
+
+def test_under_a_budget_a_cheaper_and_worse_fleet_is_not_called_the_plan():
+    options = (option("A", 1.0, model="small"), option("B", 3.0, model="large"))
+    budget = Limits(budget_usd_per_hour=9.0)
+    found = plan(loaded(options, rates=(4.0,), quality=[0.5, 0.9], limits=budget))
+    assert found.quality == ExpectedQuality(mean=0.7, bound=0.7)
+    reasons = {a.gpu: a.reason for a in found.alternatives}
+    assert reasons["A"] == "alone -50.0%, expected quality 0.5000"
+    assert "budget_usd_per_hour: 9 asked, 12.00 needed" in reasons["B"]
+
+
+def test_a_single_type_that_breaks_a_limit_of_the_mix_does_not_stand_in_for_it():
+    must = Limits(replicas=(ReplicaBound(1, None, gpu="B"),))
+    found = plan(loaded((option("A", 1.0), option("B", 3.0)), rates=(4.0,), limits=must))
+    assert {g.config.gpu: g.replicas for g in found.groups} == {"A": 3, "B": 1}
+    assert min(a.usd_per_hour for a in found.alternatives) == 4.0
+
+
+def test_remarks_do_not_change_what_is_deployed_but_shares_do():
+    found = plan(classes=(request_class(9), request_class(2, 6000, 300)), slo=slo(3, 0.08))
+    silent = found.model_copy(update={"explanation": None, "notes": (), "alternatives": ()})
+    assert silent.digest == found.digest
+    fewer = found.model_copy(update={"routes": found.routes[:1]})
+    assert fewer.digest != found.digest
