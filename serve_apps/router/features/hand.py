@@ -150,7 +150,7 @@ def _form(s: Scan) -> Floats:
     )
 
 
-def _lines(s: Scan) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+def _lines(s: Scan) -> tuple[Floats, ...]:
     """Of lines such as "B. 42": how many, their bytes and digits; bytes before them; last line."""
     n, size = s.rows, s.letters.size
     breaks = np.flatnonzero(s.kind == scan.NEWLINE)
