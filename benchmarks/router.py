@@ -1,6 +1,6 @@
 """What the learned router gains on published outcomes, beside routers that know less.
 
-    python -m benchmarks.router [--data DIR] [--quick]
+    python -m benchmarks.router [--data DIR] [--quick | --splits N] [--only TASK]
 
 Every figure is the mean over fresh splits by hash of the prompt, with its spread (standard
 deviation over the splits) in brackets. Whatever is chosen (kernel width, penalties, calibration)
@@ -50,6 +50,7 @@ class Options:
     data: Path
     seeds: int
     big_seeds: int
+    only: str
 
 
 def main() -> None:
@@ -58,6 +59,8 @@ def main() -> None:
     tables = tasks.load(options.data)
     found: dict[str, float] = {}
     for title, task, big in TASKS:
+        if options.only not in title:
+            continue
         started = time.perf_counter()
         figures: Figures = defaultdict(list)
         for seed in range(options.big_seeds if big else options.seeds):
@@ -74,8 +77,11 @@ def _options() -> Options:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=tasks.DATA)
     parser.add_argument("--quick", action="store_true", help="one split of each kind")
+    parser.add_argument("--splits", type=int, default=5, help="splits of each small task")
+    parser.add_argument("--only", default="", help="only tasks whose title has this text")
     given = parser.parse_args()
-    return Options(given.data, *((1, 1) if given.quick else (5, 3)))
+    seeds = 1 if given.quick else given.splits
+    return Options(given.data, seeds, min(seeds, 3), given.only)
 
 
 def two_models(

@@ -89,13 +89,18 @@ class LowRankScorer(Scorer):
     def factors(self, shared: State, states: Sequence[State], x: Floats) -> list[Floats]:
         """Predicted factors ``[prompts, rank]`` of each fold."""
         near = squared_distances(x, shared["landmarks"]) / shared["typical"]
-        found: list[Floats] = []
-        kernels: dict[float, Floats] = {}
-        for state in states:
-            scale = float(state["scale"])
-            if scale not in kernels:
-                kernels[scale] = np.exp(-near / scale)
-            found.append(kernels[scale] @ state["weights"] + x @ state["linear"] + state["bias"])
+        at = [float(state["scale"]) for state in states]
+        found: list[Floats] = [np.zeros(0)] * len(states)
+        for scale in set(at):
+            of = [i for i, other in enumerate(at) if other == scale]
+            # One product for all folds of a width: a single prompt is all overhead.
+            weights = np.concatenate([states[i]["weights"] for i in of], axis=1)
+            linear = np.concatenate([states[i]["linear"] for i in of], axis=1)
+            bias = np.concatenate([states[i]["bias"] for i in of])
+            together = np.exp(-near / scale) @ weights + x @ linear + bias
+            ends = np.cumsum([states[i]["bias"].size for i in of])[:-1]
+            for i, part in zip(of, np.split(together, ends, axis=1), strict=True):
+                found[i] = part
         return found
 
 

@@ -53,11 +53,9 @@ def test_chosen_probes_tell_more_than_the_first_ones():
     assert len(set(rows.tolist())) == 20
     x = ARTEFACT.estimate(KNOWN.prompts).quality
 
-    def information(at):
-        z = np.column_stack([np.ones(len(at)), x[at] - x.mean(axis=0)])
-        return np.linalg.slogdet(z.T @ z + 1e-6 * np.eye(z.shape[1]))[1]
-
-    assert information(choose_probes(ARTEFACT, KNOWN.prompts, 20)) > information(np.arange(20))
+    # Told apart best are models on prompts that are far apart in what is expected of them.
+    chosen = choose_probes(ARTEFACT, KNOWN.prompts, 20)
+    assert x[chosen].var(axis=0).sum() > 1.2 * x.var(axis=0).sum()
 
 
 def test_what_cannot_join_is_told():

@@ -1,4 +1,4 @@
-"""Every estimator but the one that needs torch learns a planted structure, is calibrated, and comes back from its arrays."""
+"""Estimators learn a planted structure, are calibrated, and come back from their arrays."""
 
 import numpy as np
 import pytest
