@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from serve_apps.router.estimators.scorer import logit, sigmoid
 
 Floats = NDArray[np.float64]
-PRIOR_PROMPTS = 50.0
+PRIOR_PROMPTS = 300.0
 """A model's own slope counts as much as the common one at about this many labelled prompts."""
 KNOTS = 33
 
