@@ -36,6 +36,7 @@ class LowRankScorer(Scorer):
     """
 
     name = "low_rank"
+    regression = True
 
     def __init__(self, rank: int = 3, landmarks: int = 320) -> None:
         self.rank = rank
