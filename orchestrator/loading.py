@@ -47,6 +47,7 @@ def load_service(path: str | Path) -> LoadedService:
             at = ("workload",) if stream == AUTO else ("models", _index(models, stream), "workload")
             _require_file(directory / spec.trace, document.where((*at, "trace")))
     loaded = LoadedService(service, directory, catalog, models, gpus, {})
+    check_limits(loaded, document)
     return replace(loaded, profiles=_profiles(loaded, document))
 
 
@@ -120,7 +121,7 @@ def _gpus(
         rented = (g for g in catalog.gpus.values() if g.vendor != "cpu")
         yield from ((GpuEntry(type=g.name), g) for g in rented)
         return
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str | None, int]] = set()
     for i, entry in enumerate(entries):
         try:
             gpu = catalog.gpu(entry.type)
@@ -129,10 +130,11 @@ def _gpus(
         if entry.usd_per_hour is None and gpu.price.usd_per_hour(entry.market) is None:
             where = document.where(("gpus", i, "market"))
             raise InputError(f"{where}: no spot price is known for {gpu.name}; set usd_per_hour")
-        if (gpu.name, entry.market) in seen:
+        offer = (gpu.name, entry.market, entry.region, entry.node.gpus if entry.node else 1)
+        if offer in seen:
             where = document.where(("gpus", i, "type"))
             raise InputError(f"{where}: {gpu.name} ({entry.market}) is listed twice")
-        seen.add((gpu.name, entry.market))
+        seen.add(offer)
         yield entry, gpu
 
 
@@ -177,6 +179,30 @@ def _differing(measured: EngineOptions, asked: EngineOptions) -> str:
         for n, have, want in pairs
         if want is not None and have != want
     )
+
+
+def check_limits(loaded: LoadedService, document: documents.Document) -> None:
+    """The names in the service's limits must be of its models, GPU types and files."""
+    service = loaded.service
+    models = {spec.name for _, spec in loaded.models}
+    gpus = {gpu.name for _, gpu in loaded.gpus}
+    for i, rule in enumerate(service.replicas):
+        for key, name, known in (("model", rule.model, models), ("gpu", rule.gpu, gpus)):
+            if name is not None and name not in known:
+                where = document.where(("replicas", i, key))
+                raise InputError(f"{where}: {UnknownNameError(key, name, known)}")
+    named = dict(streams(service, loaded.models))
+    for i, class_rule in enumerate(service.classes):
+        if class_rule.stream is not None and class_rule.stream not in named:
+            where = document.where(("classes", i, "stream"))
+            raise InputError(f"{where}: {UnknownNameError('stream', class_rule.stream, named)}")
+    if service.quality is not None and service.quality.outcomes is not None:
+        where = document.where(("quality", "outcomes"))
+        mend = "; make one: orchestrator profile quality"
+        _require_file(loaded.directory / service.quality.outcomes, where, mend)
+    if service.moving is not None and isinstance(service.moving.running, str):
+        where = document.where(("moving", "running"))
+        _require_file(loaded.directory / service.moving.running, where)
 
 
 def sizes_of(entry: ModelEntry, spec: ModelSpec, gpu: GpuType) -> tuple[int, ...]:

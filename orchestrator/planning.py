@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from orchestrator.limits import limits_of, quality_of, request_class
 from orchestrator.loading import LoadedService, config_key, engine_options, sizes_of, streams
 from orchestrator.service import Estimates, GpuEntry, ModelEntry, WorkloadSpec
-from placement.problem import Option, Problem, RequestClass, Stock, load_matrix
+from placement.problem import Option, Problem, Stock, load_matrix, slot_gpus
 from profiler.core import (
     GpuType,
     ModelSpec,
@@ -23,49 +24,67 @@ from profiler.workload import workload_from_sizes, workload_from_trace
 
 
 def build_problem(
-    loaded: LoadedService, on_step: Callable[[str], None] = lambda _: None
+    loaded: LoadedService,
+    on_step: Callable[[str], None] = lambda _: None,
+    traces: Mapping[str, Trace] | None = None,
 ) -> Problem:
     """The planner's problem: request classes from the traffic, options from the profiles.
+
+    ``traces`` are those of `traces_of`, where they have been read already.
 
     Raises:
         InputError: a trace is missing, empty or malformed.
     """
     service = loaded.service
     classes = tuple(
-        RequestClass(stream, r.bucket, r.rate_rps)
-        for stream, workload in workloads(loaded, on_step).items()
+        request_class(loaded, stream, r)
+        for stream, workload in workloads(loaded, on_step, traces).items()
         for r in workload.rates
     )
     on_step("profiling")
     options, misfits = _options(loaded)
+    quality, notes = quality_of(loaded, classes, options)
     return Problem(
         slo=service.slo,
         classes=classes,
         options=options,
-        stocks=tuple(
-            Stock(gpu.name, entry.market, entry.available)
-            for entry, gpu in loaded.gpus
-            if entry.available is not None
-        ),
+        stocks=tuple(_stock(entry, gpu) for entry, gpu in loaded.gpus),
         headroom=service.headroom,
         load_s=load_matrix(classes, options, service.slo),
-        quality={spec.name: entry.quality or 0.0 for entry, spec in loaded.models},
-        quality_target=service.quality.mean if service.quality else None,
+        quality=quality,
+        limits=limits_of(loaded),
         misfits=misfits,
         models={spec.name: spec for _, spec in loaded.models},
         gpus={gpu.name: gpu for _, gpu in loaded.gpus},
+        notes=notes,
     )
 
 
-def workloads(
+def traces_of(
     loaded: LoadedService, on_step: Callable[[str], None] = lambda _: None
-) -> dict[str, Workload]:
-    """The workload of each stream: ``auto`` and the models that have one of their own."""
+) -> dict[str, Trace]:
+    """The trace of each stream that has more than a rate, read or generated.
+
+    Raises:
+        InputError: one is missing, empty or malformed.
+    """
     found = {}
     for stream, spec in _workload_specs(loaded).items():
-        on_step(f"reading the traffic of {stream}")
-        found[stream] = _workload(spec, loaded.directory)
+        if spec.rate_rps is None:
+            on_step(f"reading the traffic of {stream}")
+            found[stream] = trace_of(spec, loaded.directory)
     return found
+
+
+def workloads(
+    loaded: LoadedService,
+    on_step: Callable[[str], None] = lambda _: None,
+    traces: Mapping[str, Trace] | None = None,
+) -> dict[str, Workload]:
+    """The workload of each stream: ``auto`` and the models that have one of their own."""
+    traces = traces_of(loaded, on_step) if traces is None else traces
+    specs = _workload_specs(loaded)
+    return {stream: _workload(spec, traces.get(stream)) for stream, spec in specs.items()}
 
 
 def stream_workload(loaded: LoadedService, stream: str) -> WorkloadSpec:
@@ -94,10 +113,11 @@ def trace_of(spec: WorkloadSpec, directory: Path) -> Trace:
     return generate(arrivals, spec.sizes, spec.duration_s, spec.seed)
 
 
-def _workload(spec: WorkloadSpec, directory: Path) -> Workload:
+def _workload(spec: WorkloadSpec, trace: Trace | None) -> Workload:
     if spec.rate_rps is not None and spec.sizes is not None:
         return workload_from_sizes(spec.rate_rps * spec.multiply_rate, spec.sizes)
-    workload = workload_from_trace(trace_of(spec, directory), plan_for=spec.plan_for)
+    assert trace is not None, "a workload is a trace, arrivals, or a rate with sizes"
+    workload = workload_from_trace(trace, plan_for=spec.plan_for)
     return _multiplied(workload, spec.multiply_rate)
 
 
@@ -122,15 +142,14 @@ def _options(loaded: LoadedService) -> tuple[tuple[Option, ...], dict[str, tuple
         for model_entry, spec in loaded.models:
             fits: list[Option] = []
             refused = [f"{spec.name} splits into none of the sizes to try that fit a node"]
-            for size in sizes_of(model_entry, spec, gpu):
+            for size in _sizes(entry, model_entry, spec, gpu):
                 profile = profile_for(
                     loaded.profiles, model_entry, spec, gpu, size, loaded.service.estimates
                 )
                 if isinstance(profile, DoesNotFit):
                     refused.append(f"{spec.name} {profile.reason}")
                 else:
-                    price = size * _usd_per_hour(entry, gpu)
-                    fits.append(Option(profile, entry.market, price))
+                    fits.append(_option(entry, gpu, profile))
             options += fits
             if not fits:
                 misfits.setdefault(gpu.name, []).append(refused[-1])
@@ -153,6 +172,30 @@ def profile_for(
     if estimates == "silicon":
         return silicon_or_roofline(spec, gpu, size, engine)
     return roofline_profile(spec, gpu, size, engine)
+
+
+def _sizes(entry: GpuEntry, model: ModelEntry, spec: ModelSpec, gpu: GpuType) -> tuple[int, ...]:
+    """Tensor-parallel sizes that fit into a node as it is sold."""
+    sizes = sizes_of(model, spec, gpu)
+    return sizes if entry.node is None else tuple(s for s in sizes if s <= entry.node.gpus)
+
+
+def _option(entry: GpuEntry, gpu: GpuType, profile: Profile) -> Option:
+    size, stock = profile.config.tensor_parallel, _stock(entry, gpu)
+    price = size * _usd_per_hour(entry, gpu)
+    if stock.node_gpus > 1:
+        price = slot_gpus(size, stock.node_gpus) / stock.node_gpus * stock.usd_per_node_hour
+    return Option(profile, entry.market, price, stock.region, stock.node_gpus)
+
+
+def _stock(entry: GpuEntry, gpu: GpuType) -> Stock:
+    """What one entry offers; without ``available``, any number."""
+    region = entry.region or ""
+    if entry.node is None:
+        return Stock(gpu.name, entry.market, entry.available, region)
+    size = entry.node.gpus
+    price = entry.node.usd_per_hour or size * _usd_per_hour(entry, gpu)
+    return Stock(gpu.name, entry.market, entry.available, region, size, price)
 
 
 def _usd_per_hour(entry: GpuEntry, gpu: GpuType) -> float:

@@ -7,7 +7,11 @@ blocks are taken as tokens are computed; a running request that finds none free 
 running one, which later computes all its tokens again. A step lasts what the profile's `StepTime`
 says, and tokens appear at its end.
 
-Not modelled: prefix caching, speculative decoding, time spent outside the engine's steps.
+Prompt tokens that a prefix cache holds need no computing, whenever their request is admitted. They
+are told with the request, and take blocks of their own as if no other request shared them.
+
+Not modelled: what a prefix cache keeps and drops, speculative decoding, time spent outside the
+engine's steps.
 """
 
 from __future__ import annotations
@@ -41,13 +45,17 @@ class Request:
 
     __slots__ = (
         "arrival_s", "computed", "finish_s", "first_token_s", "generated", "input_tokens",
-        "output_tokens", "preemptions", "replica",
+        "output_tokens", "preemptions", "prefix_hit_tokens", "replica",
     )  # fmt: skip
 
-    def __init__(self, arrival_s: float, input_tokens: int, output_tokens: int) -> None:
+    def __init__(
+        self, arrival_s: float, input_tokens: int, output_tokens: int, prefix_hit_tokens: int = 0
+    ) -> None:
         self.arrival_s = arrival_s
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
+        # The last token of a prompt is always computed: its logits give the first of the answer.
+        self.prefix_hit_tokens = min(prefix_hit_tokens, input_tokens - 1)
         self.computed = 0  # tokens whose keys and values are in the cache
         self.generated = 0
         self.first_token_s = float("inf")
@@ -156,8 +164,10 @@ class Replica:
                 break
             self._waiting.popleft()
             self._running.append(request)
-            tokens = min(request.tokens, budget)
-            self._grow(request, tokens)
+            found = request.prefix_hit_tokens
+            tokens = min(request.tokens - found, budget)
+            self._grow(request, found + tokens)
+            request.computed = found
             scheduled.append((request, tokens))
             budget -= tokens
 

@@ -9,14 +9,26 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.deploy.base import Status
-from placement.plan import Alternative, Plan
+from orchestrator.verification_report import verification_lines
+from placement.plan import Alternative, Cost, ExpectedQuality, Plan
+
+WIDE = 110
+"""Columns from which the fleet's table has room for all that it can tell."""
 
 
-def plan_tables(plan: Plan) -> Iterator[RenderableType]:
-    """The plan for a terminal: what it costs, the fleet, and every GPU type considered."""
+def plan_tables(plan: Plan, width: int = WIDE) -> Iterator[RenderableType]:
+    """The plan for a terminal: what it costs, the fleet, and every GPU type considered.
+
+    ``width`` is the terminal's, in columns.
+    """
     yield headline(plan)
     yield Text()
-    yield fleet_table(plan)
+    yield fleet_table(plan) if width >= WIDE else narrow_fleet_table(plan)
+    for bought in plan.nodes:
+        yield Text(
+            f"{bought.nodes} nodes of {bought.gpus_per_node} x {bought.gpu} at "
+            f"${bought.usd_per_node_hour:,.2f}/h: ${bought.total_usd_per_hour:,.2f}/h"
+        )
     if plan.alternatives:
         yield Text()
         yield candidate_table(plan)
@@ -25,19 +37,41 @@ def plan_tables(plan: Plan) -> Iterator[RenderableType]:
             f"not served ({e.rate_rps:.3g}/s of {e.stream}): {e.bucket.key}: {e.reason}",
             style="yellow",
         )
+    for note in plan.notes:
+        yield Text(note, style="dim")
 
 
 def headline(plan: Plan) -> Text:
-    """Cost, proof and saving in two lines."""
+    """Cost, proof, saving and what trying it found, a line each."""
     cost = plan.cost
     lines = [
         f"{plan.service}: ${cost.usd_per_hour:,.2f}/h, "
-        f"${cost.usd_per_million_tokens:.3f} per million tokens; no fleet costs less than "
-        f"${cost.lower_bound_usd_per_hour:,.2f}/h (gap {cost.gap:.2%})"
+        f"${cost.usd_per_million_tokens:.3f} per million tokens; {bound_line(cost)}"
     ]
-    if best := best_single(plan):
+    if plan.quality is not None:
+        lines.append(quality_line(plan.quality))
+    by_quality = plan.quality is not None and plan.quality.bound is not None
+    if (best := best_single(plan)) and not by_quality:
         lines.append(saving_line(plan, best))
+    lines += verification_lines(plan)
     return Text("\n".join(lines), style="bold")
+
+
+def bound_line(cost: Cost) -> str:
+    """The proof, of the rent alone or of rent and moves together."""
+    bound = f"${cost.lower_bound_usd_per_hour:,.2f}/h (gap {cost.gap:.2%})"
+    if not cost.switching_usd_per_hour:
+        return f"no fleet costs less than {bound}"
+    moves = f"${cost.switching_usd_per_hour:,.2f}/h"
+    return f"with {moves} for moving to it over the horizon, no fleet costs less than {bound}"
+
+
+def quality_line(quality: ExpectedQuality) -> str:
+    """What the answers are expected to score; under a budget, against the best it could buy."""
+    line = f"expected quality {quality.mean:.4f}"
+    if quality.bound is None:
+        return line
+    return f"{line}, at most {quality.bound:.4f} within the budget; then the lowest cost"
 
 
 def best_single(plan: Plan) -> Alternative | None:
@@ -78,6 +112,29 @@ def fleet_table(plan: Plan) -> Table:
             g.market.replace("_", "-"),
             g.profile.provenance.kind,
         )
+    return table
+
+
+def narrow_fleet_table(plan: Plan) -> Table:
+    """The replica groups to rent, without what the group's name tells, or all have in common."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("group", overflow="fold")
+    table.add_column("GPU", no_wrap=True)
+    for header in ("replicas", "$/h", "load", "requests/s"):
+        table.add_column(header, justify="right", no_wrap=True)
+    rates = group_rates(plan)
+    for g in plan.groups:
+        table.add_row(
+            g.name,
+            f"{g.config.tensor_parallel} x {g.config.gpu}",
+            str(g.replicas),
+            f"{g.total_usd_per_hour:,.2f}",
+            f"{g.load:.0%}",
+            f"{rates[g.name]:.2f}",
+        )
+    kinds = dict.fromkeys(g.profile.provenance.kind for g in plan.groups)
+    table.caption = f"profiles: {', '.join(kinds)}"
+    table.caption_justify, table.caption_style = "left", "dim"
     return table
 
 

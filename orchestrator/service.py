@@ -6,9 +6,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from orchestrator.service_limits import (
+    ClassRule,
+    Moving,
+    NodeLoss,
+    NodeOffer,
+    QualityTarget,
+    ReplicaRule,
+    SpotLimits,
+)
 from placement.plan import ServiceName, Targets
 from profiler.arrivals import Arrivals
-from profiler.core import Count, Market, Noun, Positive, Share, Slo
+from profiler.core import Count, Market, Name, Noun, Positive, Share, Slo
 from profiler.sizes import Sizes
 from profiler.trace_formats import FormatName
 from profiler.workload import PlanFor
@@ -32,6 +41,7 @@ class WorkloadSpec(Noun):
         "p95", description="which of the trace's one-minute request rates the fleet must carry"
     )
     multiply_rate: Positive = Field(1.0, description="scales every request rate")
+    slo: Slo | None = Field(None, description="of these requests, instead of the service's")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -61,6 +71,7 @@ class ModelEntry(Noun):
 
     model: str = Field(description="catalog name, hub name, or path of a config.json")
     quality: Share | None = Field(None, description="expected share of right answers")
+    outcome: str | None = Field(None, description="its name in quality.outcomes, if another")
     tensor_parallel: tuple[Count, ...] | None = Field(None, min_length=1)
     engine: EngineLimits = EngineLimits()
     workload: WorkloadSpec | None = Field(None, description="requests that name this model")
@@ -75,6 +86,8 @@ class GpuEntry(Noun):
     )
     market: Market = "on_demand"
     usd_per_hour: Positive | None = Field(None, description="instead of the catalog's price")
+    region: Name | None = Field(None, description="where; it only names, prices are per entry")
+    node: NodeOffer | None = Field(None, description="where only whole nodes are sold")
 
 
 def _named_or_full(value: Any) -> str:
@@ -96,12 +109,6 @@ GpuList = Annotated[tuple[GpuRef, ...], Field(min_length=1)]
 """An entry that says nothing but its name may be just the name."""
 
 
-class QualityTarget(Noun):
-    """How good the answers to requests that name no model must be."""
-
-    mean: Share
-
-
 class Service(Noun):
     """One service: models, GPU types, latency targets, traffic."""
 
@@ -117,6 +124,14 @@ class Service(Noun):
         None, description="requests that leave the choice of model to the router"
     )
     quality: QualityTarget | None = None
+    budget_usd_per_hour: Positive | None = Field(
+        None, description="buy the highest mean quality for it, then as cheaply as that can be had"
+    )
+    classes: tuple[ClassRule, ...] = Field((), description="what differs for some requests")
+    spot: SpotLimits = SpotLimits()
+    replicas: tuple[ReplicaRule, ...] = ()
+    node_loss: NodeLoss | None = None
+    moving: Moving | None = None
     headroom: Annotated[float, Field(gt=0, le=1)] = Field(
         0.85, description="largest planned load of a replica, as a share of its saturation"
     )
@@ -157,11 +172,19 @@ class Service(Noun):
     def _check_quality(self) -> None:
         if self.workload is None:
             return
-        if len(self.models) > 1 and self.quality is None:
+        target, budget = self.quality, self.budget_usd_per_hour
+        aim = budget is not None or (target is not None and target.aims)
+        if len(self.models) > 1 and not aim:
             raise ValueError(
-                "models: several share one workload; set quality.mean and each model's quality, "
-                "or give each model a workload of its own"
+                "models: several share one workload; set quality.mean (or a budget) and each "
+                "model's quality, or give each model a workload of its own"
             )
+        if target is not None and target.outcomes is not None:
+            return
+        needed = target is not None or any(r.quality is not None for r in self.classes)
+        needed = needed or (budget is not None and len(self.models) > 1)
         unknown = [m.model for m in self.model_entries if m.quality is None]
-        if self.quality is not None and unknown:
+        if needed and unknown:
             raise ValueError(f"quality: it needs each model's quality; {unknown[0]} has none")
+        if named := next((r.dataset for r in self.classes if r.dataset), None):
+            raise ValueError(f"classes: dataset {named!r} is of quality.outcomes, which is missing")

@@ -99,6 +99,7 @@ def simulate_replica(
     input_tokens: ArrayLike,
     output_tokens: ArrayLike,
     *,
+    prefix_hit_tokens: ArrayLike | None = None,
     on_step: StepObserver | None = None,
 ) -> Timings:
     """Answer all requests with one replica.
@@ -112,6 +113,7 @@ def simulate_replica(
         arrival_s,
         input_tokens,
         output_tokens,
+        prefix_hit_tokens=prefix_hit_tokens,
         on_step=on_step,
     )
 
@@ -134,6 +136,7 @@ def simulate_trace(
         trace.arrival_s,
         trace.input_tokens,
         trace.output_tokens,
+        prefix_hit_tokens=getattr(trace, "prefix_hit_tokens", None),
         on_step=on_step,
     )
 
@@ -145,6 +148,7 @@ def simulate_group(
     input_tokens: ArrayLike,
     output_tokens: ArrayLike,
     *,
+    prefix_hit_tokens: ArrayLike | None = None,
     on_step: StepObserver | None = None,
 ) -> Timings:
     """Answer all requests with equal replicas; each goes to the one with fewest in flight.
@@ -154,11 +158,15 @@ def simulate_group(
     """
     if replicas < 1:
         raise InputError(f"found {replicas} replicas to simulate, expected at least 1")
-    arrivals, inputs, outputs = _checked(arrival_s, input_tokens, output_tokens)
+    arrivals, inputs, outputs, hits = checked_arrays(
+        arrival_s, input_tokens, output_tokens, prefix_hit_tokens
+    )
     fleet = [Replica(profile, i, on_step) for i in range(replicas)]
     requests = [
         Request(*row)
-        for row in zip(arrivals.tolist(), inputs.tolist(), outputs.tolist(), strict=True)
+        for row in zip(
+            arrivals.tolist(), inputs.tolist(), outputs.tolist(), hits.tolist(), strict=True
+        )
     ]
     for request in requests:
         if not fleet[0].can_ever_hold(request):
@@ -172,17 +180,34 @@ def simulate_group(
     return _timings(arrivals, outputs, requests, profile.request_overhead_s)
 
 
-def _checked(
-    arrival_s: ArrayLike, input_tokens: ArrayLike, output_tokens: ArrayLike
-) -> tuple[Floats, Ints, Ints]:
+def checked_arrays(
+    arrival_s: ArrayLike,
+    input_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    prefix_hit_tokens: ArrayLike | None = None,
+) -> tuple[Floats, Ints, Ints, Ints]:
+    """Arrivals, input, output and prefix-hit tokens (0 without any) as arrays of equal length.
+
+    Raises:
+        InputError: they differ in length, arrivals go back in time, or a size is too small.
+    """
     arrivals = np.asarray(arrival_s, dtype=np.float64)
     inputs = np.asarray(input_tokens, dtype=np.int64)
     outputs = np.asarray(output_tokens, dtype=np.int64)
+    hits = np.zeros_like(inputs) if prefix_hit_tokens is None else prefix_hit_tokens
+    hits = np.asarray(hits, dtype=np.int64)
     if not len(arrivals) == len(inputs) == len(outputs):
         raise InputError(
             f"found {len(arrivals)} arrivals, {len(inputs)} input and {len(outputs)} output "
             "sizes, expected one of each per request"
         )
+    if len(hits) != len(inputs):
+        raise InputError(
+            f"found {len(hits)} prefix-hit sizes for {len(inputs)} requests, expected one of each"
+        )
+    if (hits < 0).any():
+        i = np.flatnonzero(hits < 0)[0]
+        raise InputError(f"request {i}: found {hits[i]} prefix-hit tokens, expected 0 or more")
     late = np.flatnonzero(~(np.diff(arrivals, prepend=0.0) >= 0) | ~np.isfinite(arrivals))
     if len(late):
         raise InputError(
@@ -196,7 +221,7 @@ def _checked(
             f"request {i}: found {inputs[i]} input and {outputs[i]} output tokens, "
             "expected at least 1 of each"
         )
-    return arrivals, inputs, outputs
+    return arrivals, inputs, outputs, hits
 
 
 def _timings(

@@ -1,60 +1,37 @@
-"""The placement ILP, in PuLP, solved by HiGHS.
+"""Solving a placement problem: the cheapest fleet, or the best one a budget buys.
 
-    min   sum_r p_r n_r
-    s.t.  sum_r x_cr                 = 1               every class is served
-          sum_c rate_c load_cr x_cr <= headroom n_r    no group above its headroom
-          sum_c x_cr                <= |C| n_r         no share without a replica, however rare
-          sum_c rate_c x_cr q_r     >= Q sum_c rate_c  mean quality of the auto stream
-          sum_{r on g} gpus_r n_r   <= stock_g         per GPU type and market
-          x_cr >= 0,  n_r integer
+`model` states the program, `solver` runs it, `checking` verifies every answer, `node_loss` adds
+the rows of fleets that survive a lost node, `relaxing` says what would make a problem feasible.
 
-The shares x are continuous: a class may be split between groups at will, which is what a router
-does, and it keeps the integers down to one per replica option. A cell (c, r) whose load is NaN
-has no variable. Every answer is checked against the constraints before it is returned.
+With a budget the order is lexicographic: first the highest mean quality of the requests that leave
+the model to the router, then the lowest cost at that quality.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field, replace
 
-import highspy
 import numpy as np
-import pulp
-from numpy.typing import NDArray
 
+from placement.apart import run_apart
+from placement.checking import check, violations
+from placement.model import Model, Objective, Survival, build
+from placement.node_loss import broken_survivals, sole_servers
 from placement.plan import AUTO
-from placement.problem import Option, Problem, Stock
-from profiler.errors import InfeasibleError, InputError, OrchestratorError
+from placement.problem import Floats, Problem
+from placement.relaxing import relaxations
+from placement.solution import Counts, Solution, mean_quality, priced
+from placement.solver import Outcome, Runner, TimeLimitError, fractions, run_highs, values
+from profiler.errors import InfeasibleError, OrchestratorError
 
-Floats = NDArray[np.float64]
-TOLERANCE = 1e-6
-INTEGER_TOLERANCE = 1e-9  # how far from a whole number a replica count may be while solving
+__all__ = ["Solution", "TimeLimitError", "check", "lp_bound_usd_per_hour", "solve"]
 
+AT_THAT_QUALITY = 1e-6
+"""Mean quality that may be given up for a lower cost, under a budget."""
 
-class TimeLimitError(InputError):
-    """The solver found no answer in the time it was given; there may well be one."""
-
-
-@dataclass(frozen=True)
-class Solution:
-    """Replicas and shares, and how near they are proven to be to the best.
-
-    ``replicas`` is ``[options]``, ``shares`` is ``[classes, options]`` with rows that sum to one.
-    """
-
-    replicas: NDArray[np.int64]
-    shares: Floats
-    usd_per_hour: float
-    lower_bound_usd_per_hour: float
-    lp_bound_usd_per_hour: float
-
-
-@dataclass(frozen=True)
-class _Model:
-    lp: pulp.LpProblem
-    replicas: list[pulp.LpVariable]
-    shares: dict[tuple[int, int], pulp.LpVariable]
-    stock_slack: dict[Stock, pulp.LpVariable]
+SAME = 1e-6
+"""Relative difference of two costs that are one."""
 
 
 def solve(
@@ -63,195 +40,128 @@ def solve(
     time_limit_s: float = 30.0,
     gap: float = 1e-4,
     lp_bound: bool = True,
+    run: Runner = run_apart,
 ) -> Solution:
     """The cheapest fleet; without ``lp_bound`` the MIP's own bound stands in for the LP's.
+
+    Every answer is checked. One that fails the check, and a claim that there is none, is solved
+    again without presolve, whose reductions have been at fault in HiGHS before.
 
     Raises:
         InfeasibleError: no fleet keeps every limit; names those that bind and by how much.
         TimeLimitError: no answer was found in time.
+        OrchestratorError: no answer passed the check: a bug in the solver or in the model.
     """
-    model = _build(problem)
-    status = _run(model.lp, time_limit_s=time_limit_s, mip_rel_gap=gap)
-    if status == "infeasible":
-        raise InfeasibleError(_relaxation(problem, time_limit_s))
-    if status == "no answer":
-        raise TimeLimitError(f"no plan found in {time_limit_s:g} s; raise --time-limit")
-    replicas, shares = _values(problem, model)
-    cost = _cost(problem, replicas)
-    bound = min(max(0.0, float(model.lp.solverModel.getInfo().mip_dual_bound)), cost)
-    solution = Solution(
-        replicas=replicas,
-        shares=shares,
-        usd_per_hour=cost,
-        lower_bound_usd_per_hour=bound,
-        lp_bound_usd_per_hour=lp_bound_usd_per_hour(problem) if lp_bound else bound,
-    )
-    check(problem, solution)
-    return solution
-
-
-def check(problem: Problem, solution: Solution) -> None:
-    """Verify an answer against the problem, independently of the solver.
-
-    Raises:
-        OrchestratorError: a constraint is violated; a bug in the solver or in the model.
-    """
-    n, x = solution.replicas, solution.shares
-    load = np.nansum(problem.rates_rps[:, None] * problem.load_s * x, axis=0)
-    broken = []
-    if not np.allclose(x.sum(axis=1), 1, atol=TOLERANCE) or (x < -TOLERANCE).any():
-        broken.append("shares do not sum to one")
-    if (np.isnan(problem.load_s) & (x > TOLERANCE)).any():
-        broken.append("a class is sent where it cannot be served")
-    if (load > problem.headroom * n * (1 + TOLERANCE) + TOLERANCE).any():
-        broken.append("a group is above its headroom")
-    broken += [
-        f"more {s.gpu} than offered"
-        for s in problem.stocks
-        if sum(int(n[j]) * o.gpus for j, o in _bought_from(problem, s)) > s.available
-    ]
-    if (missing := _quality_shortfall(problem, x)) > TOLERANCE:
-        broken.append(f"mean quality short by {missing:.4f}")
+    if problem.limits.quality_mean and problem.quality is None:
+        raise OrchestratorError("a quality target needs the quality of each option")
+    deadline = time.monotonic() + time_limit_s
+    broken: list[str] = []
+    for presolve in (True, False):
+        search = _Search(problem, deadline, gap, presolve, run)
+        solution = search.best()
+        if solution is None:
+            continue
+        broken = violations(problem, solution)
+        if not broken and lp_bound:
+            solution, broken = search.bounded(solution)
+        if not broken:
+            return solution
     if broken:
         raise OrchestratorError(f"the solver's answer breaks its own limits: {'; '.join(broken)}")
+    found = relaxations(problem, time_limit_s=time_limit_s)
+    raise InfeasibleError("the limits that bind: " + "; or ".join(str(r) for r in found))
 
 
-def _build(problem: Problem, *, relax: bool = False, elastic: bool = False) -> _Model:
-    """The model; with ``elastic``, stock may be exceeded and the excess is what is minimised."""
-    lp = pulp.LpProblem("placement", pulp.LpMinimize)
-    kind = pulp.LpContinuous if relax else pulp.LpInteger
-    n = [lp.add_variable(f"n_{j}", 0, None, kind) for j in range(len(problem.options))]
-    cells = [(int(c), int(r)) for c, r in zip(*np.nonzero(~np.isnan(problem.load_s)), strict=True)]
-    x = {cell: lp.add_variable(f"x_{cell[0]}_{cell[1]}", 0) for cell in cells}
-    stock_slack = {
-        s: lp.add_variable(f"short_{i}", 0) for i, s in enumerate(problem.stocks) if elastic
-    }
-    cost = [(n[j], o.usd_per_hour) for j, o in enumerate(problem.options)]
-    excess = [(slack, 1.0) for slack in stock_slack.values()]
-    lp += pulp.LpAffineExpression(excess if elastic else cost)
+def lp_bound_usd_per_hour(problem: Problem, *, time_limit_s: float = 30.0) -> float:
+    """What the fleet would cost if replicas and nodes could be bought in fractions.
 
-    by_class: dict[int, list[pulp.LpVariable]] = {}
-    by_option: dict[int, list[tuple[pulp.LpVariable, float]]] = {}
-    for (c, r), var in x.items():
-        by_class.setdefault(c, []).append(var)
-        work = float(problem.classes[c].rate_rps * problem.load_s[c, r])
-        by_option.setdefault(r, []).append((var, work))
-    for terms in by_class.values():
-        lp += pulp.lpSum(terms) == 1
-    for r, work_terms in by_option.items():
-        lp += pulp.LpAffineExpression([*work_terms, (n[r], -problem.headroom)]) <= 0
-        lp += pulp.lpSum(var for var, _ in work_terms) <= len(work_terms) * n[r]
-    for s in problem.stocks:
-        used = pulp.lpSum(o.gpus * n[j] for j, o in _bought_from(problem, s))
-        lp += used <= s.available + stock_slack.get(s, 0)
-    if problem.quality_target is not None:
-        lp += _quality_row(problem, x) >= 0
-    return _Model(lp, n, x, stock_slack)
-
-
-def _quality_row(
-    problem: Problem, x: dict[tuple[int, int], pulp.LpVariable]
-) -> pulp.LpAffineExpression:
-    """Mean of (quality - target) over the requests of the auto stream."""
-    total = sum(c.rate_rps for c in problem.classes if c.stream == AUTO) or 1.0
-    return pulp.LpAffineExpression(
-        [
-            (var, problem.classes[c].rate_rps / total * _surplus(problem, r))
-            for (c, r), var in x.items()
-            if problem.classes[c].stream == AUTO
-        ]
-    )
-
-
-def _surplus(problem: Problem, option: int) -> float:
-    return problem.quality[problem.options[option].model] - (problem.quality_target or 0.0)
-
-
-def _quality_shortfall(problem: Problem, x: Floats) -> float:
-    if problem.quality_target is None:
-        return 0.0
-    auto = np.array([c.stream == AUTO for c in problem.classes])
-    rates = problem.rates_rps * auto
-    surplus = np.array([_surplus(problem, r) for r in range(len(problem.options))])
-    return float(-(rates @ x @ surplus) / max(rates.sum(), TOLERANCE))
-
-
-def _run(lp: pulp.LpProblem, *, time_limit_s: float, mip_rel_gap: float = 0.0) -> str:
-    """Solve; returns 'solved', 'infeasible' or 'no answer' from HiGHS's own status.
-
-    PuLP reports a time-out with or without an answer as optimal, so its status is not used.
+    Raises:
+        TimeLimitError: not found in time.
     """
-    solver = pulp.HiGHS(
-        msg=False,
-        timeLimit=time_limit_s,
-        gapRel=mip_rel_gap,
-        threads=1,
-        mip_feasibility_tolerance=INTEGER_TOLERANCE,
-    )
-    lp.solve(solver)
-    status = lp.solverModel.getModelStatus()
-    states = highspy.HighsModelStatus
-    if status in (states.kInfeasible, states.kUnboundedOrInfeasible):
-        return "infeasible"
-    found = lp.solverModel.getInfo().primal_solution_status == highspy.kSolutionStatusFeasible
-    return "solved" if found else "no answer"
+    outcome = run_highs(build(problem, relax=True).lp, time_limit_s=time_limit_s)
+    if outcome.status != "solved":
+        raise TimeLimitError(f"no lower bound found in {time_limit_s:g} s; raise --time-limit")
+    return outcome.bound
 
 
-def _values(problem: Problem, model: _Model) -> tuple[NDArray[np.int64], Floats]:
-    """Integers rounded, shares cleaned of numerical dust and made to sum to one."""
-    replicas = np.array([round(v.value() or 0) for v in model.replicas], dtype=np.int64)
-    shares = np.zeros(problem.load_s.shape)
-    for (c, r), var in model.shares.items():
-        value = var.value() or 0.0
-        shares[c, r] = value if value > TOLERANCE and replicas[r] else 0.0
-    return replicas, shares / shares.sum(axis=1, keepdims=True)
+@dataclass
+class _Search:
+    """One way through: solve, add the rows that the fleet was found to break, solve again."""
 
+    problem: Problem
+    deadline: float
+    gap: float
+    presolve: bool
+    run: Runner
+    survivals: list[Survival] = field(init=False)
+    quality_at_least: float | None = None
 
-def _cost(problem: Problem, replicas: NDArray[np.int64]) -> float:
-    return float(sum(o.usd_per_hour * n for o, n in zip(problem.options, replicas, strict=True)))
+    def __post_init__(self) -> None:
+        self.survivals = sole_servers(self.problem)
 
+    def best(self) -> Solution | None:
+        """The answer, not yet checked; None where the solver says that there is none."""
+        problem, best_quality = self.problem, None
+        if problem.limits.budget_usd_per_hour is not None and self._has_quality():
+            first = self._solved("quality")
+            if first is None:
+                return None
+            reached = mean_quality(problem, first[1]) or 0.0
+            self.quality_at_least = reached - AT_THAT_QUALITY
+            best_quality = max(-first[2].bound, reached)
+        found = self._solved("cost")
+        if found is None:
+            return None
+        replicas, shares, outcome = found
+        answer = priced(problem, replicas, shares, lower_bound=outcome.bound)
+        return replace(answer, quality_bound=best_quality)
 
-def lp_bound_usd_per_hour(problem: Problem) -> float:
-    """What the fleet would cost if replicas could be bought in fractions."""
-    lp = _build(problem, relax=True).lp
-    _run(lp, time_limit_s=30.0)
-    return float(lp.solverModel.getInfo().objective_function_value)
+    def bounded(self, solution: Solution) -> tuple[Solution, list[str]]:
+        """The answer with the LP's bound, and whether a fleet rounded up from the LP is cheaper
+        than what the solver claims no fleet to be.
+        """
+        model = self._model("cost", relax=True)
+        outcome = self._run(model)
+        if outcome.status != "solved":  # out of time: the bound of the MIP holds for both
+            return solution, []
+        bounded = replace(solution, lp_bound_usd_per_hour=outcome.bound)
+        counts, shares = fractions(self.problem, model)
+        whole = np.ceil(counts - SAME).astype(np.int64)
+        rounded = priced(self.problem, whole, shares, lower_bound=0.0)
+        claimed = solution.lower_bound_usd_per_hour * (1 - SAME) - SAME
+        if rounded.objective_usd_per_hour < claimed and not violations(self.problem, rounded):
+            return bounded, ["a fleet below the claimed lower bound exists"]
+        return bounded, violations(self.problem, bounded)
 
+    def _has_quality(self) -> bool:
+        known = self.problem.quality is not None
+        return known and any(c.stream == AUTO for c in self.problem.classes)
 
-def _bought_from(problem: Problem, stock: Stock) -> list[tuple[int, Option]]:
-    return [
-        (j, o)
-        for j, o in enumerate(problem.options)
-        if (o.gpu, o.market) == (stock.gpu, stock.market)
-    ]
+    def _solved(self, objective: Objective) -> tuple[Counts, Floats, Outcome] | None:
+        while True:
+            model = self._model(objective)
+            outcome = self._run(model)
+            if outcome.status == "infeasible":
+                return None
+            if outcome.status == "no answer":
+                raise TimeLimitError("no plan found in time; raise --time-limit")
+            replicas, shares = values(self.problem, model)
+            broken = broken_survivals(self.problem, replicas)
+            if not broken:
+                return replicas, shares, outcome
+            self.survivals += broken
+            if time.monotonic() > self.deadline:
+                raise TimeLimitError("no plan found in time that survives a node's loss")
 
+    def _model(self, objective: Objective, *, relax: bool = False) -> Model:
+        return build(
+            self.problem,
+            relax=relax,
+            objective=objective,
+            quality_at_least=self.quality_at_least,
+            survivals=self.survivals,
+        )
 
-def _relaxation(problem: Problem, time_limit_s: float) -> str:
-    """The least change of the limits that would make the problem feasible, in words.
-
-    Quality first, which no stock can mend; then the fewest accelerators beyond the stock.
-    """
-    target = problem.quality_target
-    if target is not None and (reach := _reachable_quality(problem)) < target - TOLERANCE:
-        return f"quality.mean: {target} asked, at most {reach:.4f} reachable"
-    model = _build(problem, elastic=True)
-    if _run(model.lp, time_limit_s=time_limit_s, mip_rel_gap=1e-3) != "solved":
-        return "the limits cannot be kept together; which of them bind was not found in time"
-    needs = [
-        f"stock of {s.gpu} ({s.market.replace('_', '-')}): {s.available} offered, "
-        f"{s.available + round(v.value())} needed"
-        for s, v in model.stock_slack.items()
-        if (v.value() or 0) > TOLERANCE
-    ]
-    return f"the limits that bind: {'; '.join(needs)}"
-
-
-def _reachable_quality(problem: Problem) -> float:
-    """Mean quality of the auto stream when each class goes to the best model that can serve it."""
-    best = [
-        (c.rate_rps, max(problem.quality[problem.options[r].model] for r in np.flatnonzero(ok)))
-        for c, ok in zip(problem.classes, ~np.isnan(problem.load_s), strict=True)
-        if c.stream == AUTO
-    ]
-    total = sum(rate for rate, _ in best)
-    return sum(rate * quality for rate, quality in best) / total if total else 1.0
+    def _run(self, model: Model) -> Outcome:
+        left = max(self.deadline - time.monotonic(), 0.1)
+        return self.run(model.lp, time_limit_s=left, gap=self.gap, presolve=self.presolve)

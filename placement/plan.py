@@ -11,6 +11,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from placement.explanation import Explanation, Prices
+from placement.verification import Verification
 from profiler.core import (
     Count,
     GpuType,
@@ -30,6 +32,9 @@ from profiler.core import (
 AUTO = "auto"
 """The stream of requests that name no model: any model of the pool may answer."""
 
+REMARKS = {"alternatives", "explanation", "notes", "verification"}
+"""Parts of a plan that explain it: with or without them, the same fleet serves the same way."""
+
 SHARE_TOLERANCE = 1e-4
 """Shares are written with six decimals."""
 
@@ -48,6 +53,8 @@ class ReplicaGroup(Noun):
     replicas: Count
     usd_per_hour: Positive = Field(description="one replica, all its accelerators")
     load: NonNegative = Field(description="planned load over saturation inside the SLO, 0..1")
+    region: str | None = None
+    node_gpus: Count = Field(1, description="over 1: it stands on whole nodes; see `nodes`")
     profile: Profile
 
     @property
@@ -67,6 +74,8 @@ class Route(Noun):
     stream: str = Field(description="'auto', or the model that the requests name")
     bucket: SizeBucket
     rate_rps: Positive
+    difficulty: int | None = Field(None, description="bin of the router's, where it has one")
+    slo: Slo | None = Field(None, description="instead of the plan's, for these requests")
     shares: dict[str, Share] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -78,13 +87,44 @@ class Route(Noun):
 
 
 class Cost(Noun):
-    """What the plan costs, and the proof of how much cheaper any other could be."""
+    """What the plan costs, and the proof of how much cheaper any other could be.
+
+    The bounds and the gap are of the rent and the moves together.
+    """
 
     usd_per_hour: NonNegative
     usd_per_million_tokens: NonNegative = Field(description="input plus output, at planned rates")
     lower_bound_usd_per_hour: NonNegative = Field(description="no fleet in these limits costs less")
     gap: NonNegative = Field(description="(cost - bound) / cost")
     lp_bound_usd_per_hour: NonNegative = Field(description="with fractional replicas")
+    switching_usd_per_hour: NonNegative = Field(
+        0.0, description="starting and stopping replicas, spread over the horizon asked for"
+    )
+
+
+class ExpectedQuality(Noun):
+    """Mean score expected of the answers to requests that name no model."""
+
+    mean: Share
+    bound: Share | None = Field(
+        None, description="no fleet within the budget has a higher mean; set where a budget was"
+    )
+
+
+class NodePurchase(Noun):
+    """Whole nodes that groups stand on; they are what is paid there."""
+
+    gpu: Name
+    market: Market
+    region: str | None = None
+    gpus_per_node: Count
+    nodes: Count
+    usd_per_node_hour: Positive
+
+    @property
+    def total_usd_per_hour(self) -> float:
+        """All nodes of the purchase."""
+        return self.nodes * self.usd_per_node_hour
 
 
 class Alternative(Noun):
@@ -127,12 +167,18 @@ class Plan(Noun):
     headroom: Share
     targets: Targets = Targets()
     cost: Cost
+    quality: ExpectedQuality | None = None
     groups: tuple[ReplicaGroup, ...] = Field(min_length=1)
+    nodes: tuple[NodePurchase, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
     excluded: tuple[ExcludedClass, ...] = ()
     models: dict[str, ModelSpec]
     gpus: dict[str, GpuType]
     routes: tuple[Route, ...]
+    notes: tuple[str, ...] = Field((), description="how sure the figures are that it rests on")
+    prices: Prices | None = Field(None, description="what the router weighs quality and load by")
+    explanation: Explanation | None = None
+    verification: Verification | None = None
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -153,8 +199,9 @@ class Plan(Noun):
 
     @property
     def digest(self) -> str:
-        """Identity of the content: equal plans have equal digests."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        """Identity of what is deployed and promised; what a plan says about itself is left out."""
+        promised = self.model_dump_json(exclude=REMARKS)
+        return hashlib.sha256(promised.encode()).hexdigest()[:12]
 
     def group(self, name: str) -> ReplicaGroup:
         """The group of that name; KeyError when there is none."""

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from placement.ilp import Solution, TimeLimitError, check, lp_bound_usd_per_hour, solve
-from placement.plan import Alternative, Cost, ExcludedClass, Plan, ReplicaGroup, Route, Targets
-from placement.problem import Option, Problem, exclude_unservable, load_matrix
-from profiler.core import Slo
+from placement.checking import violations
+from placement.explain import tell
+from placement.explanation import Prices
+from placement.ilp import TimeLimitError, lp_bound_usd_per_hour, solve
+from placement.plan import (
+    Alternative,
+    Cost,
+    ExcludedClass,
+    ExpectedQuality,
+    NodePurchase,
+    Plan,
+    ReplicaGroup,
+    Route,
+    Targets,
+)
+from placement.prices import settled
+from placement.problem import Option, Problem, exclude_unservable, load_matrix, lost_share
+from placement.solution import Solution, priced
 from profiler.errors import InfeasibleError
 
 
@@ -33,85 +46,136 @@ def make_plan(
     time_limit_s: float = 30.0,
     gap: float = 1e-4,
     on_step: Callable[[str], None] = lambda _: None,
+    plan_again: bool = False,
+    found: Mix | None = None,
 ) -> Plan:
     """The cheapest plan for a problem, never dearer than the best single-type fleet.
+
+    It comes with its explanation; with ``plan_again``, what each limit costs is found by planning
+    again with the limit moved, beside the figure that the duals give. A mix ``found`` before, of
+    this problem, is taken as it is.
 
     Raises:
         InfeasibleError: some limit cannot be kept; the message names it.
         TimeLimitError: neither the mix nor any single-type fleet was found in time.
     """
-    problem = _without_unservable(problem)
+    problem = found.problem if found else without_unservable(problem)
     singles = []
     for gpu in problem.gpus:
         on_step(f"{gpu} alone")
         singles.append(_single(problem, gpu, time_limit_s, gap))
     on_step(f"the mix: {len(problem.classes)} request classes, {len(problem.options)} options")
-    best = _best(problem, singles, time_limit_s, gap)
-    return _assemble(problem, service, targets or Targets(), best, singles)
+    if found is None:
+        best = _best(problem, singles, time_limit_s, gap)
+        on_step("the reasons")
+        best, prices = settled(problem, best)
+    else:
+        best, prices = _bounded(found), found.prices
+        on_step("the reasons")
+    plan = _assemble(problem, service, targets or Targets(), best, singles)
+    plan = plan.model_copy(update={"prices": prices})
+
+    def again(moved: Problem) -> Solution:
+        return solve(moved, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
+
+    return tell(plan, problem, best, again if plan_again else None)
 
 
-def _without_unservable(problem: Problem) -> Problem:
+@dataclass(frozen=True)
+class Mix:
+    """The cheapest fleet for a problem, as a plan without alternatives and reasons."""
+
+    problem: Problem
+    solution: Solution
+    prices: Prices
+    plan: Plan
+
+
+def mix(problem: Problem, service: str, *, time_limit_s: float = 30.0, gap: float = 1e-4) -> Mix:
+    """The mix that `make_plan` would explain: much faster, for whoever tries many.
+
+    The problem is one of which `without_unservable` has taken out what nothing can serve.
+
+    Raises:
+        InfeasibleError: some limit cannot be kept.
+        TimeLimitError: no fleet was found in time.
+    """
+    best, prices = settled(
+        problem, solve(problem, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
+    )
+    return Mix(problem, best, prices, _assemble(problem, service, Targets(), best, []))
+
+
+def _bounded(found: Mix) -> Solution:
+    """A mix's solution with the bound of fractional replicas, which trying many goes without."""
+    bound = min(lp_bound_usd_per_hour(found.problem), found.solution.objective_usd_per_hour)
+    return replace(found.solution, lp_bound_usd_per_hour=bound)
+
+
+def without_unservable(problem: Problem) -> Problem:
     """Take out what no option can serve, and hold the rest to a share that makes up for it.
 
-    What is taken out misses the SLO. Of each stream at most half of what the SLO forgives may
-    go that way; the other half is left for the requests that are served.
+    What is taken out misses the SLO. Of each stream at most half of what the strictest SLO
+    forgives may go that way; the other half is left for the requests that are served.
+
+    Raises:
+        InfeasibleError: more than that cannot be served.
     """
-    asked = problem.slo
+    strictest = max([problem.slo_of(c).attainment for c in problem.classes], default=1.0)
+    made_up_for = 0.0
     while True:
         problem = exclude_unservable(problem)
-        lost = _lost_share(problem)
-        if lost > (1 - asked.attainment) / 2:
-            raise InfeasibleError(_too_much_lost(problem, lost, asked))
-        stricter = asked.model_copy(update={"attainment": asked.attainment / (1 - lost)})
-        if problem.slo.attainment >= stricter.attainment - 1e-12:
-            return replace(problem, slo=asked)
-        load_s = load_matrix(problem.classes, problem.options, stricter)
-        problem = replace(problem, slo=stricter, load_s=load_s)
+        lost = lost_share(problem)
+        if lost > (1 - strictest) / 2:
+            raise InfeasibleError(_too_much_lost(problem, lost, (1 - strictest) / 2))
+        if lost <= made_up_for + 1e-12:
+            return problem
+        made_up_for = lost
+        load_s = load_matrix(
+            problem.classes, problem.options, problem.slo, served_share=1 - made_up_for
+        )
+        problem = replace(problem, load_s=load_s)
 
 
-def _lost_share(problem: Problem) -> float:
-    """The largest share of any one stream that is excluded."""
-    total, lost = defaultdict[str, float](float), defaultdict[str, float](float)
-    for c in problem.classes:
-        total[c.stream] += c.rate_rps
-    for e in problem.excluded:
-        total[e.request_class.stream] += e.request_class.rate_rps
-        lost[e.request_class.stream] += e.request_class.rate_rps
-    return max((lost[s] / total[s] for s in total), default=0.0)
-
-
-def _too_much_lost(problem: Problem, lost: float, asked: Slo) -> str:
+def _too_much_lost(problem: Problem, lost: float, allowed: float) -> str:
     worst = sorted(problem.excluded, key=lambda e: -e.request_class.rate_rps)[:3]
     lines = [f"  {e.request_class}: {e.reason}" for e in worst]
     misfits = [f"  {gpu}: {reason}" for gpu, rs in problem.misfits.items() for reason in rs]
     unhosted = {e.request_class.stream for e in worst} - {o.model for o in problem.options}
     return (
         f"no GPU type offered keeps the SLO for {lost:.1%} of the requests "
-        f"(at most {(1 - asked.attainment) / 2:.1%} may be left out):\n"
+        f"(at most {allowed:.1%} may be left out):\n"
         + "\n".join(lines + (misfits if unhosted else []))
     )
 
 
 def _best(problem: Problem, singles: list[_Single], time_limit_s: float, gap: float) -> Solution:
     """The mix, or the best single type where no mix was found in time or a gap left it dearer."""
-    found = [s for s in singles if s.solution is not None]
-    cheapest = min(found, key=_usd_per_hour, default=None)
+    found = [w for s in singles if (w := _widened(problem, s)) is not None]
+    cheapest = min(found, key=_preference, default=None)
     try:
         best = solve(problem, time_limit_s=time_limit_s, gap=gap)
     except TimeLimitError:
         if cheapest is None:
             raise
         bound = lp_bound_usd_per_hour(problem)
-        return _widened(problem, cheapest, bound, bound)
-    if cheapest is not None and _usd_per_hour(cheapest) < best.usd_per_hour - 1e-9:
-        bounds = best.lower_bound_usd_per_hour, best.lp_bound_usd_per_hour
-        return _widened(problem, cheapest, *bounds)
+        return replace(cheapest, lower_bound_usd_per_hour=bound, lp_bound_usd_per_hour=bound)
+    if cheapest is not None and _preference(cheapest) < _preference(best):
+        return replace(
+            cheapest,
+            lower_bound_usd_per_hour=min(
+                best.lower_bound_usd_per_hour, cheapest.objective_usd_per_hour
+            ),
+            lp_bound_usd_per_hour=min(best.lp_bound_usd_per_hour, cheapest.objective_usd_per_hour),
+            quality_bound=best.quality_bound,
+        )
     return best
 
 
-def _usd_per_hour(single: _Single) -> float:
-    assert single.solution is not None
-    return single.solution.usd_per_hour
+def _preference(solution: Solution) -> tuple[float, float]:
+    """Less is better: quality first where a budget makes it the objective, then the cost."""
+    quality = solution.quality if solution.quality_bound is not None else None
+    return -round(quality or 0.0, 5), round(solution.objective_usd_per_hour, 9)
 
 
 def _single(problem: Problem, gpu: str, time_limit_s: float, gap: float) -> _Single:
@@ -131,17 +195,18 @@ def _single(problem: Problem, gpu: str, time_limit_s: float, gap: float) -> _Sin
         return _Single(gpu, alone, None, str(error))
 
 
-def _widened(problem: Problem, single: _Single, bound: float, lp_bound: float) -> Solution:
-    """A single type's solution in the terms of the whole problem."""
-    assert single.solution is not None
+def _widened(problem: Problem, single: _Single) -> Solution | None:
+    """A single type's solution in the terms of the whole problem, if it keeps all its limits."""
+    if single.solution is None:
+        return None
     columns = [j for j, o in enumerate(problem.options) if o.gpu == single.gpu]
     replicas = np.zeros(len(problem.options), dtype=np.int64)
     shares = np.zeros(problem.load_s.shape)
     replicas[columns], shares[:, columns] = single.solution.replicas, single.solution.shares
-    cost = single.solution.usd_per_hour
-    widened = Solution(replicas, shares, cost, min(bound, cost), min(lp_bound, cost))
-    check(problem, widened)
-    return widened
+    widened = priced(problem, replicas, shares, lower_bound=0.0)
+    if violations(problem, widened):  # such as replicas of another type that there must be
+        return None
+    return replace(widened, quality_bound=single.solution.quality_bound)
 
 
 def _assemble(
@@ -161,10 +226,13 @@ def _assemble(
             usd_per_hour=_money(best.usd_per_hour),
             usd_per_million_tokens=_money(best.usd_per_hour / (tokens_per_s * 3600 / 1e6)),
             lower_bound_usd_per_hour=_money(best.lower_bound_usd_per_hour),
-            gap=round(1 - best.lower_bound_usd_per_hour / best.usd_per_hour, 6),
+            gap=_gap(best),
             lp_bound_usd_per_hour=_money(best.lp_bound_usd_per_hour),
+            switching_usd_per_hour=_money(best.switching_usd_per_hour),
         ),
+        quality=_quality(best),
         groups=_groups(problem, best),
+        nodes=_nodes(problem, best),
         alternatives=tuple(_alternative(s, best, bought) for s in singles),
         excluded=tuple(
             ExcludedClass(
@@ -178,6 +246,36 @@ def _assemble(
         models={o.model: problem.models[o.model] for o in _used(problem, best)},
         gpus={o.gpu: problem.gpus[o.gpu] for o in _used(problem, best)},
         routes=_routes(problem, best),
+        notes=problem.notes,
+    )
+
+
+def _gap(best: Solution) -> float:
+    return max(0.0, round(1 - best.lower_bound_usd_per_hour / best.objective_usd_per_hour, 6))
+
+
+def _quality(best: Solution) -> ExpectedQuality | None:
+    if best.quality is None:
+        return None
+    bound = best.quality_bound
+    return ExpectedQuality(
+        mean=round(min(best.quality, 1.0), 6),
+        bound=None if bound is None else round(min(bound, 1.0), 6),
+    )
+
+
+def _nodes(problem: Problem, best: Solution) -> tuple[NodePurchase, ...]:
+    return tuple(
+        NodePurchase(
+            gpu=s.gpu,
+            market=s.market,
+            region=s.region or None,
+            gpus_per_node=s.node_gpus,
+            nodes=int(count),
+            usd_per_node_hour=_money(s.usd_per_node_hour),
+        )
+        for s, count in zip(problem.stocks, best.nodes, strict=True)
+        if count
     )
 
 
@@ -194,6 +292,8 @@ def _groups(problem: Problem, best: Solution) -> tuple[ReplicaGroup, ...]:
             replicas=int(n),
             usd_per_hour=_money(o.usd_per_hour),
             load=round(float(w / n), 4),
+            region=o.region or None,
+            node_gpus=o.node_gpus,
             profile=o.profile,
         )
         for o, n, w in zip(problem.options, best.replicas, work, strict=True)
@@ -207,6 +307,8 @@ def _routes(problem: Problem, best: Solution) -> tuple[Route, ...]:
             stream=c.stream,
             bucket=c.bucket,
             rate_rps=c.rate_rps,
+            difficulty=c.difficulty,
+            slo=c.slo,
             shares={
                 o.name: round(float(share), 6)
                 for o, share in zip(problem.options, row, strict=True)
@@ -222,7 +324,14 @@ def _alternative(single: _Single, best: Solution, bought: set[str]) -> Alternati
     if single.solution is None:
         return Alternative(gpu=single.gpu, chosen=chosen, reason=single.reason)
     cost = single.solution.usd_per_hour
-    dearer = cost / best.usd_per_hour - 1
+    dearer = single.solution.objective_usd_per_hour / best.objective_usd_per_hour - 1
+    reason = f"alone {dearer:+.1%}"
+    if best.quality_bound is not None:  # under a budget, fleets differ in quality first
+        reason = f"{reason}, expected quality {single.solution.quality or 0.0:.4f}"
+    elif chosen and dearer < 1e-9:
+        reason = "this is the plan"
+    if bought == {single.gpu}:
+        reason = "this is the plan"
     options = single.problem.options
     return Alternative(
         gpu=single.gpu,
@@ -231,7 +340,7 @@ def _alternative(single: _Single, best: Solution, bought: set[str]) -> Alternati
         replicas={
             o.name: int(n) for o, n in zip(options, single.solution.replicas, strict=True) if n
         },
-        reason="this is the plan" if chosen and dearer < 1e-9 else f"alone {dearer:+.1%}",
+        reason=reason,
     )
 
 

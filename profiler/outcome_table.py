@@ -23,12 +23,13 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler import documents
 from profiler.answer_log import Key, Record
-from profiler.errors import InputError
+from profiler.errors import InputError, UnknownNameError
 from profiler.questions import Question
 
 if TYPE_CHECKING:
@@ -69,6 +70,61 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
             f"{path}: exists, and is no outcome table; --save elsewhere, or pass -y to replace it"
         ) from None
     return metadata
+
+
+@dataclass(frozen=True)
+class Score:
+    """A model's mean score over some questions, and how far sampling them may have moved it."""
+
+    mean: float
+    standard_error: float
+    questions: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} +- {1.96 * self.standard_error:.3f} ({self.questions} questions)"
+
+
+def read_scores(path: Path, models: Sequence[str], dataset: str | None = None) -> dict[str, Score]:
+    """Each model's mean score over the questions that all of them were graded on.
+
+    Only the columns ``dataset`` and ``s:M`` are read, so a table made elsewhere will do.
+
+    The standard error is that of a mean of independent draws, s / sqrt(n): it says how much other
+    questions of the same kind would have moved the mean, and nothing of questions of other kinds.
+
+    Raises:
+        InputError: no such table, model or dataset, or fewer than two questions in common.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError):
+        what = "is no Parquet file" if path.exists() else "no such file"
+        raise InputError(f"{path}: {what}; make one: orchestrator profile quality") from None
+    known = [c.removeprefix("s:") for c in table.column_names if c.startswith("s:")]
+    if "dataset" not in table.column_names or not known:
+        raise InputError(f"{path}: expected the columns dataset and s:MODEL of an outcome table")
+    if missing := next((m for m in models if m not in known), None):
+        raise InputError(f"{path}: {UnknownNameError('model', missing, known)}")
+    datasets = np.array(table.column("dataset").to_pylist())
+    if dataset is not None and dataset not in datasets:
+        raise InputError(f"{path}: {UnknownNameError('dataset', dataset, set(datasets.tolist()))}")
+    scores = np.array([table.column(f"s:{m}").to_numpy() for m in models], dtype=float)
+    common = ~np.isnan(scores).any(axis=0)
+    common &= True if dataset is None else datasets == dataset
+    count = int(common.sum())
+    if count < 2:
+        of = "" if dataset is None else f" of {dataset}"
+        raise InputError(f"{path}: {count} questions{of} graded for all of {', '.join(models)}")
+    errors = scores[:, common].std(axis=1, ddof=1) / math.sqrt(count)
+    means = scores[:, common].mean(axis=1)
+    return {
+        m: Score(float(mean), float(error), count)
+        for m, mean, error in zip(models, means, errors, strict=True)
+    }
 
 
 def write_table(

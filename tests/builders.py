@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
-from placement.problem import Option, Problem, RequestClass, load_matrix
+from placement.limits import Limits
+from placement.problem import Option, Problem, RequestClass, load_matrix, quality_matrix
 from profiler.core import (
     EngineOptions,
     GpuType,
@@ -53,12 +55,14 @@ def step_time(
     per_prefill_token_s: float = 5e-5,
     per_sequence_s: float = 1e-4,
     per_kv_token_s: float = 1e-7,
+    batch_extra_s: tuple[float, ...] = (),
 ) -> StepTime:
     return StepTime(
         base_s=base_s,
         per_prefill_token_s=per_prefill_token_s,
         per_sequence_s=per_sequence_s,
         per_kv_token_s=per_kv_token_s,
+        batch_extra_s=batch_extra_s,
     )
 
 
@@ -122,7 +126,10 @@ def problem(
     options: tuple[Option, ...] | None = None,
     **kwargs: Any,
 ) -> Problem:
-    """A problem over roofline profiles; by default one model on two GPU types."""
+    """A problem over roofline profiles; by default one model on two GPU types.
+
+    ``quality`` may be given per model, and ``quality_target`` is the mean asked of ``auto``.
+    """
     if options is None:
         types = (
             gpu("A100", 2.0),
@@ -132,6 +139,10 @@ def problem(
             Option(fitted(model(), g), "on_demand", g.price.on_demand_usd_per_hour) for g in types
         )
     target = kwargs.pop("slo", slo())
+    if isinstance(by_model := kwargs.get("quality"), dict):
+        kwargs["quality"] = quality_matrix(classes, options, by_model)
+    if (mean := kwargs.pop("quality_target", None)) is not None:
+        kwargs["limits"] = replace(kwargs.get("limits", Limits()), quality_mean={"auto": mean})
     names = {o.gpu for o in options}
     defaults: dict[str, Any] = {
         "stocks": (),

@@ -31,6 +31,7 @@ class RouteTable:
         self._replicas = {g.name: g.replicas for g in plan.groups}
         self._context_tokens = {g.name: g.profile.max_model_len for g in plan.groups}
         self._routes = _streams(plan.routes)
+        self._ranges: dict[str, dict[Range, set[Range]]] = {}
         self._planned: dict[Cell, dict[str, float]] = {}
         self._quotas: dict[tuple[Cell, frozenset[str]], Quota] = {}
 
@@ -40,6 +41,28 @@ class RouteTable:
         auto = (AUTO,) if AUTO in self._routes else ()
         return (*auto, *sorted(set(self._model_of.values())))
 
+    def input_ranges(self, model: str) -> list[Range]:
+        """What tells the classes of a model's requests apart, where ``max_tokens`` is not given.
+
+        A request belongs to the range nearest to its input tokens, the smaller at a tie. Empty
+        when the plan routes no such request: they are one class.
+        """
+        return list(self._ranges_for(model))
+
+    def shares(self, request: RouteRequest) -> dict[str, float]:
+        """In which shares the turns of the request's class are dealt, in the order of `Quota`.
+
+        Raises:
+            UnknownModelError: the pool does not serve the model asked for.
+        """
+        self._require(request.model)
+        return Quota(self._planned_for(self._cell(request))).shares
+
+    def candidates(self, request: RouteRequest) -> set[str]:
+        """All groups that may be asked to answer a request, stand-ins included."""
+        planned = _without(self._planned_for(self._cell(request)), ())
+        return planned.keys() | _without(self._spare(request), ()).keys()
+
     def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:
         """Pick the group whose turn it is in the request's class.
 
@@ -47,12 +70,9 @@ class RouteTable:
             UnknownModelError: the pool does not serve the model asked for.
             NoGroupLeftError: every group that could take the request is to be avoided.
         """
-        if request.model not in self.models:
-            raise UnknownModelError("model", request.model, self.models)
+        self._require(request.model)
         cell = self._cell(request)
-        if cell not in self._planned:
-            self._planned[cell] = self._weights(cell)
-        planned = _without(self._planned[cell], avoid)
+        planned = _without(self._planned_for(cell), avoid)
         spare = _without(self._spare(request), avoid)
         quota = self._quota(cell, planned or spare)
         group = quota.next()
@@ -61,6 +81,15 @@ class RouteTable:
             reason += f"; not {', '.join(sorted(avoid))}"
         others = planned.keys() | spare.keys() != {group}
         return Decision(group, self._model_of[group], reason, others)
+
+    def _require(self, model: str) -> None:
+        if model not in self.models:
+            raise UnknownModelError("model", model, self.models)
+
+    def _planned_for(self, cell: Cell) -> Mapping[str, float]:
+        if cell not in self._planned:
+            self._planned[cell] = self._weights(cell)
+        return self._planned[cell]
 
     def _quota(self, cell: Cell, weights: Mapping[str, float]) -> Quota:
         """The turns of these groups among a class; each set of groups has turns of its own."""
@@ -81,12 +110,20 @@ class RouteTable:
         }
 
     def _cell(self, request: RouteRequest) -> Cell:
-        routes = self._routes_for(request.model)
-        if not routes:
+        ranges = self._ranges_for(request.model)
+        if not ranges:
             return request.model, None, frozenset()
-        inputs = _nearest_range((r.bucket.input_range for r in routes), request.input_tokens)
-        outputs = {r.bucket.output_range for r in routes if r.bucket.input_range == inputs}
-        return request.model, inputs, _possible(outputs, request.max_output_tokens)
+        inputs = _nearest_range(ranges, request.input_tokens)
+        return request.model, inputs, _possible(ranges[inputs], request.max_output_tokens)
+
+    def _ranges_for(self, model: str) -> Mapping[Range, set[Range]]:
+        """The output ranges that a model's routes have in each input range, ascending."""
+        if model not in self._ranges:
+            ranges: dict[Range, set[Range]] = defaultdict(set)
+            for route in self._routes_for(model):
+                ranges[route.bucket.input_range].add(route.bucket.output_range)
+            self._ranges[model] = dict(sorted(ranges.items()))
+        return self._ranges[model]
 
     def _routes_for(self, model: str) -> Sequence[Route]:
         """The model's own stream, else the automatic one as far as it uses this model."""
@@ -130,12 +167,12 @@ def _streams(routes: Iterable[Route]) -> dict[str, list[Route]]:
 
 
 def _nearest_range(ranges: Iterable[Range], tokens: int) -> Range:
-    """The (low, high] range that holds a count, else the nearest one, the smaller at a tie."""
+    """The (low, high] range that holds a count, else the nearest one, the first at a tie."""
 
     def distance(r: Range) -> int:
         return max(r[0] + 1 - tokens, tokens - r[1], 0)
 
-    return min(sorted(set(ranges)), key=distance)
+    return min(ranges, key=distance)
 
 
 def _possible(outputs: set[Range], max_tokens: int | None) -> frozenset[Range]:

@@ -298,6 +298,21 @@ def test_a_load_that_makes_no_sense_is_refused(load, words):
         simulate_replica(profile(), *load)
 
 
+@pytest.mark.parametrize(
+    ("hits", "words"),
+    [([1], "found 1 prefix-hit sizes for 2 requests"), ([0, -1], "request 1: found -1 prefix-hit")],
+)
+def test_prefix_hits_that_make_no_sense_are_refused(hits, words):
+    with pytest.raises(InputError, match=words):
+        simulate_replica(profile(), [0.0, 1.0], [5, 5], [1, 1], prefix_hit_tokens=hits)
+
+
+def test_prompt_tokens_in_the_prefix_cache_are_not_computed_but_take_blocks():
+    steps: list[Step] = []
+    simulate_replica(profile(), [0.0], [100], [2], prefix_hit_tokens=[64], on_step=steps.append)
+    assert [(s.prefill_tokens, s.kv_blocks) for s in steps] == [(36, 7), (0, 7)]
+
+
 def test_a_group_has_at_least_one_replica():
     with pytest.raises(InputError, match="found 0 replicas"):
         simulate_group(profile(), 0, [0.0], [1], [1])

@@ -1,0 +1,116 @@
+"""After the loss of any one node what is left carries the load, for the least money."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from placement.ilp import solve
+from placement.limits import Limits
+from placement.problem import Stock
+from profiler.errors import InfeasibleError
+from tests.placement.problems import loaded, option
+
+SPARE = Limits(node_loss_headroom=1.0)
+
+
+def carries(problem, replicas, headroom):
+    """Whether some routing keeps every group at or under its headroom."""
+    classes, options = problem.load_s.shape
+    served = np.kron(np.eye(classes), np.ones(options))
+    work = problem.rates_rps[:, None] * problem.load_s
+    used = np.hstack([np.diag(row) for row in work])
+    found = linprog(
+        np.zeros(classes * options),
+        A_ub=used,
+        b_ub=headroom * np.array(replicas, float) + 1e-9,
+        A_eq=served,
+        b_eq=np.ones(classes),
+    )
+    return found.status == 0
+
+
+def survives(problem, replicas):
+    for j in np.flatnonzero(replicas):
+        left = list(replicas)
+        left[j] -= min(left[j], problem.options[j].per_node)
+        if not carries(problem, left, problem.limits.node_loss_headroom):
+            return False
+    return carries(problem, replicas, problem.headroom)
+
+
+def cheapest_survivor(problem, most):
+    prices = np.array([o.usd_per_hour for o in problem.options])
+    fleets = sorted(
+        itertools.product(range(most + 1), repeat=len(prices)), key=lambda n: n @ prices
+    )
+    return next(float(n @ prices) for n in map(np.array, fleets) if survives(problem, n))
+
+
+@settings(max_examples=10)
+@given(
+    loads=st.lists(st.floats(0.3, 2.0), min_size=4, max_size=4),
+    price=st.floats(0.3, 3.0),
+    headroom=st.floats(0.6, 1.0),
+)
+def test_no_cheaper_fleet_survives(loads, price, headroom):
+    p = loaded(
+        (option("A", 1.0), option("B", price)),
+        np.array(loads).reshape(2, 2),
+        rates=(1.0, 0.7),
+        headroom=headroom,
+        limits=SPARE,
+    )
+    assert solve(p, gap=0).usd_per_hour == pytest.approx(cheapest_survivor(p, 8))
+
+
+def test_one_spare_replica_serves_for_the_loss_of_any():
+    p = loaded((option("A"),), rates=(4.0,), limits=SPARE)
+    assert solve(p).replicas.tolist() == [5]
+
+
+def test_room_that_the_headroom_keeps_is_enough_where_it_is_a_node_s_worth():
+    p = loaded((option("A"),), rates=(4.0,), headroom=0.8, limits=SPARE)
+    assert solve(p).replicas.tolist() == [5]
+
+
+def test_a_request_however_rare_finds_a_replica_after_the_loss():
+    p = loaded((option("A"),), rates=(1e-9,), limits=SPARE)
+    assert solve(p).replicas.tolist() == [2]
+
+
+def test_a_whole_node_is_lost_with_all_that_stands_on_it():
+    stock = Stock("A", "on_demand", node_gpus=4, usd_per_node_hour=4.0)
+    p = loaded((option("A", node_gpus=4),), rates=(6.0,), stocks=(stock,), limits=SPARE)
+    found = solve(p)
+    assert (found.replicas.tolist(), found.nodes.tolist()) == ([10], [3])
+
+
+def test_groups_share_no_node_that_may_be_lost():
+    stock = Stock("A", "on_demand", node_gpus=4, usd_per_node_hour=4.0)
+    options = tuple(option("A", model=m, node_gpus=4) for m in ("m", "n"))
+    p = loaded(options, [[1, np.nan], [np.nan, 1]], rates=(1.0, 1.0), stocks=(stock,))
+    shared = solve(p)
+    apart = solve(
+        loaded(
+            options,
+            [[1, np.nan], [np.nan, 1]],
+            rates=(1.0, 1.0),
+            stocks=(stock,),
+            limits=SPARE,
+        )
+    )
+    assert shared.nodes.tolist() == [1]
+    assert apart.nodes.tolist() == [4]
+    assert apart.replicas.tolist() == [5, 5]
+
+
+def test_spare_capacity_that_the_stock_has_not_is_named_with_both_ways_out():
+    stocks = (Stock("A", "on_demand", 4),)
+    with pytest.raises(InfeasibleError) as caught:
+        solve(loaded((option("A"),), rates=(4.0,), stocks=stocks, limits=SPARE))
+    assert "stock of A (on-demand): 4 offered, 5 needed" in str(caught.value)
+    assert "; or node_loss: no spare capacity" in str(caught.value)
