@@ -94,6 +94,7 @@ def onboard(
         np.append(calibration.slope, calibration.slope.mean()),
         np.append(calibration.shift, calibration.shift.mean()),
         None if curve is None else np.vstack([curve, curve.mean(axis=0)]),
+        calibration.straight,
     )
     lengths = _longer(estimator.lengths, x, output_tokens)
     models = (*artefact.models, model)
@@ -177,5 +178,3 @@ def _longer(lengths: Lengths, x: Floats, output_tokens: Floats | None) -> Length
 
 def _with_one(factors: Floats) -> Floats:
     return np.column_stack([np.ones(len(factors)), factors])
-
-
