@@ -17,7 +17,9 @@ from serve_apps.router.features.text import TextFeatures
 from serve_apps.router.outcomes import Outcomes
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "outcomes"
-CONTENDER: Contender = learned("text + low rank", TextFeatures(), build("low_rank", {}))
+CONTENDER: Contender = learned(
+    "text + low rank", TextFeatures(), build("low_rank", {"layout": "hand"})
+)
 SEED = 100
 
 LLAMA_8B, LLAMA_70B = "Meta-Llama-3.1-8B-Instruct", "Meta-Llama-3.1-70B-Instruct"

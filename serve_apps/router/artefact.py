@@ -27,7 +27,7 @@ from serve_apps.router.features import registry as features
 from serve_apps.router.outcomes import Outcomes
 from serve_apps.router.prompts import Prompt
 
-VERSION = 1
+VERSION = 2
 KIND = "orchestrator-router"
 DESCRIPTION = "description"
 

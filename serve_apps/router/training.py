@@ -17,6 +17,8 @@ from serve_apps.router.outcomes import Outcomes
 MIN_PROMPTS = 20
 DEFAULT_FEATURES = "text"
 DEFAULT_ESTIMATOR = "low_rank"
+HAND_FIRST = ("hand", "text")
+"""Extractors whose first columns are the hand features."""
 
 
 def train(
@@ -41,9 +43,10 @@ def train(
     """
     _check(outcomes, group)
     extractor = _extractor(features, feature_settings or {}).fit(outcomes.prompts)
-    made = estimators.build(
-        estimator, dict(estimator_settings or {}), group=group, isotonic=isotonic
-    )
+    settings = dict(estimator_settings or {})
+    if estimator == "low_rank" and _hand_first(features, feature_settings or {}):
+        settings.setdefault("layout", "hand")
+    made = estimators.build(estimator, settings, group=group, isotonic=isotonic)
     x = extractor.transform(outcomes.prompts)
     fitted = made.fit(x, outcomes, np.random.default_rng(seed))
     error = fitted.error if isinstance(fitted, CalibratedEstimator) else None
@@ -59,6 +62,13 @@ def train(
         brier_of_mean=error.brier_of_mean if error else None,
     )
     return Artefact(description, extractor, fitted)
+
+
+def _hand_first(features: str, settings: Mapping[str, Any]) -> bool:
+    """Whether the hand features are the first columns."""
+    if features == "joined":
+        return str(settings.get("parts", "text,static")).split(",")[0] in HAND_FIRST
+    return features in HAND_FIRST
 
 
 def _extractor(name: str, settings: Mapping[str, Any]) -> Any:

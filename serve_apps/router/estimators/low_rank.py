@@ -6,23 +6,33 @@ only its loadings on factors already known (`onboarding`).
 
     score[n, m] ~ mean[m] + factors[n] . loadings[m]          (alternating ridge regressions)
     factors[n]  ~ kernel(x[n], landmarks) and x[n], ridge     (Nystrom, Williams and Seeger 2001)
+
+The kernel is a sum over blocks of columns: a prompt's form alone says much of how hard it is, and
+a distance that mixes form with words hides it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table, filled
+from serve_apps.router.features.hand import NAMES, VOCABULARY
 
 Folds = NDArray[np.int64]
+Shape = tuple[float, float, float, float]
 PENALTIES = np.geomspace(8.0, 100.0, 6)
 """The least is that at which single answers, noisy as they are, are first worth a kernel."""
-SHAPES = ((0.7, 0.02), (2.0, 0.1))
-"""Tried widths of the kernel, over the median squared distance between prompts, with the weight
-of the plain features beside it: the wider the kernel, the more alike the two."""
+SHAPES: Mapping[str, tuple[Shape, ...]] = {
+    "": ((0.7, 1.0, 0.0, 0.02), (2.0, 1.0, 0.0, 0.1)),
+    "hand": ((1.0, 1.0, 0.0, 0.0), (1.0, 1.0, 1.0, 0.0), (1.0, 1.0, 1.0, 0.02)),
+}
+"""By layout, what is tried: width of the kernels, over the median squared distance between
+prompts; weights of the two blocks' kernels; weight of the plain features beside them."""
+FORM = tuple(i for i, name in enumerate(NAMES) if name not in VOCABULARY)
+"""Columns of the hand features that say what a prompt looks like, not what it is about."""
 ROUNDS = 20
 INNER_FOLDS = 3
 
@@ -32,24 +42,25 @@ class LowRankScorer(Scorer):
 
     ``rank`` at most; ``landmarks``: how many training prompts stand for the rest in the kernel.
     The plain features beside it carry on where no landmark is near. Shape and penalties are
-    chosen by cross-validation inside the data given, by group.
+    chosen by cross-validation inside the data given, by group. ``layout`` "hand": the features
+    are the hand-made ones, then others; form is one block, what follows the hand features another.
+    "": all columns are one block.
     """
 
     name = "low_rank"
     regression = True
 
-    def __init__(self, rank: int = 3, landmarks: int = 320) -> None:
+    def __init__(self, rank: int = 3, landmarks: int = 320, layout: str = "") -> None:
         self.rank = rank
         self.landmarks = landmarks
+        self.layout = layout
 
     def prepare(self, x: Floats, rng: np.random.Generator) -> State:
         """Landmarks, and the typical squared distance between two prompts."""
         chosen = rng.choice(len(x), min(self.landmarks, len(x)), replace=False)
         points = x[np.sort(chosen)]
-        between = squared_distances(points, points)
-        apart = between[np.triu_indices(len(points), 1)]
-        typical = float(np.median(apart)) if apart.size else 1.0
-        return {"landmarks": points, "typical": np.array(max(typical, 1e-9))}
+        typical = [_typical(block) for block in self._blocks(points)]
+        return {"landmarks": points, "typical": np.array(typical)}
 
     def fit(self, shared: State, table: Table, rng: np.random.Generator) -> State:
         """Factor the scores, then learn to predict the factors."""
@@ -57,22 +68,27 @@ class LowRankScorer(Scorer):
         mean = filled(y).mean(axis=0)
         factors, loadings = factorise(y - mean, self.rank, rng)
         inner = table.inner_folds(INNER_FOLDS, rng)
-        near = squared_distances(x, shared["landmarks"]) / shared["typical"]
+        near = self._near(shared, x)
+        between = self._near(shared, shared["landmarks"])
         # What tells models apart is what routing is about; what they share moves no choice.
         worth = ((loadings - loadings.mean(axis=0)) ** 2).sum(axis=0)
-        tried = []
-        for shape in SHAPES:
-            phi = _phi(near, shared, x, shape)
+        best: tuple[float, Shape, Floats, Floats, Floats] | None = None
+        for shape in SHAPES[self.layout]:
+            whitening = _whitening(_kernel(between, shape))
+            plain = x * _linear_scale(shape[-1], x.shape[1])
+            phi = np.concatenate([_kernel(near, shape) @ whitening, plain], axis=1)
             errors, penalties = _choose(phi, factors, inner)
-            tried.append((float((errors * worth).sum()), shape, penalties))
-        _, shape, penalties = min(tried, key=lambda t: t[0])
-        weights, bias = _ridges(_phi(near, shared, x, shape), factors, penalties)
-        scale, linear = shape
+            error = float((errors * worth).sum())
+            if best is None or error < best[0]:
+                best = error, shape, penalties, phi, whitening
+        assert best is not None
+        _, shape, penalties, phi, whitening = best
+        weights, bias = _ridges(phi, factors, penalties)
         return {
-            "weights": _whitening(shared, scale) @ weights[: len(shared["landmarks"])],
-            "linear": weights[len(shared["landmarks"]) :] * _linear_scale(linear, x.shape[1]),
+            "weights": whitening @ weights[: len(whitening)],
+            "linear": weights[len(whitening) :] * _linear_scale(shape[-1], x.shape[1]),
             "bias": bias,
-            "scale": np.array(scale),
+            "shape": np.array(shape),
             "loadings": loadings,
             "mean": mean,
         }
@@ -90,20 +106,32 @@ class LowRankScorer(Scorer):
 
     def factors(self, shared: State, states: Sequence[State], x: Floats) -> list[Floats]:
         """Predicted factors ``[prompts, rank]`` of each fold."""
-        near = squared_distances(x, shared["landmarks"]) / shared["typical"]
-        at = [float(state["scale"]) for state in states]
+        near = self._near(shared, x)
+        at: list[Shape] = [tuple(state["shape"].tolist()) for state in states]
         found: list[Floats] = [np.zeros(0)] * len(states)
-        for scale in set(at):
-            of = [i for i, other in enumerate(at) if other == scale]
-            # One product for all folds of a width: a single prompt is all overhead.
+        for shape in set(at):
+            of = [i for i, other in enumerate(at) if other == shape]
+            # One product for all folds of a shape: a single prompt is all overhead.
             weights = np.concatenate([states[i]["weights"] for i in of], axis=1)
             linear = np.concatenate([states[i]["linear"] for i in of], axis=1)
             bias = np.concatenate([states[i]["bias"] for i in of])
-            together = np.exp(-near / scale) @ weights + x @ linear + bias
+            together = _kernel(near, shape) @ weights + x @ linear + bias
             ends = np.cumsum([states[i]["bias"].size for i in of])[:-1]
             for i, part in zip(of, np.split(together, ends, axis=1), strict=True):
                 found[i] = part
         return found
+
+    def _near(self, shared: State, x: Floats) -> list[Floats]:
+        """Per block the squared distances to the landmarks, over the typical one."""
+        pairs = zip(
+            self._blocks(x), self._blocks(shared["landmarks"]), shared["typical"], strict=True
+        )
+        return [squared_distances(a, b) / typical for a, b, typical in pairs]
+
+    def _blocks(self, x: Floats) -> list[Floats]:
+        if self.layout != "hand":
+            return [x]
+        return [x[:, FORM], x[:, len(NAMES) :]]
 
 
 def _choose(phi: Floats, factors: Floats, inner: Folds) -> tuple[Floats, Floats]:
@@ -131,16 +159,23 @@ def _choose(phi: Floats, factors: Floats, inner: Folds) -> tuple[Floats, Floats]
     return errors.mean(axis=1)[least, factor], PENALTIES[taken]
 
 
-def _phi(near: Floats, shared: State, x: Floats, shape: tuple[float, float]) -> Floats:
-    """Features in which a plain ridge is the kernel's: whitened similarities, and x."""
-    scale, linear = shape
-    kernel = np.exp(-near / scale) @ _whitening(shared, scale)
-    return np.concatenate([kernel, x * _linear_scale(linear, x.shape[1])], axis=1)
+def _typical(points: Floats) -> float:
+    """Median squared distance between two points."""
+    apart = squared_distances(points, points)[np.triu_indices(len(points), 1)]
+    return max(float(np.median(apart)) if apart.size else 1.0, 1e-9)
 
 
-def _whitening(shared: State, scale: float) -> Floats:
-    points = shared["landmarks"]
-    kernel = np.exp(-squared_distances(points, points) / shared["typical"] / scale)
+def _kernel(near: Sequence[Floats], shape: Shape) -> Floats:
+    """Weighted sum of the blocks' Gaussian kernels."""
+    total = np.zeros_like(near[0])
+    for distances, weight in zip(near, shape[1:], strict=False):
+        if weight:
+            total += weight * np.exp(distances / -shape[0])
+    return total
+
+
+def _whitening(kernel: Floats) -> Floats:
+    """What turns similarities to the landmarks into features a plain ridge can use."""
     values, vectors = np.linalg.eigh(kernel)
     return np.asarray(vectors / np.sqrt(np.maximum(values, 1e-4)))
 
