@@ -45,7 +45,7 @@ def train(
     extractor = _extractor(features, feature_settings or {}).fit(outcomes.prompts)
     settings = dict(estimator_settings or {})
     if estimator == "low_rank" and _hand_first(features, feature_settings or {}):
-        settings.setdefault("layout", "hand")
+        settings.setdefault("layout", "hand" if group == "prompt" else "hand, unseen")
     made = estimators.build(estimator, settings, group=group, isotonic=isotonic)
     x = extractor.transform(outcomes.prompts)
     fitted = made.fit(x, outcomes, np.random.default_rng(seed))

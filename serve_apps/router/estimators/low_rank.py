@@ -28,11 +28,13 @@ PENALTIES = np.geomspace(8.0, 100.0, 6)
 SHAPES: Mapping[str, tuple[Shape, ...]] = {
     "": ((0.7, 1.0, 0.0, 0.02), (2.0, 1.0, 0.0, 0.1)),
     "hand": ((1.0, 1.0, 0.0, 0.0), (1.0, 1.0, 1.0, 0.0), (1.0, 1.0, 1.0, 0.02)),
+    "hand, unseen": ((1.0, 1.0, 0.0, 0.0),),
 }
 """By layout, what is tried: width of the kernels, over the median squared distance between
 prompts; weights of the two blocks' kernels; weight of the plain features beside them."""
 FORM = tuple(i for i, name in enumerate(NAMES) if name not in VOCABULARY)
 """Columns of the hand features that say what a prompt looks like, not what it is about."""
+LENGTH = NAMES.index("log_bytes")
 ROUNDS = 20
 INNER_FOLDS = 3
 
@@ -44,7 +46,10 @@ class LowRankScorer(Scorer):
     The plain features beside it carry on where no landmark is near. Shape and penalties are
     chosen by cross-validation inside the data given, by group. ``layout`` "hand": the features
     are the hand-made ones, then others; form is one block, what follows the hand features another.
-    "": all columns are one block.
+    "hand, unseen": the same for kinds of prompt that are not in the data, where words tell of
+    subjects that do not recur and the weight of length against the rest cannot be learned; they
+    count alike (Dawes, The Robust Beauty of Improper Linear Models, 1979). "": all columns are
+    one block.
     """
 
     name = "low_rank"
@@ -84,9 +89,14 @@ class LowRankScorer(Scorer):
         assert best is not None
         _, shape, penalties, phi, whitening = best
         weights, bias = _ridges(phi, factors, penalties)
+        linear = weights[len(whitening) :] * _linear_scale(shape[-1], x.shape[1])
+        if self.layout == "hand, unseen":
+            share = _even_share(x[:, LENGTH], phi @ weights, factors)
+            linear[LENGTH] += share
+            bias -= share * x[:, LENGTH].mean()
         return {
             "weights": whitening @ weights[: len(whitening)],
-            "linear": weights[len(whitening) :] * _linear_scale(shape[-1], x.shape[1]),
+            "linear": linear,
             "bias": bias,
             "shape": np.array(shape),
             "loadings": loadings,
@@ -129,7 +139,7 @@ class LowRankScorer(Scorer):
         return [squared_distances(a, b) / typical for a, b, typical in pairs]
 
     def _blocks(self, x: Floats) -> list[Floats]:
-        if self.layout != "hand":
+        if not self.layout:
             return [x]
         return [x[:, FORM], x[:, len(NAMES) :]]
 
@@ -157,6 +167,15 @@ def _choose(phi: Floats, factors: Floats, inner: Folds) -> tuple[Floats, Floats]
     within = excess.mean(axis=1) <= excess.std(axis=1) / np.sqrt(len(phi))
     taken = PENALTIES.size - 1 - within[::-1].argmax(axis=0)
     return errors.mean(axis=1)[least, factor], PENALTIES[taken]
+
+
+def _even_share(length: Floats, predicted: Floats, factors: Floats) -> Floats:
+    """Per factor the slope at which length varies as much as what is predicted of the rest."""
+    centred = length - length.mean()
+    spread = float(centred.std())
+    if spread < 1e-9:
+        return np.zeros(factors.shape[1])
+    return np.asarray(np.sign(centred @ factors) * predicted.std(axis=0) / spread)
 
 
 def _typical(points: Floats) -> float:
