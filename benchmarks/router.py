@@ -41,6 +41,8 @@ Figures = dict[str, list[float]]
 Task = Callable[[Tables, int], dict[str, float]]
 PROBES = 50
 TRAIN_SHARE = 0.5
+FIRST_SEED = 9000
+"""Splits of this seed on were not looked at while features and estimators were chosen."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Options:
     seeds: int
     big_seeds: int
     only: str
+    first_seed: int
 
 
 def main() -> None:
@@ -63,7 +66,8 @@ def main() -> None:
             continue
         started = time.perf_counter()
         figures: Figures = defaultdict(list)
-        for seed in range(options.big_seeds if big else options.seeds):
+        count = options.big_seeds if big else options.seeds
+        for seed in range(options.first_seed, options.first_seed + count):
             for name, value in task(tables, seed).items():
                 figures[name].append(value)
         print(f"{title} ({time.perf_counter() - started:.0f} s)")
@@ -79,9 +83,12 @@ def _options() -> Options:
     parser.add_argument("--quick", action="store_true", help="one split of each kind")
     parser.add_argument("--splits", type=int, default=5, help="splits of each small task")
     parser.add_argument("--only", default="", help="only tasks whose title has this text")
+    parser.add_argument(
+        "--first-seed", type=int, default=FIRST_SEED, help="seed of the first split"
+    )
     given = parser.parse_args()
     seeds = 1 if given.quick else given.splits
-    return Options(given.data, seeds, min(seeds, 3), given.only)
+    return Options(given.data, seeds, min(seeds, 3), given.only, given.first_seed)
 
 
 def two_models(
