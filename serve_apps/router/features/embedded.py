@@ -74,17 +74,30 @@ class EmbeddedFeatures(ABC):
 
 
 def cached(directory: str, name: str, texts: Sequence[str], embed: Any) -> Floats:
-    """``embed(texts)``, kept in a file named by a hash of the texts, which is written whole."""
-    digest = hashlib.sha256("\0".join((name, *texts)).encode("utf-8", "surrogatepass"))
-    path = Path(directory).expanduser() / f"{name}-{digest.hexdigest()[:24]}.npy"
-    if path.exists():
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    found = np.asarray(embed(texts), dtype=np.float64)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npy", delete=False) as file:
-        np.save(file, found.astype(np.float32), allow_pickle=False)
-    Path(file.name).replace(path)
-    return found.astype(np.float32).astype(np.float64)
+    """``embed(texts)``, each text embedded once: rows are kept by the hash of their text.
+
+    Every call that meets new texts adds one file, written whole; none is ever changed.
+    """
+    keys = [hashlib.sha256(t.encode("utf-8", "surrogatepass")).hexdigest() for t in texts]
+    place = Path(directory).expanduser() / name
+    known = _kept(place)
+    new = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    if new:
+        rows = np.asarray(embed(list(new.values())), dtype=np.float32)
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=place, delete=False) as file:
+            np.savez(file, allow_pickle=False, keys=np.array(list(new)), rows=rows)
+        Path(file.name).replace(f"{file.name}.npz")
+        known |= dict(zip(new, rows, strict=True))
+    return np.array([known[key] for key in keys], dtype=np.float64)
+
+
+def _kept(place: Path) -> dict[str, NDArray[np.float32]]:
+    found: dict[str, NDArray[np.float32]] = {}
+    for path in sorted(place.glob("*.npz")):
+        with np.load(path, allow_pickle=False) as file:
+            found |= dict(zip(file["keys"].tolist(), file["rows"], strict=True))
+    return found
 
 
 def package_file(package: str, *parts: str) -> Path:

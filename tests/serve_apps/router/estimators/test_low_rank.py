@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from serve_apps.router.estimators.low_rank import factorise
+from serve_apps.router.estimators.low_rank import LowRankScorer, factorise
 from serve_apps.router.estimators.preferences import loss_of, preferences_of
+from serve_apps.router.estimators.scorer import Table
+from serve_apps.router.features.hand import NAMES
 
 
 def test_factors_recover_what_noise_and_gaps_hide():
@@ -38,3 +40,43 @@ def test_the_preference_loss_has_the_gradient_it_says():
     step = np.zeros_like(strength)
     step[2, 1] = 1e-6
     assert abs((loss_of(strength + step, told)[0] - value) / 1e-6 - gradient[2, 1]) < 1e-4
+
+
+def _lead(scorer, x, gap, *queries):
+    """Predicted gap between two models for each query."""
+    rng = np.random.default_rng(1)
+    y = (rng.random((len(x), 2)) < 0.5 + np.outer(gap, [-0.5, 0.5])).astype(float)
+    table = Table(x, y, np.array([""] * len(x)), np.arange(len(x)))
+    shared = scorer.prepare(x, rng)
+    found = [scorer.predict(shared, scorer.fit(shared, table, rng), q) for q in queries]
+    return [p[:, 1] - p[:, 0] for p in found]
+
+
+def test_form_is_not_drowned_by_many_words():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(900, len(NAMES) + 60))
+    x[:, len(NAMES) :] *= 2
+    form = [NAMES.index("digits"), NAMES.index("choices")]
+    x[:, :25][:, [i for i in range(25) if i not in form]] = 0
+    gap = 0.9 * np.tanh(3 * x[:, form[0]] * x[:, form[1]])
+    train, test = slice(0, 600), slice(600, 900)
+    (mixed,) = _lead(LowRankScorer(), x[train], gap[train], x[test])
+    (apart,) = _lead(LowRankScorer(layout="hand"), x[train], gap[train], x[test])
+    assert np.corrcoef(mixed, gap[test])[0, 1] < 0.3
+    assert np.corrcoef(apart, gap[test])[0, 1] > 0.6
+
+
+def test_for_unseen_kinds_words_are_ignored_and_length_counts_far_from_all_that_is_known():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, len(NAMES) + 5))
+    length = NAMES.index("log_bytes")
+    other_words, far, longer = x[:50].copy(), x[:50].copy(), x[:50].copy()
+    other_words[:, len(NAMES) :] += 3
+    far[:, NAMES.index("digits")] = 50
+    longer[:] = far
+    longer[:, length] += 1
+    gap = 0.5 * np.tanh(x[:, length]) + 0.3 * np.tanh(x[:, len(NAMES)])
+    scorer = LowRankScorer(layout="hand, unseen")
+    plain, words, short, long = _lead(scorer, x, gap, x[:50], other_words, far, longer)
+    np.testing.assert_allclose(plain, words)
+    assert (long > short).all()

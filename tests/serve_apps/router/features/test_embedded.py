@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from profiler.errors import InputError
-from serve_apps.router.features.embedded import EmbeddedFeatures, package_file
+from serve_apps.router.features.embedded import EmbeddedFeatures, cached, package_file
 from serve_apps.router.features.static import MODEL2VEC, Model2VecEmbeddings
 from serve_apps.router.prompts import Prompt
 
@@ -41,6 +41,19 @@ def test_the_cache_spares_the_model(tmp_path):
     again = Lengths(cache_dir=str(tmp_path)).fit(PROMPTS).transform(PROMPTS)
     assert Lengths.calls == 1
     np.testing.assert_array_equal(first, again)
+
+
+def test_only_new_texts_are_embedded(tmp_path):
+    asked = []
+
+    def embed(texts):
+        asked.append(list(texts))
+        return np.array([[len(t), 1.0] for t in texts])
+
+    cached(str(tmp_path), "lengths", ["a", "bb", "a"], embed)
+    found = cached(str(tmp_path), "lengths", ["ccc", "bb"], embed)
+    assert asked == [["a", "bb"], ["ccc"]]
+    np.testing.assert_array_equal(found, [[3, 1], [2, 1]])
 
 
 def test_missing_weights_are_named(monkeypatch):
