@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.simulation.compiled import compiled, inner
+from profiler.compiled import compiled, inner
 from orchestrator.simulation.state import NONE, Array, State
 
 # What `serve` and `offer` answer.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.simulation.compiled import compiled
+from profiler.compiled import compiled
 from orchestrator.simulation.load import Load, outside
 from orchestrator.simulation.state import NONE
 from orchestrator.simulator import Floats, Ints
