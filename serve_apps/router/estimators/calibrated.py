@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -62,6 +62,7 @@ class CalibratedEstimator:
         self._states: list[State] = []
         self._calibration: Calibration | None = None
         self._lengths: Lengths | None = None
+        self._predictor: Callable[[Floats], Floats] | None = None
 
     def fit(self, features: Floats, outcomes: Outcomes, rng: np.random.Generator) -> Self:
         """A fitted copy.
@@ -96,9 +97,12 @@ class CalibratedEstimator:
         """
         if self._calibration is None or self._lengths is None:
             raise ValueError("fit comes before estimate")
-        each = self._calibration(self.scorer.predict_all(self._shared, self._states, features))
+        if self._predictor is None:
+            self._predictor = self.scorer.predictor(self._shared, self._states)
+        each = self._calibration(self._predictor(features))
         parts, quality = each[:-1], each[-1]
-        spread = ((parts - parts.mean(axis=0)) ** 2).sum(axis=0) * (1 - 1 / len(parts))
+        apart = parts - np.add.reduce(parts) / len(parts)
+        spread = np.add.reduce(apart * apart) * (1 - 1 / len(parts))
         return Estimates(self.models, quality, np.sqrt(spread), self._lengths(features))
 
     @property

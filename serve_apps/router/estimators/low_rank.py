@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_apps.router.estimators.folds_of_factors import FoldsOfFactors
 from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table, filled
 
 Folds = NDArray[np.int64]
@@ -79,31 +80,19 @@ class LowRankScorer(Scorer):
 
     def predict(self, shared: State, state: State, x: Floats) -> Floats:
         """Mean and predicted factors times loadings."""
-        return np.asarray(state["mean"] + self.factors(shared, [state], x)[0] @ state["loadings"].T)
+        return self.predictor(shared, [state])(x)[0]
 
     def predict_all(self, shared: State, states: Sequence[State], x: Floats) -> Floats:
         """As `predict`; distances to the landmarks are measured once for all folds."""
-        factors = self.factors(shared, states, x)
-        return np.stack(
-            [s["mean"] + f @ s["loadings"].T for s, f in zip(states, factors, strict=True)]
-        )
+        return self.predictor(shared, states)(x)
+
+    def predictor(self, shared: State, states: Sequence[State]) -> FoldsOfFactors:
+        """As `predict_all`."""
+        return FoldsOfFactors(shared, states)
 
     def factors(self, shared: State, states: Sequence[State], x: Floats) -> list[Floats]:
         """Predicted factors ``[prompts, rank]`` of each fold."""
-        near = squared_distances(x, shared["landmarks"]) / shared["typical"]
-        at = [float(state["scale"]) for state in states]
-        found: list[Floats] = [np.zeros(0)] * len(states)
-        for scale in set(at):
-            of = [i for i, other in enumerate(at) if other == scale]
-            # One product for all folds of a width: a single prompt is all overhead.
-            weights = np.concatenate([states[i]["weights"] for i in of], axis=1)
-            linear = np.concatenate([states[i]["linear"] for i in of], axis=1)
-            bias = np.concatenate([states[i]["bias"] for i in of])
-            together = np.exp(-near / scale) @ weights + x @ linear + bias
-            ends = np.cumsum([states[i]["bias"].size for i in of])[:-1]
-            for i, part in zip(of, np.split(together, ends, axis=1), strict=True):
-                found[i] = part
-        return found
+        return FoldsOfFactors(shared, states).factors(x)
 
 
 def _choose(phi: Floats, factors: Floats, inner: Folds) -> tuple[Floats, Floats]:

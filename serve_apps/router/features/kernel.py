@@ -260,10 +260,10 @@ def _form(text: Bytes, kinds: Integers, tally: Integers, row: Floats) -> None:
 @inner
 def _has_blank(text: Bytes) -> bool:
     """Whether two underscores follow each other: a blank to fill in."""
+    found = False
     for i in range(1, text.size):
-        if text[i] == _UNDERSCORE and text[i - 1] == _UNDERSCORE:
-            return True
-    return False
+        found |= text[i] == _UNDERSCORE and text[i - 1] == _UNDERSCORE
+    return found
 
 
 @inner

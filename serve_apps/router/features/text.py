@@ -105,7 +105,9 @@ def _table(s: Scan, dimensions: int) -> Singles:
     row = [np.repeat(np.arange(s.rows), np.diff(ends)) for ends in (s.word_ends, s.gram_ends)]
     bucket = np.concatenate([s.words, s.grams])
     buckets = 2 * BUCKETS
-    counts = sparse.csr_array((np.ones(bucket.size), (np.concatenate(row), bucket)), shape=(s.rows, buckets))
+    counts = sparse.csr_array(
+        (np.ones(bucket.size), (np.concatenate(row), bucket)), shape=(s.rows, buckets)
+    )
     counts.sum_duplicates()
     filled = np.bincount(counts.indices, minlength=buckets)
     idf = np.where(filled >= min(MIN_PROMPTS, s.rows), np.log((1 + s.rows) / (1 + filled)) + 1, 0.0)
@@ -115,14 +117,14 @@ def _table(s: Scan, dimensions: int) -> Singles:
     ]
     weighted = sparse.hstack(
         [
-            sparse.diags_array(1 / lengths[0]) @ counts[:, : BUCKETS],
-            sparse.diags_array(1 / lengths[1]) @ counts[:, BUCKETS :],
+            sparse.diags_array(1 / lengths[0]) @ counts[:, :BUCKETS],
+            sparse.diags_array(1 / lengths[1]) @ counts[:, BUCKETS:],
         ]
     ) @ sparse.diags_array(idf)
     size = min(dimensions, s.rows)
-    _, _, directions = randomized_svd(sparse.csr_matrix(weighted), size, random_state=0)
+    _, _, leading = randomized_svd(sparse.csr_matrix(weighted), size, random_state=0)
     table = np.zeros((buckets, dimensions + 1), dtype=np.float32)
-    table[:, :size] = directions.T * idf[:, None]
+    table[:, :size] = leading.T * idf[:, None]
     table[:, -1] = idf**2
     # What an artefact keeps is what training saw: no drift after saving.
     return table.astype(np.float16).astype(np.float32)
