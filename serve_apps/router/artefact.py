@@ -139,7 +139,7 @@ class PoolView:
 
 
 def load_artefact(path: Path, pool: Sequence[str] | None = None) -> Artefact:
-    """Read an artefact; ``pool``: models it must have been trained for.
+    """Read an artefact, ready to use; ``pool``: models it must have been trained for.
 
     Raises:
         InputError: no such file, not an artefact, damaged, of a version this program does not
@@ -153,6 +153,8 @@ def load_artefact(path: Path, pool: Sequence[str] | None = None) -> Artefact:
             features.feature_class(description.features).from_arrays(part_of(arrays, "features")),
             estimators.restore(description.estimator, part_of(arrays, "estimator")),
         )
+        # Whatever is compiled or laid out at first use is so now, not at the first request.
+        artefact.estimate([Prompt("Are you ready?")])
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise InputError(
             f"{path}: the artefact is incomplete or damaged ({error}); train it again"

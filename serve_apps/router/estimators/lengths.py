@@ -58,7 +58,7 @@ class Lengths:
     def __call__(self, x: Floats) -> Floats:
         """Expected output tokens ``[prompts, models]``, at least one."""
         grown = np.exp(np.minimum(product(x, self.weights) + self.bias, 20.0)) * self.smear - 1
-        return np.minimum(np.maximum(grown, 1.0), self.longest)
+        return np.asarray(np.minimum(np.maximum(grown, 1.0), self.longest))
 
     def arrays(self) -> dict[str, Floats]:
         """All four."""

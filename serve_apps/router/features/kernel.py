@@ -36,7 +36,7 @@ OTHER, LETTER, DIGIT, UPPER, SPACE, NEWLINE, QUESTION, MATHS, LATEX, CODE, STOP,
 """Kinds of byte: those that words are made of, and those which say what a text is about."""
 KINDS = 13
 FORM = 25
-"""How many numbers tell a text's form, in the order in which `_form` sets them."""
+"""How many numbers tell a text's form, in the order of `hand.NAMES`."""
 LONG_WORD = 8
 WORDS, LENGTHS, SQUARES, LONG, NUMBERS, NUMBER_LENGTHS, DISTINCT = range(7)
 """A tally of a text's words: how many, the sums of their lengths and of the squares of these, how
@@ -65,7 +65,7 @@ _AFTER_CHOICE = np.isin(np.arange(256), (ord("."), ord(")"), ord(":")))
 
 # The compiler makes a float of an unsigned and a signed number together: these are all unsigned.
 _BASE, _MIX = np.uint64(BASE), np.uint64(MIX)
-_BASE_3 = np.uint64(BASE**3 % (1 << 64))
+_BASE_2, _BASE_3 = np.uint64(BASE**2 % (1 << 64)), np.uint64(BASE**3 % (1 << 64))
 _ZERO, _ONE, _HALF, _DROPPED = np.uint64(0), np.uint64(1), np.uint64(32), np.uint64(3)
 _TO_BUCKET = np.uint64(64 - BITS)
 _OF_WORD, _OF_GRAM, _OF_PAIR = np.uint64(0), np.uint64(GRAM), np.uint64(99)
@@ -87,14 +87,16 @@ def read(
     words, word_ends = np.empty(data.size + 2, np.int32), np.zeros(texts + 1, np.int64)
     grams, gram_ends = np.empty(data.size + 2, np.int32), np.zeros(texts + 1, np.int64)
     kinds, tally = np.zeros(KINDS, np.int64), np.zeros(DISTINCT + 1, np.int64)
+    lower, breaks = np.empty(data.size, np.uint8), np.empty(data.size + 2, np.int64)
     for t in range(texts):
-        text = data[ends[t] : ends[t + 1]]
-        row = told[t]
-        _count(text, kinds)
+        text, row = data[ends[t] : ends[t + 1]], told[t]
+        small = lower[: text.size]
+        lines = _count(text, small, kinds, breaks)
         at, to = word_ends[t], gram_ends[t]
-        word_ends[t + 1] = at + _words(text, group, words[at:], row[FORM:], tally)
-        gram_ends[t + 1] = to + _grams(text, grams[to:])
+        word_ends[t + 1] = at + _words(text, small, group, words[at:], row[FORM:], tally)
+        gram_ends[t + 1] = to + _grams(small, grams[to:])
         _form(text, kinds, tally, row)
+        _lines(text, breaks[:lines], row)
     return told, words[: word_ends[texts]], word_ends, grams[: gram_ends[texts]], gram_ends
 
 
@@ -143,14 +145,25 @@ def _mixed(hashed: Any, salt: Any) -> Any:
 
 
 @inner
-def _count(text: Bytes, kinds: Integers) -> None:
+def _count(text: Bytes, lower: Bytes, kinds: Integers, breaks: Integers) -> int:
+    """Counts of bytes by kind, their small letters, and where lines end, the last one too."""
     kinds[:] = 0
-    for byte in text:
-        kinds[KIND[byte]] += 1
+    lines = 0
+    for i in range(text.size):
+        kind = KIND[text[i]]
+        kinds[kind] += 1
+        lower[i] = _LOWER[text[i]]
+        # No branch: it would be foretold wrongly too often.
+        breaks[lines] = i
+        lines += kind == NEWLINE
+    breaks[lines] = text.size
+    return lines + 1
 
 
 @inner
-def _words(text: Bytes, group: Bytes, buckets: Buckets, shares: Floats, tally: Integers) -> int:
+def _words(
+    text: Bytes, lower: Bytes, group: Bytes, buckets: Buckets, shares: Floats, tally: Integers
+) -> int:
     """Buckets of words and pairs, and how many; see `WORDS` and after for the tally."""
     tally[:] = 0
     seen = np.zeros(_room(text.size), np.uint64)
@@ -161,7 +174,7 @@ def _words(text: Bytes, group: Bytes, buckets: Buckets, shares: Floats, tally: I
             continue
         start, hashed, power = i, _ZERO, _ONE
         while i < text.size and _IN_WORD[text[i]]:
-            hashed += np.uint64(_LOWER[text[i]]) * power
+            hashed += np.uint64(lower[i]) * power
             power *= _BASE
             i += 1
         hashed = _mixed(hashed, _OF_WORD)
@@ -216,18 +229,20 @@ def _is_new(seen: Any, hashed: Any) -> int:
 
 
 @inner
-def _grams(text: Bytes, buckets: Buckets) -> int:
+def _grams(lower: Bytes, buckets: Buckets) -> int:
     """Buckets of the grams that are kept, and how many."""
     found = 0
-    for i in range(text.size - GRAM + 1):
-        hashed, power = _ZERO, _ONE
-        for j in range(GRAM):
-            hashed += np.uint64(_LOWER[text[i + j]]) * power
-            power *= _BASE
+    for i in range(lower.size - GRAM + 1):
+        hashed = (
+            np.uint64(lower[i])
+            + np.uint64(lower[i + 1]) * _BASE
+            + np.uint64(lower[i + 2]) * _BASE_2
+            + np.uint64(lower[i + 3]) * _BASE_3
+        )
         hashed = _mixed(hashed, _OF_GRAM)
-        if hashed & _DROPPED == _ZERO:
-            buckets[found] = np.int32(hashed >> _TO_BUCKET) + BUCKETS
-            found += 1
+        # Written over by the next one where it is not kept, which spares a branch.
+        buckets[found] = np.int32(hashed >> _TO_BUCKET) + BUCKETS
+        found += hashed & _DROPPED == _ZERO
     return found
 
 
@@ -247,14 +262,8 @@ def _form(text: Bytes, kinds: Integers, tally: Integers, row: Floats) -> None:
         row[9 + kind - QUESTION] = kinds[kind] / size
     row[16] = log1p(tally[NUMBERS])
     row[17] = tally[NUMBER_LENGTHS] / max(tally[NUMBERS], 1)
-    choices, choice_bytes, choice_digits, stem, last = _lines(text)
-    row[18] = choices
-    row[19] = log1p(choice_bytes / max(choices, 1))
-    row[20] = choice_digits / max(choice_bytes, 1)
-    row[21] = log1p(stem)
     row[22] = _has_blank(text)
     row[23] = tally[DISTINCT] / words
-    row[24] = log1p(last)
 
 
 @inner
@@ -267,23 +276,22 @@ def _has_blank(text: Bytes) -> bool:
 
 
 @inner
-def _lines(text: Bytes) -> tuple[int, int, int, int, int]:
+def _lines(text: Bytes, breaks: Integers, row: Floats) -> None:
     """Of lines such as "B. 42": how many, their bytes and digits; bytes before them; last line."""
-    choices, choice_bytes, choice_digits, stem = 0, 0, 0, text.size
-    start, digits = -1, 0
-    for i in range(text.size + 1):
-        if i < text.size and KIND[text[i]] != NEWLINE:
-            digits += KIND[text[i]] == DIGIT
-            continue
-        if start >= 0 and _is_choice(text, start, i):
-            if choices == 0:
-                stem = start
+    choices, size, digits, stem = 0, 0, 0, text.size
+    for k in range(breaks.size - 1):
+        start, end = breaks[k], breaks[k + 1]
+        if _is_choice(text, start, end):
+            stem = start if choices == 0 else stem
             choices += 1
-            choice_bytes += i - start - 3
-            choice_digits += digits
-        if i < text.size:
-            start, digits = i, 0
-    return choices, choice_bytes, choice_digits, stem, text.size - start - 1
+            size += end - start - 3
+            for byte in text[start:end]:
+                digits += KIND[byte] == DIGIT
+    row[18] = choices
+    row[19] = log1p(size / max(choices, 1))
+    row[20] = digits / max(size, 1)
+    row[21] = log1p(stem)
+    row[24] = log1p(text.size - breaks[-2] - 1 if breaks.size > 1 else text.size)
 
 
 @inner

@@ -34,6 +34,15 @@ def test_a_saved_artefact_estimates_bit_for_bit_the_same(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+def test_an_estimate_of_a_batch_is_bit_for_bit_that_of_each_prompt_alone():
+    batch = ARTEFACT.estimate(OUTCOMES.prompts[:64])
+    for i, prompt in enumerate(OUTCOMES.prompts[:64]):
+        alone = ARTEFACT.estimate([prompt])
+        np.testing.assert_array_equal(alone.quality[0], batch.quality[i])
+        np.testing.assert_array_equal(alone.quality_sd[0], batch.quality_sd[i])
+        np.testing.assert_array_equal(alone.output_tokens[0], batch.output_tokens[i])
+
+
 def test_the_same_data_and_seed_give_the_same_router():
     again = train(OUTCOMES, **SMALL)
     np.testing.assert_array_equal(

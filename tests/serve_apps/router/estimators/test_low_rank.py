@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from serve_apps.router.estimators.low_rank import factorise
+from serve_apps.router.estimators.low_rank import LowRankScorer, factorise
 from serve_apps.router.estimators.preferences import loss_of, preferences_of
 
 
@@ -15,6 +15,33 @@ def test_factors_recover_what_noise_and_gaps_hide():
     error = ((factors @ loadings.T - truth) ** 2).mean()
     assert error < 0.25 * np.nanmean((seen - truth) ** 2)
     np.testing.assert_allclose(factors.T @ factors / 300, np.eye(2), atol=1e-8)
+
+
+def test_all_folds_at_once_predict_what_each_does_by_its_formula():
+    rng = np.random.default_rng(1)
+    points, x = rng.normal(size=(7, 5)), rng.normal(size=(4, 5))
+    shared = {"landmarks": points, "typical": np.array(3.0)}
+    states = [
+        {
+            "weights": rng.normal(size=(7, rank)),
+            "linear": rng.normal(size=(5, rank)),
+            "bias": rng.normal(size=rank),
+            "scale": np.array(scale),
+            "loadings": rng.normal(size=(6, rank)),
+            "mean": rng.normal(size=6),
+        }
+        for scale, rank in ((2.0, 3), (0.7, 2), (2.0, 1))
+    ]
+    near = ((x[:, None] - points) ** 2).sum(axis=2) / 3.0
+    factors = [
+        np.exp(-near / s["scale"]) @ s["weights"] + x @ s["linear"] + s["bias"] for s in states
+    ]
+    scorer = LowRankScorer()
+    for found, expected in zip(scorer.factors(shared, states, x), factors, strict=True):
+        np.testing.assert_allclose(found, expected)
+    expected = [s["mean"] + f @ s["loadings"].T for s, f in zip(states, factors, strict=True)]
+    np.testing.assert_allclose(scorer.predict_all(shared, states, x), expected)
+    np.testing.assert_allclose(scorer.predict(shared, states[1], x), expected[1])
 
 
 def test_two_models_keep_both_ranks():
