@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from orchestrator.html import scroll
 from profiler.core import Profile, StepTime
 from profiler.evidence import Residual, residuals
 
@@ -17,6 +18,18 @@ UNITS = {
 }
 LABELS = {"measured": "measured", "silicon": "published database", "roofline": "estimated"}
 WIDTH, HEIGHT, MARGIN = 320, 150, 34
+
+
+def profiles_section(profiles: Sequence[Profile]) -> str:
+    """What was measured as cards, what was computed as one table."""
+    computed = [p for p in profiles if p.provenance.kind == "roofline" and not p.rates]
+    cards = "".join(profile_card(p) for p in profiles if p not in computed)
+    return (
+        "<section id=profiles><h2>Profiles</h2><p>The numbers above rest on these. A step of the "
+        "engine takes <i>base + prompt tokens + sequences + cached tokens</i>, each at its "
+        f"coefficient.</p>{f'<div class=cards>{cards}</div>' if cards else ''}"
+        f"{scroll(law_table(computed)) if computed else ''}</section>"
+    )
 
 
 def profile_card(profile: Profile) -> str:

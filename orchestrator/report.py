@@ -11,12 +11,18 @@ from rich.text import Text
 from orchestrator.deploy.base import Status
 from placement.plan import Alternative, Cost, ExpectedQuality, Plan
 
+WIDE = 110
+"""Columns from which the fleet's table has room for all that it can tell."""
 
-def plan_tables(plan: Plan) -> Iterator[RenderableType]:
-    """The plan for a terminal: what it costs, the fleet, and every GPU type considered."""
+
+def plan_tables(plan: Plan, width: int = WIDE) -> Iterator[RenderableType]:
+    """The plan for a terminal: what it costs, the fleet, and every GPU type considered.
+
+    ``width`` is the terminal's, in columns.
+    """
     yield headline(plan)
     yield Text()
-    yield fleet_table(plan)
+    yield fleet_table(plan) if width >= WIDE else narrow_fleet_table(plan)
     for bought in plan.nodes:
         yield Text(
             f"{bought.nodes} nodes of {bought.gpus_per_node} x {bought.gpu} at "
@@ -104,6 +110,29 @@ def fleet_table(plan: Plan) -> Table:
             g.market.replace("_", "-"),
             g.profile.provenance.kind,
         )
+    return table
+
+
+def narrow_fleet_table(plan: Plan) -> Table:
+    """The replica groups to rent, without what the group's name tells, or all have in common."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("group", overflow="fold")
+    table.add_column("GPU", no_wrap=True)
+    for header in ("replicas", "$/h", "load", "requests/s"):
+        table.add_column(header, justify="right", no_wrap=True)
+    rates = group_rates(plan)
+    for g in plan.groups:
+        table.add_row(
+            g.name,
+            f"{g.config.tensor_parallel} x {g.config.gpu}",
+            str(g.replicas),
+            f"{g.total_usd_per_hour:,.2f}",
+            f"{g.load:.0%}",
+            f"{rates[g.name]:.2f}",
+        )
+    kinds = dict.fromkeys(g.profile.provenance.kind for g in plan.groups)
+    table.caption = f"profiles: {', '.join(kinds)}"
+    table.caption_justify, table.caption_style = "left", "dim"
     return table
 
 

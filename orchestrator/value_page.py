@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from importlib.resources import files
 
-from orchestrator.profile_card import law_table, profile_card
+from orchestrator.html import HUES, document, limit, scroll
+from orchestrator.profile_card import profiles_section
 from orchestrator.value_report import MARKETS, millions
 from orchestrator.valuing import Valuation
 from profiler.core import GpuType, Market
 from profiler.value import Cell, Size, ValueTable
 
-HUES = 10
-"""GPU types have as many colours in the winners' maps; further ones repeat."""
 BASIS = {
     "measured rate": "rate measured at this size",
     "measured": "from a measured step-time law",
@@ -31,19 +29,12 @@ def page(found: Valuation) -> str:
     parts = [
         _head(table),
         *_panels(found),
-        _profiles(found),
+        profiles_section(found.profiles),
         _prices(found.gpus),
         _method(table),
     ]
-    style = files("orchestrator").joinpath("data/value.css").read_text(encoding="utf-8")
     models = ", ".join(dict.fromkeys(model for model, _ in table.panels))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>Tokens per dollar: {escape(models)}</title><style>{style}</style></head>"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
-    )
+    return document(f"Tokens per dollar: {models}", "".join(parts))
 
 
 def _head(table: ValueTable) -> str:
@@ -56,16 +47,12 @@ def _head(table: ValueTable) -> str:
     return (
         "<header><h1>Tokens per dollar</h1>"
         "<p class=lede>What each GPU type gives for its price, by request size: at the highest "
-        f"rate that keeps TTFT within {_limit(slo.ttft_s, 's')} and TPOT within "
-        f"{_limit(slo.tpot_s * 1e3, 'ms')} for <b>{share}</b> of requests.</p>"
+        f"rate that keeps TTFT within {limit(slo.ttft_s, 's')} and TPOT within "
+        f"{limit(slo.tpot_s * 1e3, 'ms')} for <b>{share}</b> of requests.</p>"
         "<p>Prices are one seller's each, of one day; <a href='#prices'>set your own</a> before "
         f"you decide by them.</p><nav>{links}<a href='#profiles'>Profiles</a>"
         "<a href='#prices'>Prices</a><a href='#method'>Method</a></nav></header>"
     )
-
-
-def _limit(value: float, unit: str) -> str:
-    return f"<b>{value:.6g}&nbsp;{unit}</b>"
 
 
 def _panels(found: Valuation) -> Iterator[str]:
@@ -106,7 +93,7 @@ def _winner_map(table: ValueTable, model: str, market: Market, hues: dict[str, i
             size = Size(input_tokens=tokens, output_tokens=output)
             cells.append(_winner_cell(table, model, market, size, hues))
         rows.append(f"<tr><th scope=row>{output:g}</th>{''.join(cells)}</tr>")
-    return _scroll(
+    return scroll(
         f"<table class=winners><caption>Winner of each size, and its lead over the next. "
         "Across: input tokens. Down: output tokens.</caption>"
         f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -151,7 +138,7 @@ def _heat_map(table: ValueTable, model: str, market: Market) -> str:
         + "</tr>"
         for gpu in table.gpus(model, market)
     ]
-    return _scroll(
+    return scroll(
         "<table class=heat><caption>Million tokens per dollar, input and output together. Shade: "
         "share of the best in the column. ×n: GPUs in a replica. ≈: estimated, not measured. "
         "±: median error of the profile's fit.</caption>"
@@ -203,18 +190,6 @@ def _gap(broken: Sequence[Cell], of: int) -> str:
     return "; ".join(f"{c.size}: {escape(c.reason or '')}" for c in broken)
 
 
-def _profiles(found: Valuation) -> str:
-    """What was measured as cards, what was computed as one table."""
-    computed = [p for p in found.profiles if p.provenance.kind == "roofline" and not p.rates]
-    cards = "".join(profile_card(p) for p in found.profiles if p not in computed)
-    return (
-        "<section id=profiles><h2>Profiles</h2><p>The numbers above rest on these. A step of the "
-        "engine takes <i>base + prompt tokens + sequences + cached tokens</i>, each at its "
-        f"coefficient.</p>{f'<div class=cards>{cards}</div>' if cards else ''}"
-        f"{_scroll(law_table(computed)) if computed else ''}</section>"
-    )
-
-
 def _prices(gpus: Iterable[GpuType]) -> str:
     rows = "".join(
         f"<tr><th scope=row>{escape(g.name)}</th><td>{_usd(g.price.on_demand_usd_per_hour)}</td>"
@@ -226,7 +201,7 @@ def _prices(gpus: Iterable[GpuType]) -> str:
         "<section id=prices><h2>Prices</h2><p>Dollars per GPU and hour in the catalog; a service "
         "file's own prices take their place above. They come from different sellers: set yours in "
         "a catalog file, or in the service file.</p>"
-        + _scroll(
+        + scroll(
             "<table class=plain><thead><tr><th class=text>GPU</th><th>on demand</th><th>spot</th>"
             "<th>as of</th><th class=text>source</th></tr></thead>"
             f"<tbody>{rows}</tbody></table>"
@@ -246,10 +221,6 @@ def _method(table: ValueTable) -> str:
         "measured, those that are only estimated do not compete with it. Rates come "
         f"from:</p><ul>{listed}</ul></section>"
     )
-
-
-def _scroll(table: str) -> str:
-    return f"<div class=scroll tabindex=0>{table}</div>"
 
 
 def _usd(amount: float | None) -> str:

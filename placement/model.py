@@ -54,8 +54,10 @@ def build(
     quality_at_least: float | None = None,
     elastic: Collection[Kind] = (),
     survivals: Iterable[Survival] = (),
+    opening: bool = True,
 ) -> Model:
-    """The program; ``relax`` buys replicas in fractions.
+    """The program; ``relax`` buys replicas in fractions, and without ``opening`` the rows that ask
+    for a replica wherever a share goes, which are about whole ones, are left out.
 
     ``quality_at_least`` is the mean quality of ``auto`` beside the problem's own limits. Limits
     whose kind is ``elastic`` may be exceeded, which the objective ``relaxation`` minimises.
@@ -67,7 +69,7 @@ def build(
     cells = list(zip(rows.tolist(), columns.tolist(), strict=True))
     x = [lp.add_variable(f"x_{c}_{r}", 0) for c, r in cells]
     model = Model(lp, n, cells, x, _node_counts(problem, lp, category))
-    _serve(problem, model)
+    _serve(problem, model, opening=opening)
     if problem.quality is not None:
         keep_quality(problem, model, quality_at_least, "quality" in elastic)
     keep_stock(problem, model, "stock" in elastic)
@@ -103,7 +105,7 @@ def _node_counts(problem: Problem, lp: pulp.LpProblem, category: str) -> dict[in
     return counts
 
 
-def _serve(problem: Problem, model: Model) -> None:
+def _serve(problem: Problem, model: Model, *, opening: bool) -> None:
     by_class: dict[int, Terms] = {}
     work_of: dict[int, Terms] = {}
     count_of: dict[int, Terms] = {}
@@ -118,8 +120,9 @@ def _serve(problem: Problem, model: Model) -> None:
     for r, terms in work_of.items():
         n = model.replicas[r]
         model.row(f"load_{r}", [*terms, (n, -usable[r])], pulp.LpConstraintLE, 0.0)
-        counted = count_of[r]
-        model.row(f"open_{r}", [*counted, (n, -float(len(counted)))], pulp.LpConstraintLE, 0.0)
+        if opening:
+            counted = count_of[r]
+            model.row(f"open_{r}", [*counted, (n, -float(len(counted)))], pulp.LpConstraintLE, 0.0)
 
 
 def _rent(problem: Problem, model: Model) -> Terms:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from placement.explanation import Explanation, Prices
 from profiler.core import (
     Count,
     GpuType,
@@ -171,6 +172,8 @@ class Plan(Noun):
     gpus: dict[str, GpuType]
     routes: tuple[Route, ...]
     notes: tuple[str, ...] = Field((), description="how sure the figures are that it rests on")
+    prices: Prices | None = Field(None, description="what the router weighs quality and load by")
+    explanation: Explanation | None = None
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from placement.checking import violations
+from placement.explain import tell
 from placement.ilp import TimeLimitError, lp_bound_usd_per_hour, solve
 from placement.plan import (
     Alternative,
@@ -21,7 +21,8 @@ from placement.plan import (
     Route,
     Targets,
 )
-from placement.problem import Option, Problem, exclude_unservable, load_matrix
+from placement.prices import settled
+from placement.problem import Option, Problem, exclude_unservable, load_matrix, lost_share
 from placement.solution import Solution, priced
 from profiler.errors import InfeasibleError
 
@@ -44,8 +45,12 @@ def make_plan(
     time_limit_s: float = 30.0,
     gap: float = 1e-4,
     on_step: Callable[[str], None] = lambda _: None,
+    plan_again: bool = False,
 ) -> Plan:
     """The cheapest plan for a problem, never dearer than the best single-type fleet.
+
+    It comes with its explanation; with ``plan_again``, what each limit costs is found by planning
+    again with the limit moved, beside the figure that the duals give.
 
     Raises:
         InfeasibleError: some limit cannot be kept; the message names it.
@@ -58,7 +63,15 @@ def make_plan(
         singles.append(_single(problem, gpu, time_limit_s, gap))
     on_step(f"the mix: {len(problem.classes)} request classes, {len(problem.options)} options")
     best = _best(problem, singles, time_limit_s, gap)
-    return _assemble(problem, service, targets or Targets(), best, singles)
+    on_step("the reasons")
+    best, prices = settled(problem, best)
+    plan = _assemble(problem, service, targets or Targets(), best, singles)
+    plan = plan.model_copy(update={"prices": prices})
+
+    def again(moved: Problem) -> Solution:
+        return solve(moved, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
+
+    return tell(plan, problem, best, again if plan_again else None)
 
 
 def without_unservable(problem: Problem) -> Problem:
@@ -74,7 +87,7 @@ def without_unservable(problem: Problem) -> Problem:
     made_up_for = 0.0
     while True:
         problem = exclude_unservable(problem)
-        lost = _lost_share(problem)
+        lost = lost_share(problem)
         if lost > (1 - strictest) / 2:
             raise InfeasibleError(_too_much_lost(problem, lost, (1 - strictest) / 2))
         if lost <= made_up_for + 1e-12:
@@ -84,17 +97,6 @@ def without_unservable(problem: Problem) -> Problem:
             problem.classes, problem.options, problem.slo, served_share=1 - made_up_for
         )
         problem = replace(problem, load_s=load_s)
-
-
-def _lost_share(problem: Problem) -> float:
-    """The largest share of any one stream that is excluded."""
-    total, lost = defaultdict[str, float](float), defaultdict[str, float](float)
-    for c in problem.classes:
-        total[c.stream] += c.rate_rps
-    for e in problem.excluded:
-        total[e.request_class.stream] += e.request_class.rate_rps
-        lost[e.request_class.stream] += e.request_class.rate_rps
-    return max((lost[s] / total[s] for s in total), default=0.0)
 
 
 def _too_much_lost(problem: Problem, lost: float, allowed: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -256,6 +257,17 @@ def exclude_unservable(problem: Problem) -> Problem:
     )
     kept = problem.part(classes=[i for i, ok in enumerate(served) if ok])
     return replace(kept, excluded=problem.excluded + excluded)
+
+
+def lost_share(problem: Problem) -> float:
+    """The largest share of any one stream that is excluded."""
+    total, lost = defaultdict[str, float](float), defaultdict[str, float](float)
+    for c in problem.classes:
+        total[c.stream] += c.rate_rps
+    for e in problem.excluded:
+        total[e.request_class.stream] += e.request_class.rate_rps
+        lost[e.request_class.stream] += e.request_class.rate_rps
+    return max((lost[s] / total[s] for s in total), default=0.0)
 
 
 def _best_reason(c: RequestClass, options: Sequence[Option], slo: Slo) -> str:

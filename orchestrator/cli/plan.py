@@ -1,4 +1,4 @@
-"""`plan`: the cheapest fleet for a service."""
+"""`plan`: the cheapest fleet for a service, why it is that, and how it differs from another."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli import plan_diff, plan_pareto
+from orchestrator.cli.default_command import DEFAULT, AsItsGroup, WithDefault
 from orchestrator.cli.output import (
     Format,
     OutputOption,
@@ -14,6 +16,7 @@ from orchestrator.cli.output import (
     emit,
     refuse_to_overwrite,
     say,
+    stdout,
     steps,
 )
 
@@ -22,54 +25,104 @@ if TYPE_CHECKING:
 
     from placement.plan import Plan
 
+TimeLimitOption = Annotated[
+    float, typer.Option(min=0.1, help="Seconds the solver may take, per fleet compared.")
+]
+GapOption = Annotated[
+    float, typer.Option(min=0.0, help="Stop when proven this near the optimum (fraction).")
+]
+HELP = "The cheapest fleet for a service; `plan pareto` trades cost for quality or latency."
+
 
 def plan(
     service: Annotated[Path, typer.Argument(help="The service file.")],
     save: Annotated[
         Path | None, typer.Option("--save", "-s", help="Write the plan file here.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="All reasons; plans again with each limit moved.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write a self-contained HTML page here.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="Show the difference from a plan file, or from `running`."),
+    ] = None,
     output: OutputOption = Format.TABLE,
-    time_limit: Annotated[
-        float, typer.Option(min=0.1, help="Seconds the solver may take, per fleet compared.")
-    ] = 30.0,
-    gap: Annotated[
-        float, typer.Option(min=0.0, help="Stop when proven this near the optimum (fraction).")
-    ] = 1e-4,
+    time_limit: TimeLimitOption = 30.0,
+    gap: GapOption = 1e-4,
     yes: YesOption = False,
 ) -> None:
     """Find the cheapest mix of GPUs that serves the traffic inside the latency targets."""
+    from profiler import documents
+
+    for path in (save, report):
+        if path is not None:
+            refuse_to_overwrite(path, yes=yes)
+    before = None if against is None else plan_diff.earlier(against, service)
+    found = solved(
+        service, time_limit=time_limit, gap=gap, plan_again=explain or report is not None
+    )
+    if save is not None:
+        documents.write(save, documents.dump(found))
+    if report is not None:
+        _write_report(found, report)
+
+    data = found.model_dump(mode="json", exclude_none=True)
+    emit(data, output, lambda: _tables(found, before, explain=explain))
+    if before is not None and output is not Format.TABLE:
+        plan_diff.narrate(before, found)
+    if report is not None:
+        say(f"wrote {report}; open it in a browser")
+    if save is not None:
+        say(f"wrote {save}; next: orchestrator deploy {save}")
+
+
+def solved(service: Path, *, time_limit: float, gap: float, plan_again: bool) -> Plan:
+    """The plan of a service file, with narration while it is found."""
     from orchestrator.loading import load_service
     from orchestrator.planning import build_problem
     from placement.planner import make_plan
-    from profiler import documents
 
-    if save is not None:
-        refuse_to_overwrite(save, yes=yes)
     with steps("planning") as step:
         loaded = load_service(service)
-        problem = build_problem(loaded, step)
-        found = make_plan(
-            problem,
+        return make_plan(
+            build_problem(loaded, step),
             loaded.service.name,
             targets=loaded.service.targets,
             time_limit_s=time_limit,
             gap=gap,
             on_step=step,
+            plan_again=plan_again,
         )
-    if save is not None:
-        documents.write(save, documents.dump(found))
-
-    emit(found.model_dump(mode="json", exclude_none=True), output, lambda: _tables(found))
-    if save is not None:
-        say(f"wrote {save}; next: orchestrator deploy {save}")
 
 
-def _tables(found: Plan) -> list[RenderableType]:
+def _tables(found: Plan, before: Plan | None, *, explain: bool) -> list[RenderableType]:
+    from rich.text import Text
+
+    from orchestrator import explain_report
     from orchestrator.report import plan_tables
 
-    return list(plan_tables(found))
+    reasons = explain_report.full(found) if explain else explain_report.brief(found)
+    parts = [*plan_tables(found, stdout().width), Text(), *reasons]
+    if before is not None:
+        parts += [Text(), *plan_diff.tables(before, found)]
+    return parts
+
+
+def _write_report(found: Plan, path: Path) -> None:
+    from orchestrator.plan_page import page
+    from profiler import documents
+
+    documents.write(path, page(found))
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command()(plan)
+    group = typer.Typer(cls=WithDefault)
+    also = "See also: orchestrator plan pareto --help, orchestrator plan diff --help"
+    group.command(DEFAULT, cls=AsItsGroup, hidden=True, epilog=also)(plan)
+    plan_pareto.add_to(group)
+    plan_diff.add_to(group)
+    app.add_typer(group, name="plan", help=HELP)
