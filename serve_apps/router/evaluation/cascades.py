@@ -107,15 +107,17 @@ def apgr_by_cost(runs: Sequence[CascadeRun], weak: Pair, strong: Pair) -> float:
 
     ``weak``, ``strong``: mean (cost, score) of the models alone. The share of a run is its mean
     cost less the weak model's, over the strong model's less the weak's; mixing the two at random
-    scores 1/2 here as in `metrics.apgr`. The curve is straight between runs, from the weak model
-    alone, and flat past the last run.
+    scores 1/2 here as in `metrics.apgr`. The curve is straight between runs, begins at the weak
+    model alone unless some run is cheaper, and is flat past the last run.
     """
     span, gain = strong[0] - weak[0], strong[1] - weak[1]
     points = sorted(
         ((float(r.cost.mean()) - weak[0]) / span, (float(r.quality.mean()) - weak[1]) / gain)
         for r in runs
     )
-    share, pgr = np.array([(0.0, 0.0), *points]).T
+    if points[0][0] > 0:
+        points.insert(0, (0.0, 0.0))
+    share, pgr = np.array(points).T
     grid = np.linspace(0, 1, 1001)
     return area(Curve(grid, np.interp(grid, share, pgr)))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from serve_apps.router.estimates import Estimates, Estimator, FeatureExtractor, Floats
+from serve_apps.router.evaluation.splits import hash_splits
 from serve_apps.router.outcomes import Outcomes
 from serve_apps.router.policies.logistic import fit_logistic
 from serve_apps.router.prompts import Prompt
@@ -79,3 +80,19 @@ def _log_length(prompts: Sequence[Prompt]) -> Floats:
 
 RANDOM = Contender("random", _random)
 LENGTH = Contender("prompt length", _length)
+
+
+def cross_fitted(
+    contender: Contender, train: Outcomes, rng: np.random.Generator, folds: int = 5
+) -> Estimates:
+    """Estimates for the training prompts themselves, each from a fit that did not see it."""
+    shape = train.score.shape
+    quality, sd, tokens = np.empty(shape), np.empty(shape), np.empty(shape)
+    for split in hash_splits([p.text for p in train.prompts], folds, seed=7919):
+        predict = contender.fit(train.rows(split.train), rng)
+        told = predict([train.prompts[i] for i in split.test])
+        at = [told.models.index(m) for m in train.models]
+        quality[split.test] = told.quality[:, at]
+        sd[split.test] = told.quality_sd[:, at]
+        tokens[split.test] = told.output_tokens[:, at]
+    return Estimates(train.models, quality, sd, tokens)
