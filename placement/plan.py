@@ -31,6 +31,9 @@ from profiler.core import (
 AUTO = "auto"
 """The stream of requests that name no model: any model of the pool may answer."""
 
+REMARKS = {"alternatives", "explanation", "notes"}
+"""Parts of a plan that explain it: with or without them, the same fleet serves the same way."""
+
 SHARE_TOLERANCE = 1e-4
 """Shares are written with six decimals."""
 
@@ -194,8 +197,9 @@ class Plan(Noun):
 
     @property
     def digest(self) -> str:
-        """Identity of the content: equal plans have equal digests."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        """Identity of what is deployed and promised; what a plan says about itself is left out."""
+        promised = self.model_dump_json(exclude=REMARKS)
+        return hashlib.sha256(promised.encode()).hexdigest()[:12]
 
     def group(self, name: str) -> ReplicaGroup:
         """The group of that name; KeyError when there is none."""

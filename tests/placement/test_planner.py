@@ -195,3 +195,11 @@ def test_a_single_type_that_breaks_a_limit_of_the_mix_does_not_stand_in_for_it()
     found = plan(loaded((option("A", 1.0), option("B", 3.0)), rates=(4.0,), limits=must))
     assert {g.config.gpu: g.replicas for g in found.groups} == {"A": 3, "B": 1}
     assert min(a.usd_per_hour for a in found.alternatives) == 4.0
+
+
+def test_remarks_do_not_change_what_is_deployed_but_shares_do():
+    found = plan(classes=(request_class(9), request_class(2, 6000, 300)), slo=slo(3, 0.08))
+    silent = found.model_copy(update={"explanation": None, "notes": (), "alternatives": ()})
+    assert silent.digest == found.digest
+    fewer = found.model_copy(update={"routes": found.routes[:1]})
+    assert fewer.digest != found.digest
