@@ -64,6 +64,10 @@ def plan(
     found = solved(
         service, time_limit=time_limit, gap=gap, plan_again=explain or report is not None
     )
+    if found.router is not None:
+        from orchestrator.learned_router import located
+
+        found = located(found, save.parent if save is not None else Path())
     if save is not None:
         documents.write(save, documents.dump(found))
     if report is not None:

@@ -56,6 +56,8 @@ class CalibratedEstimator:
         self.folds = folds
         self.models: tuple[str, ...] = ()
         self.error: CalibrationError | None = None
+        self.cross_fitted: Floats | None = None
+        """Calibrated scores of the training prompts by scorers that had not seen them."""
         self._shared: State = {}
         self._states: list[State] = []
         self._calibration: Calibration | None = None
@@ -79,6 +81,7 @@ class CalibratedEstimator:
             raw[held] = self.scorer.predict(new._shared, state, features[held])
             new._states.append(state)
         new._calibration = Calibration.fit(raw, y, isotonic=self.isotonic)
+        new.cross_fitted = new._calibration(raw)
         new.error = _held_out_error(raw, y, fold, self.isotonic)
         new._lengths = Lengths.fit(features, outcomes.output_tokens)
         return new
@@ -123,9 +126,7 @@ class CalibratedEstimator:
         return self._lengths
 
     def _blank(self) -> Self:
-        return type(self)(
-            self.scorer, group=self.group, isotonic=self.isotonic, folds=self.folds
-        )
+        return type(self)(self.scorer, group=self.group, isotonic=self.isotonic, folds=self.folds)
 
     def arrays(self) -> Arrays:
         """Learned state and settings, the latter as JSON text."""
