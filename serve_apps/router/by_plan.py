@@ -32,7 +32,7 @@ class ByPlan:
         self._market = market
         self._quotas: dict[tuple[str, str, frozenset[str]], Quota] = {}
         self._balances = {
-            c.label: self._balance(c, quality[bins == c.difficulty])
+            c.label: self._balance(c, quality if c.difficulty is None else quality[bins == c.difficulty])
             for c in classes
             if len(c.models) > 1
         }

@@ -75,7 +75,7 @@ def _check(outcomes: Outcomes, group: str) -> None:
             f"found {different} different prompts, expected at least {MIN_PROMPTS} to train on"
         )
     known = np.isfinite(outcomes.score)
-    empty = [m for m, some in zip(outcomes.models, known.any(axis=0), strict=True) if not some]
+    empty = [m for i, m in enumerate(outcomes.models) if not known[:, i].any()]
     if empty:
         raise InputError(f"found no score of {', '.join(empty)}; leave such models out")
     if group == "subject" and len(set(outcomes.subject)) < 2:
