@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,18 @@ from serve_apps.router.quota import Quota
 Floats = NDArray[np.float64]
 FAR = 1e9
 """Dollars: stands for the price of what cannot be served, where a number is needed."""
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A class that several models share.
+
+    ``worth`` is its own, or where quality costs nothing at the margin any positive one: what is
+    dealt out in fixed shares goes to those who gain most all the same.
+    """
+
+    worth: float
+    balance: Balance
 
 
 class ByPlan:
@@ -31,8 +44,10 @@ class ByPlan:
         """``quality`` [prompts, pool] of prompts like those to come, and the bin of each."""
         self._market = market
         self._quotas: dict[tuple[str, str, frozenset[str]], Quota] = {}
-        self._balances = {
-            c.label: self._balance(c, quality if c.difficulty is None else quality[bins == c.difficulty])
+        self._splits = {
+            c.label: self._balance(
+                c, quality if c.difficulty is None else quality[bins == c.difficulty]
+            )
             for c in classes
             if len(c.models) > 1
         }
@@ -41,12 +56,11 @@ class ByPlan:
         self, found: PlanClass, offers: Mapping[str, Offer], avoid: Collection[str]
     ) -> tuple[str, str]:
         """The model, and why; some offer must have a group."""
-        balance = self._balances.get(found.label)
-        utilities = {
-            m: found.worth * o.quality - o.planned_price for m, o in offers.items() if o.groups
-        }
+        split = self._splits.get(found.label)
+        worth = split.worth if split else found.worth
+        utilities = {m: worth * o.quality - o.planned_price for m, o in offers.items() if o.groups}
         standing = {
-            m: u + (balance.bias(m) if balance else 0.0)
+            m: u + (split.balance.bias(m) if split else 0.0)
             for m, u in utilities.items()
             if m in found.models
         }
@@ -56,8 +70,8 @@ class ByPlan:
             most = max(standing.values(), default=float("inf"))
             standing |= {m: min(u, most) for m, u in utilities.items() if m not in standing}
         chosen = max(standing, key=lambda m: standing[m] - moved[m])
-        if balance is not None and quiet and not avoid and chosen in found.models:
-            balance.took(chosen, {m: utilities[m] for m in found.models if m in utilities})
+        if split is not None and quiet and not avoid and chosen in found.models:
+            split.balance.took(chosen, {m: utilities[m] for m in found.models if m in utilities})
         return chosen, _reason(found, chosen, offers, quiet=quiet)
 
     def group(self, found: PlanClass, model: str, groups: Mapping[str, float]) -> str:
@@ -72,21 +86,22 @@ class ByPlan:
             self._quotas[key] = Quota(planned)
         return self._quotas[key].next()
 
-    def _balance(self, c: PlanClass, quality: Floats) -> Balance:
+    def _balance(self, c: PlanClass, quality: Floats) -> _Split:
         models = list(c.models)
+        size = c.bucket.input_tokens, c.bucket.output_tokens
+        price = np.array([self._market.planned_price(m, *size, c.slo) for m in models])
+        price = np.where(np.isfinite(price), price, FAR)
+        worth = c.worth or float(price.min())
         biases, scale = np.zeros(len(models)), 0.0
         if len(quality):
-            size = c.bucket.input_tokens, c.bucket.output_tokens
-            price = np.array([self._market.planned_price(m, *size, c.slo) for m in models])
             expected = quality[:, [self._market.position[m] for m in models]]
-            utilities = c.worth * expected - np.where(np.isfinite(price), price, FAR)
-            biases, scale = starting_biases(utilities, np.array(list(c.models.values())))
-        return Balance(c.models, dict(zip(models, biases.tolist(), strict=True)), scale)
+            shares = np.array(list(c.models.values()))
+            biases, scale = starting_biases(worth * expected - price, shares)
+        start = dict(zip(models, biases.tolist(), strict=True))
+        return _Split(worth, Balance(c.models, start, scale))
 
 
-def _reason(
-    found: PlanClass, chosen: str, offers: Mapping[str, Offer], *, quiet: bool
-) -> str:
+def _reason(found: PlanClass, chosen: str, offers: Mapping[str, Offer], *, quiet: bool) -> str:
     offer = offers[chosen]
     where = f"{found.models.get(chosen, 0.0):.0%} of {found.label}"
     if not quiet:

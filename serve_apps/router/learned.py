@@ -137,9 +137,7 @@ class LearnedRouter:
             choice = self._by_preference.choose(ask)
             return choice.model, f"asked for {wish.kind}: {choice.reason}"
         if self.learns:
-            choice = self._policy.choose(
-                replace(self._ask(offers, estimate), worth=found.worth)
-            )
+            choice = self._policy.choose(replace(self._ask(offers, estimate), worth=found.worth))
             return choice.model, f"{self._policy.name}: {choice.reason}"
         return self._by_plan.choose(found, offers, avoid)
 
