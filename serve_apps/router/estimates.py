@@ -40,6 +40,8 @@ class Estimates:
 
     def only(self, models: Sequence[str]) -> Estimates:
         """These models' columns, in this order."""
+        if tuple(models) == self.models:
+            return self
         at = [self.models.index(m) for m in models]
         return Estimates(
             tuple(models), self.quality[:, at], self.quality_sd[:, at], self.output_tokens[:, at]

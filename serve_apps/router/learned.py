@@ -71,6 +71,8 @@ class LearnedRouter:
         self._by_plan = ByPlan(self._classes.all, self._market, reference.quality, bins)
         worth = _mean_worth(plan, self._classes)
         self._policy = _policy(plan.router.policy, self._market.models, worth, seed)
+        self.learns = isinstance(self._policy, LearningPolicy)
+        """Whether feedback changes what it does."""
         assert artefact.reference is not None
         sizes = artefact.reference.input_tokens, reference.output_tokens
         self._by_preference = ByPreference(
@@ -81,11 +83,6 @@ class LearnedRouter:
     def failures(self) -> int:
         """Requests whose estimation failed."""
         return self._quick.failures
-
-    @property
-    def learns(self) -> bool:
-        """Whether feedback changes what it does."""
-        return isinstance(self._policy, LearningPolicy)
 
     def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:
         """See `base.Router.route`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -48,6 +49,7 @@ def drawn(prompts: int, seed: int) -> Any:
     return np.column_stack([small, big])
 
 
+@functools.cache
 def planned(small_replicas: int = 0, rate_rps: float = 45.0) -> tuple[Plan, Any]:
     """A plan over two models and four difficulty bins, solved; and the artefact behind it.
 
@@ -111,7 +113,7 @@ def test_the_realised_mix_is_the_plans(seed: int, small_replicas: int) -> None:
     clock = Clock()
     learned = LearnedRouter(p, made, clock=clock)
     rate = sum(r.rate_rps for r in p.routes)
-    requests = 4000
+    requests = 1500
     counts: Counter[tuple[str, str]] = Counter()
     rng = np.random.default_rng(seed)
     edges = p.router.edges if p.router else ()
@@ -144,11 +146,11 @@ def test_a_split_class_gives_the_big_model_to_those_who_gain_most() -> None:
     assert p.router is not None
     divided = max(p.routes, key=lambda r: min(r.shares.values()) if len(r.shares) > 1 else 0.0)
     gains: dict[str, list[float]] = {SMALL: [], BIG: []}
-    for quality in drawn(3000, 7).tolist():
+    for quality in drawn(1500, 7).tolist():
         hard = int(np.searchsorted(p.router.edges, 1 - np.mean(quality), side="right"))
         if hard == divided.difficulty:
             gains[learned.route(ask(*quality)).model].append(quality[1] - quality[0])
-    assert np.mean(gains[BIG]) > np.mean(gains[SMALL]) + 0.05
+    assert np.mean(gains[BIG]) > np.mean(gains[SMALL]) + 0.04
 
 
 def test_the_quality_that_the_plan_promises_is_reached() -> None:
@@ -156,7 +158,7 @@ def test_the_quality_that_the_plan_promises_is_reached() -> None:
     learned = LearnedRouter(p, made, clock=Clock())
     got = [
         quality[POOL.index(learned.route(ask(*quality)).model)]
-        for quality in drawn(4000, 11).tolist()
+        for quality in drawn(1500, 11).tolist()
     ]
     spread = float(np.std(got)) / np.sqrt(len(got))
     assert np.mean(got) > QUALITY_TARGET - 3 * spread
@@ -231,12 +233,12 @@ def test_more_load_than_a_group_can_take_moves_requests_that_lose_least() -> Non
     quiet = Counter(learned.route(ask(0.85, 0.9)).model for _ in range(50))
     assert set(quiet) == {BIG}
     chosen: dict[str, Counter[str]] = {"little": Counter(), "much": Counter()}
-    for _ in range(1500):  # each kind could be served by itself, both together cannot
+    for _ in range(800):  # each kind could be served by itself, both together cannot
         clock.now_s += alone_s / 0.7
         chosen["little"][learned.route(ask(0.85, 0.9)).model] += 1
         chosen["much"][learned.route(ask(0.1, 0.9)).model] += 1
     assert chosen["little"][SMALL] > 10 * chosen["much"][SMALL]
-    assert chosen["little"][SMALL] > 300
+    assert chosen["little"][SMALL] > 150
     clock.now_s += 600
     learned.route(ask(0.85, 0.9))
     clock.now_s += 60
