@@ -98,7 +98,7 @@ class LearnedRouter:
         offers = self._market.offers(request, estimate, found.slo, avoid)
         if not any(offer.groups for offer in offers.values()):
             return self._by_table(request, avoid, "no group left keeps the SLO at this size")
-        model, reason = self._choose(request, estimate, found, offers, avoid)
+        model, reason = self._choose(request, found, offers, avoid)
         return self._decided(request, found, model, offers, avoid, reason)
 
     def learn(self, ask: Ask, model: str, score: float) -> None:
@@ -122,7 +122,6 @@ class LearnedRouter:
     def _choose(
         self,
         request: RouteRequest,
-        estimate: Estimate,
         found: PlanClass,
         offers: Mapping[str, Offer],
         avoid: Collection[str],
@@ -130,11 +129,11 @@ class LearnedRouter:
         """The model, and why."""
         wish = request.preference
         if wish is not None and wish.kind != "default":
-            ask = self._by_preference.with_preference(self._ask(offers, estimate), wish)
+            ask = self._by_preference.with_preference(self._ask(offers), wish)
             choice = self._by_preference.choose(ask)
             return choice.model, f"asked for {wish.kind}: {choice.reason}"
         if self.learns:
-            choice = self._policy.choose(replace(self._ask(offers, estimate), worth=found.worth))
+            choice = self._policy.choose(replace(self._ask(offers), worth=found.worth))
             return choice.model, f"{self._policy.name}: {choice.reason}"
         return self._by_plan.choose(found, offers, avoid)
 
@@ -164,7 +163,7 @@ class LearnedRouter:
             self._others(request, group, avoid),
             quality=offer.quality,
             cost_usd=load * market.prices.planned[group] / SECONDS_PER_HOUR,
-            ask=self._ask(offers, None) if self.learns else None,
+            ask=self._ask(offers) if self.learns else None,
         )
 
     def _others(self, request: RouteRequest, group: str, avoid: Collection[str]) -> bool:
@@ -182,13 +181,11 @@ class LearnedRouter:
         self._market.took(request, decision.group, load, output)
         return replace(decision, reason=f"{why}; {decision.reason}") if why else decision
 
-    def _ask(self, offers: Mapping[str, Offer], estimate: Estimate | None) -> Ask:
-        at = self._market.position
+    def _ask(self, offers: Mapping[str, Offer]) -> Ask:
         return Ask(
             models=tuple(offers),
             quality=tuple(o.quality for o in offers.values()),
             price=tuple(o.price if o.groups else FAR for o in offers.values()),
-            quality_sd=tuple(estimate.quality_sd[at[m]] for m in offers) if estimate else (),
             feasible=tuple(bool(o.groups) for o in offers.values()),
         )
 

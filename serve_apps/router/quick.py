@@ -22,7 +22,7 @@ REST_S = 30.0
 class SourceOfEstimates(Protocol):
     """An artefact, or a part of one."""
 
-    def estimate(self, prompts: list[Prompt]) -> Estimates:
+    def expected(self, prompts: list[Prompt]) -> Estimates:
         """What each model is expected to make of each prompt."""
         ...
 
@@ -32,7 +32,6 @@ class Estimate:
     """Of one prompt; an entry per model of the pool, in its order."""
 
     quality: tuple[float, ...]
-    quality_sd: tuple[float, ...]
     output_tokens: tuple[float, ...]
 
     @property
@@ -71,10 +70,9 @@ class QuickEstimates:
         if began < self._rests_until:
             return f"estimates take over {self._slow_s * 1e3:.0f} ms"
         try:
-            found = self._source.estimate([prompt])
+            found = self._source.expected([prompt])
             estimate = Estimate(
                 tuple(found.quality[0].tolist()),
-                tuple(found.quality_sd[0].tolist()),
                 tuple(found.output_tokens[0].tolist()),
             )
         except Exception as error:  # features may be anybody's code

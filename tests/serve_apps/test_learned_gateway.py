@@ -65,9 +65,7 @@ async def chat(
 
 
 async def test_easy_and_hard_prompts_go_to_different_models() -> None:
-    routes = tuple(
-        route({g: 1.0}).model_copy(update={"difficulty": k}) for k, g in enumerate("ab")
-    )
+    routes = tuple(route({g: 1.0}).model_copy(update={"difficulty": k}) for k, g in enumerate("ab"))
     p = two_models(edges=[0.3]).model_copy(update={"routes": routes})
     async with gateway_with(p) as (gateway, engine):
         light = await chat(gateway, text(0.9, 0.95))
@@ -147,9 +145,7 @@ async def test_a_session_keeps_its_group(how: str) -> None:
     headers = {"x-session-id": "s"} if how == "header" else {}
     fields = {} if how == "header" else {how: "s"}
     async with gateway_with(p) as (gateway, _):
-        answers = [
-            await chat(gateway, text(0.5, 0.5), headers=headers, **fields) for _ in range(4)
-        ]
+        answers = [await chat(gateway, text(0.5, 0.5), headers=headers, **fields) for _ in range(4)]
         others = [await chat(gateway, text(0.5, 0.5)) for _ in range(4)]
     assert len({a.headers["x-orchestrator-group"] for a in answers}) == 1
     assert len({a.headers["x-orchestrator-group"] for a in others}) == 2
