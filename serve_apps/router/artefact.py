@@ -26,6 +26,7 @@ from serve_apps.router.estimators.calibrated import part_of
 from serve_apps.router.features import registry as features
 from serve_apps.router.outcomes import Outcomes
 from serve_apps.router.prompts import Prompt
+from serve_apps.router.settings import HeldOut, Setting
 
 VERSION = 1
 KIND = "orchestrator-router"
@@ -37,7 +38,8 @@ class Description:
     """What an artefact says of itself.
 
     ``ece`` and ``brier`` are of held-out folds, ``brier_of_mean`` is that of always predicting
-    each model's mean score; ``onboarded`` names models joined later, by how many probes.
+    each model's mean score; ``onboarded`` names models joined later, by how many probes. ``split``
+    tells which prompts it never saw, ``setting`` what was calibrated for it.
     """
 
     models: tuple[str, ...]
@@ -50,6 +52,8 @@ class Description:
     brier: float | None = None
     brier_of_mean: float | None = None
     onboarded: dict[str, int] = field(default_factory=dict)
+    split: HeldOut | None = None
+    setting: Setting | None = None
     version: int = VERSION
 
 
@@ -190,7 +194,13 @@ def _description(path: Path, arrays: Arrays) -> Description:
             "train it again"
         )
     try:
-        return Description(**told | {"models": tuple(told["models"])})
+        split, setting = told.get("split"), told.get("setting")
+        parts = {
+            "models": tuple(told["models"]),
+            "split": HeldOut(**split) if split else None,
+            "setting": Setting(**setting) if setting else None,
+        }
+        return Description(**told | parts)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: the artefact's description is damaged: {error}") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from profiler.errors import InputError
 from serve_apps.router.artefact import Artefact, Description, data_hash
 from serve_apps.router.estimators import registry as estimators
 from serve_apps.router.estimators.calibrated import CalibratedEstimator
+from serve_apps.router.estimators.scorer import Floats, Scorer, State
 from serve_apps.router.features.registry import feature_class
 from serve_apps.router.outcomes import Outcomes
 
@@ -29,11 +30,12 @@ def train(
     estimator_settings: Mapping[str, Any] | None = None,
     group: str = "prompt",
     isotonic: bool = False,
+    on_fold: Callable[[int, int], None] | None = None,
 ) -> Artefact:
     """Fit features and estimator; everything chosen is chosen by cross-validation inside.
 
     ``group``: "prompt", or "subject" to be trained for subjects that are not in the data (see
-    `CalibratedEstimator`).
+    `CalibratedEstimator`). ``on_fold`` is told how many folds are fitted, and of how many.
 
     Raises:
         InputError: too few prompts, or a model without a score.
@@ -45,7 +47,11 @@ def train(
         estimator, dict(estimator_settings or {}), group=group, isotonic=isotonic
     )
     x = extractor.transform(outcomes.prompts)
-    fitted = made.fit(x, outcomes, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    if on_fold is not None and isinstance(made, CalibratedEstimator):
+        fitted = _watched_fit(made, x, outcomes, rng, on_fold)
+    else:
+        fitted = made.fit(x, outcomes, rng)
     error = fitted.error if isinstance(fitted, CalibratedEstimator) else None
     description = Description(
         models=outcomes.models,
@@ -59,6 +65,47 @@ def train(
         brier_of_mean=error.brier_of_mean if error else None,
     )
     return Artefact(description, extractor, fitted)
+
+
+class _Watched(Scorer):
+    """A scorer that tells of each fit."""
+
+    name = "watched"
+
+    def __init__(self, scorer: Scorer, on_fit: Callable[[], None]) -> None:
+        self._scorer, self._on_fit = scorer, on_fit
+
+    def prepare(self, x: Floats, rng: np.random.Generator) -> State:
+        return self._scorer.prepare(x, rng)
+
+    def fit(self, shared: State, x: Floats, y: Floats, rng: np.random.Generator) -> State:
+        state = self._scorer.fit(shared, x, y, rng)
+        self._on_fit()
+        return state
+
+    def predict(self, shared: State, state: State, x: Floats) -> Floats:
+        return self._scorer.predict(shared, state, x)
+
+
+def _watched_fit(
+    made: CalibratedEstimator,
+    x: Floats,
+    outcomes: Outcomes,
+    rng: np.random.Generator,
+    on_fold: Callable[[int, int], None],
+) -> CalibratedEstimator:
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        on_fold(done, made.folds)
+
+    scorer = made.scorer
+    made.scorer = _Watched(scorer, count)
+    fitted = made.fit(x, outcomes, rng)
+    fitted.scorer = scorer
+    return fitted
 
 
 def _extractor(name: str, settings: Mapping[str, Any]) -> Any:
