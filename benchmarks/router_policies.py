@@ -8,7 +8,8 @@ parameters (billions) times output tokens; a cascade pays for every answer it as
 given twice: over the share of *cost* (0: the 8B alone; 1: the 70B alone; blind mixing: 0.5), and
 over the share of calls to the strong model with probes for free, as the field counts.
 
-Estimates come from `CONTENDER`. The last line is JSON.
+Estimates come from the default features and estimator, learned from all models of the table. The
+last line is JSON.
 """
 
 from __future__ import annotations
@@ -16,243 +17,68 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.router_stand_in import stand_in
-from serve_apps.router.estimates import Estimates
-from serve_apps.router.evaluation import metrics
-from serve_apps.router.evaluation.cascades import (
-    CascadeRun,
-    CascadeTrial,
-    answers_of,
-    apgr_by_calls,
-    apgr_by_cost,
+from benchmarks.router_cascades import Plan, cascades, share_saved
+from benchmarks.router_data import (
+    ACTIVE_B,
+    CONTENDER,
+    DATA,
+    LLAMA_8B,
+    LLAMA_70B,
+    LLAMA_405B,
+    PROBES,
+    SEED,
+    Figure,
+    Told,
+    alone,
+    answered_by,
+    cost_of,
+    figure,
+    only,
+    splits_of,
+    told_of,
 )
-from serve_apps.router.evaluation.contenders import Contender, cross_fitted
-from serve_apps.router.evaluation.evaluate import TokenCost, complete
+from serve_apps.router.evaluation import metrics
+from serve_apps.router.evaluation.evaluate import complete
 from serve_apps.router.evaluation.metrics import Curve
 from serve_apps.router.evaluation.replay import replay
-from serve_apps.router.evaluation.splits import Split, hash_splits
+from serve_apps.router.evaluation.splits import hash_splits
 from serve_apps.router.outcomes import Outcomes, read_outcomes
 from serve_apps.router.policies.bandit import LinUcb, Thompson
 from serve_apps.router.policies.base import Policy
-from serve_apps.router.policies.beliefs import fit_beliefs
 from serve_apps.router.policies.ensemble import Ensemble
 from serve_apps.router.policies.preference import calibrate
 from serve_apps.router.policies.steps import SimulatedSteps
-from serve_apps.router.policies.stepwise import Stepwise, run_chain, trace_thresholds, train
+from serve_apps.router.policies.stepwise import WIDTH, Setting, Stepwise, trace_thresholds, train
 from serve_apps.router.policies.utility import Utility
 
-DATA = Path(__file__).parents[1].parent / "shared" / "data" / "outcomes"
-CONTENDER: Callable[[], Contender] = stand_in
-SEED = 100
-WORTHS = np.concatenate([[0.0], np.geomspace(300, 3e6, 40)])
-
-LLAMA_8B, LLAMA_70B = "Meta-Llama-3.1-8B-Instruct", "Meta-Llama-3.1-70B-Instruct"
-LLAMA_405B = "Llama-3.1-405B-Instruct@sambanova"
-QWEN_7B, GEMMA_9B, PHI = "Qwen2-7B-Instruct", "gemma-2-9b-it", "Phi-3.5-mini-instruct"
-ACTIVE_B = {
-    "gemma-2-2b-it": 2.6,
-    PHI: 3.8,
-    QWEN_7B: 7.6,
-    LLAMA_8B: 8.0,
-    GEMMA_9B: 9.2,
-    "gemma-2-27b-it": 27.2,
-    LLAMA_70B: 70.6,
-    "Qwen2-72B-Instruct": 72.7,
-    LLAMA_405B: 405.0,
-}
-PRO_ACTIVE_B = {
-    "Meta-Llama-3_1-8B-Instruct": 8.0,
-    "Mistral-7B-Instruct-v0.2": 7.2,
-    "Meta-Llama-3_1-70B-Instruct": 70.6,
-}
-PROBES = (QWEN_7B, GEMMA_9B, PHI)
+GAP = 3
+"""Position of the estimates' gap among what a stepwise policy observes."""
 
 
-def cost_of(active_b: Mapping[str, float]) -> TokenCost:
-    """Active parameters times output tokens."""
-    return TokenCost({model: (0.0, b) for model, b in active_b.items()})
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A cascade to try: whom it asks in order, and whether probes' answers may stand too."""
-
-    order: tuple[str, ...]
-    anyone: bool
-
-    def __str__(self) -> str:
-        names = " > ".join(m.removeprefix("Meta-").removesuffix("-Instruct") for m in self.order)
-        return f"{names}{' (any answer)' if self.anyone else ''}"
-
-
-def plans(weak: str, probes: Sequence[str]) -> list[Plan]:
-    """The weak model and up to two probes, the weak one first or last."""
-    pairs = [(a, b) for i, a in enumerate(probes) for b in probes[i + 1 :]]
-    orders = [(weak,), *((weak, p) for p in probes), *((p, weak) for p in probes)]
-    orders += [order for a, b in pairs for order in ((weak, a, b), (a, b, weak))]
-    return [Plan(order, anyone) for order in orders for anyone in (False, True)]
-
-
-@dataclass(frozen=True)
-class Told:
-    """Outcomes with estimates: of prompts to learn from (cross-fitted) and of those to judge."""
-
-    train: Outcomes
-    train_told: Estimates
-    test: Outcomes
-    test_told: Estimates
-
-
-def told_of(outcomes: Outcomes, split: Split, rng: np.random.Generator) -> Told:
-    """Fit the contender on the training part alone."""
-    train, test = outcomes.rows(split.train), outcomes.rows(split.test)
-    predict = CONTENDER().fit(train, rng)
-    return Told(train, cross_fitted(CONTENDER(), train, rng), test, predict(test.prompts))
-
-
-def trial_of(told: Told, plan: Plan, weak: str, strong: str, cost: TokenCost) -> CascadeTrial:
-    """Fit a cascade and set it before the prompts to judge."""
-    models = (*plan.order, strong)
-    accept = () if plan.anyone else (weak,)
-    at = [told.train.models.index(m) for m in models]
-    ends = [at[0], at[-1]]
-    beliefs = fit_beliefs(
-        plan.order,
-        strong,
-        told.train_told.quality[:, ends],
-        answers_of(told.train, plan.order),
-        told.train.score[:, at],
-        accept=accept,
-    )
-    test = told.test.only(models)
-    price = cost.of(models, test.input_tokens, told.test_told.output_tokens[:, at])
-    paid = cost.of(models, test.input_tokens, test.output_tokens)
-    return CascadeTrial(beliefs, told.test_told.quality[:, ends], price, told.test, paid)
-
-
-@dataclass(frozen=True)
-class Found:
-    """A cascade on one split."""
-
-    plan: Plan
-    by_cost: float
-    by_calls: float
-    without: float
-    curve: Curve
-    strong: tuple[float, float]
-
-
-def judge(told: Told, plan: Plan, weak: str, strong: str, cost: TokenCost) -> Found:
-    """Both APGRs of a plan, that of the estimates alone, and its curve."""
-    trial = trial_of(told, plan, weak, strong, cost)
-    runs = [trial(worth) for worth in WORTHS]
-    ends = [_alone(told.test, m, cost) for m in (weak, strong)]
-    w, s = (told.test.score[:, told.test.models.index(m)] for m in (weak, strong))
-    quality = told.test_told.quality
-    gap = quality[:, told.test.models.index(strong)] - quality[:, told.test.models.index(weak)]
-    return Found(
-        plan,
-        apgr_by_cost(runs, ends[0], ends[1]),
-        apgr_by_calls(*trial.by_calls(), w, s),
-        metrics.apgr(gap, w, s),
-        _hull(runs, ends),
-        ends[1],
-    )
-
-
-def _alone(outcomes: Outcomes, model: str, cost: TokenCost) -> tuple[float, float]:
-    one = outcomes.only([model])
-    paid = cost.of([model], one.input_tokens, one.output_tokens)
-    return float(paid.mean()), float(one.score.mean())
-
-
-def _hull(runs: Sequence[CascadeRun], ends: Sequence[tuple[float, float]]) -> Curve:
-    points = [(float(r.cost.mean()), float(r.quality.mean())) for r in runs] + list(ends)
-    cost, quality = np.array(points).T
-    return metrics.upper_hull(cost, quality)
-
-
-def choose_plan(
-    told: Told, tried: Sequence[Plan], weak: str, strong: str, cost: TokenCost
-) -> tuple[Plan, dict[str, float]]:
-    """The plan of the best APGR by cost on a third of the training prompts, learned on the rest."""
-    keys = [p.text for p in told.train.prompts]
-    inner = hash_splits(keys, 3, seed=SEED + 1)[0]
-    part = Told(
-        told.train.rows(inner.train),
-        _rows(told.train_told, inner.train),
-        told.train.rows(inner.test),
-        _rows(told.train_told, inner.test),
-    )
-    found = {plan: judge(part, plan, weak, strong, cost).by_cost for plan in tried}
-    return max(found, key=found.__getitem__), {str(p): v for p, v in found.items()}
-
-
-def _rows(told: Estimates, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Estimates:
-    return Estimates(
-        told.models, told.quality[rows], told.quality_sd[rows], told.output_tokens[rows]
-    )
-
-
-def cascades(
-    outcomes: Outcomes, weak: str, strong: str, probes: Sequence[str], cost: TokenCost, splits: int
-) -> tuple[list[Found], dict[str, list[float]]]:
-    """The chosen cascade of each split, and what all plans reached in the choosing."""
-    table = complete(outcomes.only([weak, *probes, strong]))
-    found: list[Found] = []
-    tried: dict[str, list[float]] = {}
-    for split in hash_splits([p.text for p in table.prompts], 5, repeats=9, seed=SEED)[:splits]:
-        rng = np.random.default_rng(SEED)
-        told = told_of(table, split, rng)
-        plan, inner = choose_plan(told, plans(weak, probes), weak, strong, cost)
-        found.append(judge(told, plan, weak, strong, cost))
-        for name, value in inner.items():
-            tried.setdefault(name, []).append(value)
-    return found, tried
-
-
-def share_saved(found: Sequence[Found], quality: float) -> Figure:
-    """1 - cost over the strong model's, at this share of its quality."""
-    return figure(
-        [1 - metrics.cost_to_reach(f.curve, quality * f.strong[1]) / f.strong[0] for f in found]
-    )
-
-
-Figure = tuple[float, float]
-
-
-def figure(values: Sequence[float]) -> Figure:
-    """Mean and standard deviation over splits."""
-    return float(np.mean(values)), float(np.std(values))
-
-
-def pool_savings(
-    outcomes: Outcomes, active_b: Mapping[str, float], splits: int
-) -> dict[str, Figure]:
+def pool_savings(all_told: Sequence[Told], active_b: Mapping[str, float]) -> dict[str, Figure]:
     """Routing by expected correctness in a pool: cost saved against the best single model.
 
     ``calibrated``: the worth is set on training prompts for the best single's full quality; what
     it then reaches and costs on the test prompts.
     """
-    table, cost = complete(outcomes.only(list(active_b))), cost_of(active_b)
+    models, cost = list(active_b), cost_of(active_b)
     saved: dict[str, list[float]] = {}
-    for split in hash_splits([p.text for p in table.prompts], 5, repeats=9, seed=SEED)[:splits]:
-        told = told_of(table, split, np.random.default_rng(SEED))
+    for each in all_told:
+        told = each.only(models)
         price, train_price = (
-            cost.of(table.models, part.input_tokens, tokens)
+            cost.of(models, part.input_tokens, tokens)
             for part, tokens in (
                 (told.test, told.test_told.output_tokens),
                 (told.train, told.train_told.output_tokens),
             )
         )
         paid, train_paid = (
-            cost.of(table.models, part.input_tokens, part.output_tokens)
+            cost.of(models, part.input_tokens, part.output_tokens)
             for part in (told.test, told.train)
         )
         curve = metrics.tradeoff_curve(told.test_told.quality, price, told.test.score, paid)
@@ -277,9 +103,9 @@ def strong_calls(outcomes: Outcomes, splits: int) -> dict[str, Figure]:
     rows = np.flatnonzero(np.array(outcomes.dataset) == "mmlu")
     table = complete(outcomes.rows(rows).only([weak, strong]))
     share = []
-    for split in hash_splits([p.text for p in table.prompts], 2, repeats=9, seed=SEED)[:splits]:
+    for split in splits_of(table, 2, splits):
         train, test = table.rows(split.train), table.rows(split.test)
-        told = CONTENDER().fit(train, np.random.default_rng(SEED))(test.prompts)
+        told = CONTENDER.fit(train, np.random.default_rng(SEED))(test.prompts)
         w, s = test.score.T
         pgr = (0.95 * s.mean() - w.mean()) / (s.mean() - w.mean())
         share.append(metrics.cpt(told.quality[:, 1] - told.quality[:, 0], w, s, float(pgr)))
@@ -292,17 +118,20 @@ def bandits(outcomes: Outcomes, seeds: int) -> dict[str, dict[str, Figure]]:
     Wishes are drawn from 8 worths. Judged on the last half of the stream: cost saved against the
     best single model where the quality is the same, over the hull of the wishes.
     """
-    table, cost = complete(outcomes.only(list(ACTIVE_B))), cost_of(ACTIVE_B)
+    models, cost = list(ACTIVE_B), cost_of(ACTIVE_B)
+    table = answered_by(outcomes, models)
     found: dict[str, dict[str, list[float]]] = {}
     for seed in range(seeds):
         rng = np.random.default_rng(SEED + seed)
         split = hash_splits([p.text for p in table.prompts], 5, seed=SEED + seed)[0]
         start, stream = table.rows(split.test), table.rows(rng.permutation(split.train))
-        told = CONTENDER().fit(start, rng)(stream.prompts)
-        price = cost.of(table.models, stream.input_tokens, told.output_tokens)
-        paid = cost.of(table.models, stream.input_tokens, stream.output_tokens)
+        at = [table.models.index(m) for m in models]
+        told = only(CONTENDER.fit(start, rng)(stream.prompts), at)
+        stream = stream.only(models)
+        price = cost.of(models, stream.input_tokens, told.output_tokens)
+        paid = cost.of(models, stream.input_tokens, stream.output_tokens)
         wish = rng.choice(np.geomspace(1e4, 1e6, 8), len(stream.prompts))
-        for name, policy in _learners(table.models, rng):
+        for name, policy in _learners(models, rng):
             run = replay(
                 policy, stream, told, price, paid, worth=wish.tolist(), features=told.quality - 0.5
             )
@@ -315,8 +144,8 @@ def bandits(outcomes: Outcomes, seeds: int) -> dict[str, dict[str, Figure]]:
             hull = metrics.upper_hull(spent, reached)
             figures = found.setdefault(name, {})
             for share in (1.0, 0.97, 0.95):
-                at = metrics.cost_at_quality(hull, stream.score[late], paid[late], share)
-                figures.setdefault(f"saved at {share:.0%}", []).append(1 - min(at, 1.0))
+                spent_share = metrics.cost_at_quality(hull, stream.score[late], paid[late], share)
+                figures.setdefault(f"saved at {share:.0%}", []).append(1 - min(spent_share, 1.0))
             figures.setdefault("reward", []).append(
                 float((run.quality - run.cost / wish)[late].mean())
             )
@@ -330,14 +159,14 @@ def _learners(models: Sequence[str], rng: np.random.Generator) -> Iterator[tuple
     yield "Thompson", Thompson(models, dimensions=size, ridge=10.0, spread=0.1, rng=rng)
 
 
-def votes(outcomes: Outcomes, splits: int) -> dict[str, Figure]:
+def votes(all_told: Sequence[Told]) -> dict[str, Figure]:
     """Ensembles under a budget, beside one model a request at the same mean cost."""
-    table, cost = complete(outcomes.only(list(ACTIVE_B))), cost_of(ACTIVE_B)
+    models, cost = list(ACTIVE_B), cost_of(ACTIVE_B)
     lead: dict[str, list[float]] = {}
-    for split in hash_splits([p.text for p in table.prompts], 5, repeats=9, seed=SEED)[:splits]:
-        told = told_of(table, split, np.random.default_rng(SEED))
-        price = cost.of(table.models, told.test.input_tokens, told.test_told.output_tokens)
-        paid = cost.of(table.models, told.test.input_tokens, told.test.output_tokens)
+    for each in all_told:
+        told = each.only(models)
+        price = cost.of(models, told.test.input_tokens, told.test_told.output_tokens)
+        paid = cost.of(models, told.test.input_tokens, told.test.output_tokens)
         single = metrics.tradeoff_curve(told.test_told.quality, price, told.test.score, paid)
         hull = metrics.upper_hull(single.cost, single.quality)
         for budget in (5e3, 1e4, 2e4):
@@ -347,32 +176,29 @@ def votes(outcomes: Outcomes, splits: int) -> dict[str, Figure]:
     return {name: figure(values) for name, values in lead.items()}
 
 
-async def stepwise(outcomes: Outcomes, seeds: int) -> dict[str, Figure]:
+async def stepwise(all_told: Sequence[Told]) -> dict[str, Figure]:
     """SIMULATED chains of 8B and 70B: share of the gap won at half of the way in cost."""
-    table = complete(outcomes.only([LLAMA_8B, LLAMA_70B]))
-    mean = [_alone(table, m, cost_of(ACTIVE_B))[0] for m in table.models]
     found: dict[str, list[float]] = {"learned": [], "whole chains by the gap": []}
-    for seed in range(seeds):
+    for seed, each in enumerate(all_told):
         rng = np.random.default_rng(SEED + seed)
-        split = hash_splits([p.text for p in table.prompts], 5, seed=SEED + seed)[0]
-        told = told_of(table, split, rng)
+        told = each.only([LLAMA_8B, LLAMA_70B])
+        mean = [alone(told.train, m, cost_of(ACTIVE_B))[0] for m in told.train.models]
         parts = [(told.train, told.train_told), (told.test, told.test_told)]
         learn, judged = (
             SimulatedSteps(part, known.quality, (mean[0], mean[1]), rng) for part, known in parts
         )
-        policy = await train(learn, *table.models, worth=2e5, rng=rng, episodes=3000)
+        policy = await train(learn, LLAMA_8B, LLAMA_70B, worth=2e5, rng=rng, episodes=3000)
         settings = await trace_thresholds(judged, policy, chains=400, points=9)
         found["learned"].append(_half_way(settings_curve(settings)))
-        by_gap = Stepwise(*table.models, weights=np.array([0.0, 0, 0, 1, 0, 0, 0, 0]))
+        by_gap = Stepwise(LLAMA_8B, LLAMA_70B, np.eye(WIDTH)[GAP])
         whole = await trace_thresholds(judged, by_gap, chains=400, points=9)
         found["whole chains by the gap"].append(_half_way(settings_curve(whole)))
-        assert (await run_chain(judged, policy)).cost > 0
     return {name: figure(values) for name, values in found.items()}
 
 
-def settings_curve(settings: Sequence[object]) -> Curve:
+def settings_curve(settings: Sequence[Setting]) -> Curve:
     """The hull of thresholds tried."""
-    points = np.array([(s.cost, s.score) for s in settings])  # type: ignore[attr-defined]
+    points = np.array([(s.cost, s.score) for s in settings])
     return metrics.upper_hull(points[:, 0], points[:, 1])
 
 
@@ -384,7 +210,7 @@ def _half_way(hull: Curve) -> float:
 
 def show(title: str, figures: Mapping[str, Figure]) -> None:
     """Print a group of figures."""
-    print(f"\n{title}")
+    print(f"\n{title}", flush=True)
     for name, (mean, spread) in figures.items():
         print(f"  {name:44} {mean:7.3f} ± {spread:.3f}")
 
@@ -393,12 +219,16 @@ def run(data: Path, splits: int, *, rest: bool = True) -> dict[str, float]:
     """Everything; prints as it goes."""
     zeroeval = read_outcomes(data / "zeroeval.parquet")
     cost = cost_of(ACTIVE_B)
+    table = answered_by(zeroeval, list(ACTIVE_B))
+    told = [told_of(table, split) for split in splits_of(table, 5, splits)]
     result: dict[str, float] = {}
+    chosen: list[Plan] = []
     for key, weak, strong in (
         ("zeroeval_8b_70b", LLAMA_8B, LLAMA_70B),
         ("zeroeval_8b_405b", LLAMA_8B, LLAMA_405B),
     ):
-        found, tried = cascades(zeroeval, weak, strong, PROBES, cost, splits)
+        found, tried = cascades(told, weak, strong, PROBES, cost, chosen)
+        chosen = [f.plan for f in found]
         figures = {
             "APGR without a cascade": figure([f.without for f in found]),
             "APGR by share of cost, probes paid": figure([f.by_cost for f in found]),
@@ -419,22 +249,23 @@ def run(data: Path, splits: int, *, rest: bool = True) -> dict[str, float]:
             saved = figures[f"compute saved at {q:.0%} of its quality"][0]
             result[f"{key}_cascade_saved_at_{q * 100:.0f}"] = saved
     if rest:
-        result |= run_rest(data, zeroeval, splits)
+        result |= run_rest(data, table, told)
     return result
 
 
-def run_rest(data: Path, zeroeval: Outcomes, splits: int) -> dict[str, float]:
+def run_rest(data: Path, zeroeval: Outcomes, told: Sequence[Told]) -> dict[str, float]:
     """All but the cascades."""
-    pool = pool_savings(zeroeval, ACTIVE_B, splits)
+    splits = len(told)
+    pool = pool_savings(told, ACTIVE_B)
     show("ZeroEval, 9 models, by expected correctness", pool)
     calls = strong_calls(read_outcomes(data / "routellm.parquet"), splits)
     show("MMLU, Mixtral to GPT-4, half to learn from", calls)
     learned = bandits(zeroeval, splits)
     for name, figures in learned.items():
         show(f"ZeroEval, 9 models, online with wishes: {name}", figures)
-    vote = votes(zeroeval, splits)
+    vote = votes(told)
     show("ZeroEval, 9 models: score of a vote less that of one model at its cost", vote)
-    steps = asyncio.run(stepwise(zeroeval, min(splits, 3)))
+    steps = asyncio.run(stepwise(told[:3]))
     show("SIMULATED chains 8B and 70B: PGR half way in cost", steps)
     return {
         "correctness_saved_at_100": pool["saved at 100%"][0],
@@ -458,7 +289,7 @@ def main() -> None:
     """Print the figures; the last line is JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of outcome tables")
-    parser.add_argument("--splits", type=int, default=10, help="number of splits (at most 18)")
+    parser.add_argument("--splits", type=int, default=5, help="number of splits")
     parser.add_argument("--quick", action="store_true", help="cascades alone, on one split")
     options = parser.parse_args()
     result = run(options.data, 1 if options.quick else options.splits, rest=not options.quick)

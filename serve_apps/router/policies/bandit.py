@@ -50,20 +50,21 @@ class _LinearBandit(ABC):
         worth = self._worth if ask.worth is None else ask.worth
         if self.pacer is not None:
             worth = min(worth, self.pacer.worth)
-        best, best_value, best_score = -1, -math.inf, 0.0
-        for i in ask.candidates():
-            model = self.models.index(ask.models[i])
-            score = ask.quality[i] + self._correction(model, self._context(ask, i))
-            value = score if math.isinf(worth) else worth * score - ask.price[i]
-            if value > best_value:
-                best, best_value, best_score = i, value, score
-        reason = f"quality {ask.quality[best]:.2f}, with feedback {best_score:.2f}"
-        return Choice(ask.models[best], reason)
+        candidates = list(ask.candidates())
+        at = [self.models.index(ask.models[i]) for i in candidates]
+        x = self._contexts(ask, candidates)
+        quality = np.array([ask.quality[i] for i in candidates])
+        score = quality + self._corrections(at, x)
+        price = np.array([ask.price[i] for i in candidates])
+        value = score if math.isinf(worth) else worth * score - price
+        k = int(value.argmax())
+        reason = f"quality {quality[k]:.2f}, with feedback {score[k]:.2f}"
+        return Choice(ask.models[candidates[k]], reason)
 
     def learn(self, ask: Ask, model: str, quality: float, cost: float) -> None:
         """Take in a reward in [0, 1]; O(dimensions^2)."""
         i, m = ask.models.index(model), self.models.index(model)
-        x = self._context(ask, i)
+        x = self._contexts(ask, [i])[0]
         spread = self._inverse[m] @ x
         self._inverse[m] -= np.outer(spread, spread) / (1 + x @ spread)  # Sherman-Morrison
         self._sum[m] += (quality - ask.quality[i]) * x
@@ -72,15 +73,22 @@ class _LinearBandit(ABC):
             self.pacer.spend(cost)
 
     @abstractmethod
-    def _correction(self, model: int, x: Floats) -> float:
-        """What to add to the estimate."""
+    def _corrections(self, at: Sequence[int], x: Floats) -> Floats:
+        """What to add to the estimates of the models at these positions; ``x`` [models, d]."""
 
-    def _context(self, ask: Ask, i: int) -> Floats:
-        x = np.empty(self._dimensions + 2)
-        x[0], x[1] = 1.0, 2 * ask.quality[i] - 1
+    def _mean_and_width(self, at: Sequence[int], x: Floats) -> tuple[Floats, Floats]:
+        """theta . x and sqrt(x' A^-1 x) of each model."""
+        mean = (self._theta[at] * x).sum(axis=1)
+        variance = np.einsum("kd,kde,ke->k", x, self._inverse[at], x)
+        return mean, np.sqrt(np.maximum(variance, 0.0))
+
+    def _contexts(self, ask: Ask, candidates: Sequence[int]) -> Floats:
+        x = np.empty((len(candidates), self._dimensions + 2))
+        x[:, 0] = 1.0
+        x[:, 1] = [2 * ask.quality[i] - 1 for i in candidates]
         if self._dimensions:
             assert ask.features is not None
-            x[2:] = ask.features
+            x[:, 2:] = ask.features
         return x
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
@@ -111,9 +119,9 @@ class LinUcb(_LinearBandit):
         super().__init__(models, **settings)
         self._optimism = optimism
 
-    def _correction(self, model: int, x: Floats) -> float:
-        width = math.sqrt(max(float(x @ self._inverse[model] @ x), 0.0))
-        return float(self._theta[model] @ x) + self._optimism * width
+    def _corrections(self, at: Sequence[int], x: Floats) -> Floats:
+        mean, width = self._mean_and_width(at, x)
+        return mean + self._optimism * width
 
 
 class Thompson(_LinearBandit):
@@ -137,7 +145,7 @@ class Thompson(_LinearBandit):
         self._rng = rng
         self._spread = spread
 
-    def _correction(self, model: int, x: Floats) -> float:
+    def _corrections(self, at: Sequence[int], x: Floats) -> Floats:
         # theta . x is normal with variance x' A^-1 x: one draw in place of a vector's.
-        width = math.sqrt(max(float(x @ self._inverse[model] @ x), 0.0))
-        return float(self._theta[model] @ x) + self._spread * width * self._rng.standard_normal()
+        mean, width = self._mean_and_width(at, x)
+        return mean + self._spread * width * self._rng.standard_normal(len(at))

@@ -95,7 +95,10 @@ class Choice:
 class Policy(Protocol):
     """Chooses; called on the request's path, so it is quick and does no input or output."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the registry calls it."""
+        ...
 
     def choose(self, ask: Ask, seen: Sequence[Answer] = ()) -> Choice:
         """The next step for a request, ``seen`` being what was answered so far.
