@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from orchestrator.router_report import ordered
-from serve_apps.router.evaluation.comparison import Comparison, Row
+from serve_apps.router.evaluation.comparison import Comparison
 from serve_apps.router.evaluation.metrics import Curve
 
-HEIGHT, LABELS = 14, 7
-LEFT_OUT = ("oracle",)
-"""Single samples flatter it so much that the others would share one line."""
+HEIGHT, LABELS = 14, 8
+LEFT_OUT = ("oracle", "random")
+"""Single samples flatter the oracle so much that the others would share one line; random choice
+follows the zero router."""
+ZERO = "zero router"
 MARKS, PLAIN_MARKS = "●◆■▲○◇□△", "*#@%ox+="
 BLIND, PLAIN_BLIND = "·", "."
 
@@ -23,28 +25,20 @@ def plot_lines(
     """The curves of the first split; the zero router is dotted, routers are over baselines."""
     plain = not encoding.lower().startswith("utf")
     marks, blind = (PLAIN_MARKS, PLAIN_BLIND) if plain else (MARKS, BLIND)
-    rows = [r for r in ordered(found) if r.curve is not None and r.name not in LEFT_OUT]
-    rows.sort(key=lambda r: not r.baseline)
-    columns = max(width - LABELS - 1, 20)
-    curves = [(r, r.curve) for r in rows if r.curve is not None]
-    x_range = _range([c.cost for _, c in curves])
-    y_range = _range([c.quality for _, c in curves])
-    canvas = [[" "] * columns for _ in range(height)]
-    legend = []
-    own = {r.name: marks[i % len(marks)] for i, r in enumerate(_named(rows, blind=False))}
-    for row, curve in reversed(sorted(curves, key=lambda p: not p[0].baseline)):
-        mark = own.get(row.name, blind)
-        _draw(canvas, curve, mark, x_range, y_range)
-        legend.append(f"{mark} {row.name}")
     pair = found.lead_in == "APGR"
-    lines = [("PGR" if pair else "mean score") + " over " + ("share of strong calls" if pair else
-             "mean cost") + ": " + "  ".join(legend)]  # fmt: skip
-    return [*lines, *_framed(canvas, x_range, y_range)]
-
-
-def _named(rows: Sequence[Row], *, blind: bool) -> list[Row]:
-    kept = [r for r in rows if (r.name == "zero router") == blind]
-    return sorted(kept, key=lambda r: r.baseline)
+    # Always the best model is a line of a pair's plot, and the zero router's.
+    hidden = {*LEFT_OUT, "best single"} if pair else set(LEFT_OUT)
+    rows = [r for r in ordered(found) if r.curve is not None and r.name not in hidden]
+    rows.sort(key=lambda r: (r.baseline, r.name == ZERO))
+    curves = [r.curve for r in rows if r.curve is not None]
+    x_range, y_range = _range([c.cost for c in curves]), _range([c.quality for c in curves])
+    canvas = [[" "] * max(width - LABELS - 1, 20) for _ in range(height)]
+    mark_of = [blind if r.name == ZERO else marks[i % len(marks)] for i, r in enumerate(rows)]
+    for curve, mark in reversed(list(zip(curves, mark_of, strict=True))):
+        _draw(canvas, curve, mark, x_range, y_range)
+    legend = "  ".join(f"{mark} {row.name}" for row, mark in zip(rows, mark_of, strict=True))
+    axes = "PGR over share of strong calls" if pair else "mean score over mean cost"
+    return [axes, legend, *_framed(canvas, x_range, y_range)]
 
 
 def _range(values: Sequence[object]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from profiler.errors import InputError, UnknownNameError
-from serve_apps.router.evaluation.importers import read_routerbench, read_routellm
+from serve_apps.router.evaluation.importers import read_routellm, read_routerbench
 from serve_apps.router.outcomes import Floats, Outcomes, read_outcomes
 
 
@@ -39,7 +39,7 @@ def read_tables(
             if name not in joined.models:
                 raise UnknownNameError("model", name, joined.models, mend=f"(in {_names(paths)})")
         joined = joined.only(list(dict.fromkeys(models)))
-    kept = joined.rows(np.isfinite(joined.score).any(axis=1))
+    kept = joined.rows(np.flatnonzero(np.isfinite(joined.score).any(axis=1)))
     if not kept.prompts:
         raise InputError(f"{_names(paths)}: found no score of {', '.join(joined.models)}")
     return kept

@@ -65,9 +65,7 @@ def require_pool(outcomes: Outcomes) -> None:
         )
 
 
-def cheapest_and_best(
-    score: Floats, spent: Floats, outcomes: Outcomes
-) -> tuple[str, str] | None:
+def cheapest_and_best(score: Floats, spent: Floats, outcomes: Outcomes) -> tuple[str, str] | None:
     """By mean cost and mean score; None where they are the same model."""
     weak = int(spent.mean(axis=0).argmin())
     strong = int(score.mean(axis=0).argmax())
@@ -133,18 +131,17 @@ def compare(
     """
     spent = bench.spent
     scale = TYPICAL_COST / max(float(spent.mean()), 1e-300)
-    priced = replace(
-        bench.outcomes, output_tokens=spent * scale, input_tokens=np.zeros_like(spent)
-    )
+    priced = replace(bench.outcomes, output_tokens=spent * scale, input_tokens=np.zeros_like(spent))
     routers = list(contenders(scale))
     rng = np.random.default_rng(seed)
     found = []
     if bench.pair is not None:
         found.append(compare_pair(priced, *bench.pair, routers, splits, rng, draws=draws))
     if len(bench.models) > 2 or bench.pair is not None:
-        rates = TokenCost({m: (0.0, 1.0 / scale) for m in bench.models})
+        rates = TokenCost(dict.fromkeys(bench.models, (0.0, 1.0 / scale)))
         found.append(compare_pool(priced, rates, routers, splits, rng, draws=max(draws // 2, 1)))
-    return found
+    judged = len({int(row) for split in splits for row in split.test})
+    return [replace(c, prompts=judged) for c in found]
 
 
 def fold_splits(outcomes: Outcomes, folds: int, by: str, seed: int) -> list[Split]:

@@ -19,7 +19,7 @@ from orchestrator.routing_onboard import Joined
 from serve_apps.router.calibrating import Interval
 from serve_apps.router.evaluation.comparison import DEFINITIONS, Comparison, Row
 
-TRAINING = ("APGR", "AIQ", "cost@95%", "ECE", "Brier")
+TRAINING = ("APGR", "cost@95%", "ECE", "Brier")
 NAME_WIDTH, CELL_WIDTH = 18, 15
 
 
@@ -57,6 +57,8 @@ def eval_tables(
     """A comparison's tables, columns split so that they fit, and its curves."""
     metrics = metrics_of(found)
     fitting = max(2, (width - NAME_WIDTH) // CELL_WIDTH)
+    # Parts of equal size, so that none is left with one column.
+    fitting = -(-len(metrics) // -(-len(metrics) // fitting))
     for first in range(0, len(metrics), fitting):
         shown = set(metrics[first : first + fitting])
         rows = tuple(
@@ -169,8 +171,8 @@ def _familiarity(found: Explanation) -> Text:
         return Text("how familiar the prompt is: this estimator keeps no prompts to tell by")
     if near.unusual:
         return Text(
-            f"unlike the training prompts: farther from them than {near.share:.1%} of them are "
-            "from each other; trust the estimates less",
+            "unlike the training prompts: its nearest one is farther away than theirs are of "
+            f"{min(near.share, 0.999):.1%} of them; trust the estimates less",
             style="yellow",
         )
     return Text(
@@ -186,5 +188,3 @@ def onboarding_lines(found: Joined, model: str) -> Iterator[RenderableType]:
         f"expected error on {found.judged_on}: ECE {found.ece:.3f}, Brier {found.brier:.3f} "
         f"(always the probes' mean: {found.brier_of_mean:.3f})"
     )
-
-

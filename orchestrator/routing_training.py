@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.routing_costs import Costs
-from orchestrator.routing_eval import bench_of, compare, contender, require_pool, held_out_splits
+from orchestrator.routing_eval import bench_of, compare, contender, held_out_splits, require_pool
 from profiler.errors import InputError
 from serve_apps.router.artefact import Artefact
 from serve_apps.router.evaluation.comparison import Comparison

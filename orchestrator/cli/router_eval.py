@@ -165,7 +165,10 @@ def _artefact(
         inside = held_out_splits(bench.outcomes, test, splits, seed)
     with steps("comparing"):
         return compare(
-            bench, lambda scale: [contender(paths[0].stem, router, bench.costs, scale)], inside, seed
+            bench,
+            lambda scale: [contender(paths[0].stem, router, bench.costs, scale)],
+            inside,
+            seed,
         )
 
 

@@ -70,7 +70,9 @@ def read(
     from orchestrator.routing_data import read_tables
 
     found = read_tables(paths, names(models), scores=scores, datasets=names(datasets))
-    say(f"read {len(found.prompts):,} prompts x {len(found.models)} models")
+    partly = int((found.score != found.score).any(axis=1).sum())
+    lacking = f"; {partly:,} prompts lack some model's score" if partly else ""
+    say(f"read {len(found.prompts):,} prompts x {len(found.models)} models{lacking}")
     return found
 
 

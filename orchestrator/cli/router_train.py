@@ -36,7 +36,8 @@ def train(
     estimator: Annotated[str, typer.Option(help="Estimator.")] = "low_rank",
     split: options.SplitOption = "prompt",
     holdout: Annotated[
-        float, typer.Option(min=0, max=0.6, help="Share kept for the test; half as much again is kept to calibrate")
+        float,
+        typer.Option(min=0, max=0.6, help="Share kept for the test; half as much to calibrate."),
     ] = 0.2,
     seed: options.SeedOption = 0,
     datasets: options.DatasetsOption = None,

@@ -120,7 +120,7 @@ def choices(expected: Floats, price: Floats, worth: float) -> Choices:
     else:
         value = worth * expected - price
         top = value == value.max(axis=1, keepdims=True)
-    return np.where(top, price, np.inf).argmin(axis=1)
+    return np.asarray(np.where(top, price, np.inf).argmin(axis=1))
 
 
 def try_all(expected: Floats, price: Floats, score: Floats, spent: Floats) -> Tried:

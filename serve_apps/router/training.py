@@ -9,6 +9,7 @@ import numpy as np
 
 from profiler.errors import InputError
 from serve_apps.router.artefact import Artefact, Description, data_hash
+from serve_apps.router.estimates import Estimator
 from serve_apps.router.estimators import registry as estimators
 from serve_apps.router.estimators.calibrated import CalibratedEstimator
 from serve_apps.router.estimators.scorer import Floats, Scorer, State
@@ -48,10 +49,8 @@ def train(
     )
     x = extractor.transform(outcomes.prompts)
     rng = np.random.default_rng(seed)
-    if on_fold is not None and isinstance(made, CalibratedEstimator):
-        fitted = _watched_fit(made, x, outcomes, rng, on_fold)
-    else:
-        fitted = made.fit(x, outcomes, rng)
+    watch = on_fold is not None and isinstance(made, CalibratedEstimator)
+    fitted = _watched_fit(made, x, outcomes, rng, on_fold) if watch else made.fit(x, outcomes, rng)
     error = fitted.error if isinstance(fitted, CalibratedEstimator) else None
     description = Description(
         models=outcomes.models,
@@ -87,25 +86,23 @@ class _Watched(Scorer):
         return self._scorer.predict(shared, state, x)
 
 
-def _watched_fit(
-    made: CalibratedEstimator,
-    x: Floats,
-    outcomes: Outcomes,
-    rng: np.random.Generator,
-    on_fold: Callable[[int, int], None],
-) -> CalibratedEstimator:
-    done = 0
+def _watch(made: Estimator, on_fold: Callable[[int, int], None]) -> Callable[[Estimator], None]:
+    """Have each fold's fit told of; what is returned takes the watching out of the fitted copy."""
+    if not isinstance(made, CalibratedEstimator):
+        return lambda _: None
+    scorer, folds, done = made.scorer, made.folds, 0
 
     def count() -> None:
         nonlocal done
         done += 1
-        on_fold(done, made.folds)
+        on_fold(done, folds)
 
-    scorer = made.scorer
+    def restore(fitted: Estimator) -> None:
+        if isinstance(fitted, CalibratedEstimator):
+            fitted.scorer = scorer
+
     made.scorer = _Watched(scorer, count)
-    fitted = made.fit(x, outcomes, rng)
-    fitted.scorer = scorer
-    return fitted
+    return restore
 
 
 def _extractor(name: str, settings: Mapping[str, Any]) -> Any:
