@@ -49,8 +49,10 @@ def train(
     )
     x = extractor.transform(outcomes.prompts)
     rng = np.random.default_rng(seed)
-    watch = on_fold is not None and isinstance(made, CalibratedEstimator)
-    fitted = _watched_fit(made, x, outcomes, rng, on_fold) if watch else made.fit(x, outcomes, rng)
+    restore = _watch(made, on_fold) if on_fold is not None else None
+    fitted = made.fit(x, outcomes, rng)
+    if restore is not None:
+        restore(fitted)
     error = fitted.error if isinstance(fitted, CalibratedEstimator) else None
     description = Description(
         models=outcomes.models,
