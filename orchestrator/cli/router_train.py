@@ -67,7 +67,7 @@ def train(
             division,
             features=features,
             estimator=estimator,
-            on_fold=options.eta(step, "fold"),
+            on_fold=options.eta(step, "fit"),
         )
     trained.artefact.save(save)
     say(f"wrote {save}, {save.stat().st_size / 1e6:.1f} MB")

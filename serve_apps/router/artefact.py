@@ -170,10 +170,12 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.exists():
         raise InputError(f"{path}: no such file; `orchestrator router train` makes an artefact")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
-            return {name: file[name] for name in file.files}
+            with file:
+                return {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
         raise InputError(
             f"{path}: expected a router artefact, found a file that is none or is damaged: {error}"

@@ -60,6 +60,4 @@ def difficulty_bins(
     count = np.bincount(of, minlength=edges.size + 1)
     total = np.zeros((count.size, len(estimates.models)))
     np.add.at(total, of, estimates.quality)
-    return DifficultyBins(
-        estimates.models, edges, count / len(prompts), total / count[:, None], of
-    )
+    return DifficultyBins(estimates.models, edges, count / len(prompts), total / count[:, None], of)

@@ -177,5 +177,3 @@ def _longer(lengths: Lengths, x: Floats, output_tokens: Floats | None) -> Length
 
 def _with_one(factors: Floats) -> Floats:
     return np.column_stack([np.ones(len(factors)), factors])
-
-

@@ -12,7 +12,7 @@ from serve_apps.router.artefact import Artefact, Description, data_hash
 from serve_apps.router.estimates import Estimator
 from serve_apps.router.estimators import registry as estimators
 from serve_apps.router.estimators.calibrated import CalibratedEstimator
-from serve_apps.router.estimators.scorer import Floats, Scorer, State
+from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table
 from serve_apps.router.features.registry import feature_class
 from serve_apps.router.outcomes import Outcomes
 
@@ -36,7 +36,7 @@ def train(
     """Fit features and estimator; everything chosen is chosen by cross-validation inside.
 
     ``group``: "prompt", or "subject" to be trained for subjects that are not in the data (see
-    `CalibratedEstimator`). ``on_fold`` is told how many folds are fitted, and of how many.
+    `CalibratedEstimator`). ``on_fold`` is told how many fits are done, and of how many.
 
     Raises:
         InputError: too few prompts, or a model without a score.
@@ -79,8 +79,8 @@ class _Watched(Scorer):
     def prepare(self, x: Floats, rng: np.random.Generator) -> State:
         return self._scorer.prepare(x, rng)
 
-    def fit(self, shared: State, x: Floats, y: Floats, rng: np.random.Generator) -> State:
-        state = self._scorer.fit(shared, x, y, rng)
+    def fit(self, shared: State, table: Table, rng: np.random.Generator) -> State:
+        state = self._scorer.fit(shared, table, rng)
         self._on_fit()
         return state
 
@@ -92,16 +92,17 @@ def _watch(made: Estimator, on_fold: Callable[[int, int], None]) -> Callable[[Es
     """Have each fold's fit told of; what is returned takes the watching out of the fitted copy."""
     if not isinstance(made, CalibratedEstimator):
         return lambda _: None
-    scorer, folds, done = made.scorer, made.folds, 0
+    # One fit per fold, and one on all of them.
+    scorer, total, done = made.scorer, made.folds + 1, 0
 
     def count() -> None:
         nonlocal done
         done += 1
-        on_fold(done, folds)
+        on_fold(done, total)
 
     def restore(fitted: Estimator) -> None:
         if isinstance(fitted, CalibratedEstimator):
-            fitted.scorer = scorer
+            fitted.scorer, fitted.name = scorer, scorer.name
 
     made.scorer = _Watched(scorer, count)
     return restore
@@ -120,7 +121,7 @@ def _check(outcomes: Outcomes, group: str) -> None:
             f"found {different} different prompts, expected at least {MIN_PROMPTS} to train on"
         )
     known = np.isfinite(outcomes.score)
-    empty = [m for m, some in zip(outcomes.models, known.any(axis=0), strict=True) if not some]
+    empty = [m for i, m in enumerate(outcomes.models) if not known[:, i].any()]
     if empty:
         raise InputError(f"found no score of {', '.join(empty)}; leave such models out")
     if group == "subject" and len(set(outcomes.subject)) < 2:

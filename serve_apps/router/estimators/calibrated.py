@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serve_apps.router.estimates import Arrays, Estimates
 from serve_apps.router.estimators.calibration import Calibration
 from serve_apps.router.estimators.lengths import Lengths
-from serve_apps.router.estimators.scorer import Floats, Scorer, State
+from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table
 from serve_apps.router.evaluation.reliability import brier, ece
 from serve_apps.router.outcomes import Outcomes
 
@@ -33,7 +33,7 @@ class CalibrationError:
 
 
 class CalibratedEstimator:
-    """One scorer per fold, their mean calibrated on the fold that each had not seen.
+    """A scorer fitted on all, calibrated by others that each had not seen one fold.
 
     ``quality_sd`` is the grouped jackknife's standard error over the folds (Efron and Tibshirani,
     An Introduction to the Bootstrap, 1993, section 11.5). ``group`` says what must not be split
@@ -56,6 +56,8 @@ class CalibratedEstimator:
         self.folds = folds
         self.models: tuple[str, ...] = ()
         self.error: CalibrationError | None = None
+        self.cross_fitted: Floats | None = None
+        """Calibrated scores of the training prompts by scorers that had not seen them."""
         self._shared: State = {}
         self._states: list[State] = []
         self._calibration: Calibration | None = None
@@ -72,13 +74,16 @@ class CalibratedEstimator:
         fold = folds_of(outcomes, self.folds, self.group)
         new.models = outcomes.models
         new._shared = self.scorer.prepare(features, rng)
+        table = Table(features, y, np.array(outcomes.subject), groups_of(outcomes, self.group))
         raw = np.zeros_like(y)
         for k in np.unique(fold):
             seen, held = fold != k, fold == k
-            state = self.scorer.fit(new._shared, features[seen], y[seen], rng)
+            state = self.scorer.fit(new._shared, table.rows(seen), rng)
             raw[held] = self.scorer.predict(new._shared, state, features[held])
             new._states.append(state)
+        new._states.append(self.scorer.fit(new._shared, table, rng))
         new._calibration = Calibration.fit(raw, y, isotonic=self.isotonic)
+        new.cross_fitted = new._calibration(raw)
         new.error = _held_out_error(raw, y, fold, self.isotonic)
         new._lengths = Lengths.fit(features, outcomes.output_tokens)
         return new
@@ -92,9 +97,8 @@ class CalibratedEstimator:
         if self._calibration is None or self._lengths is None:
             raise ValueError("fit comes before estimate")
         each = self._calibration(self.scorer.predict_all(self._shared, self._states, features))
-        folds = len(each)
-        quality = each.mean(axis=0)
-        spread = ((each - quality) ** 2).sum(axis=0) * (folds - 1) / folds
+        parts, quality = each[:-1], each[-1]
+        spread = ((parts - parts.mean(axis=0)) ** 2).sum(axis=0) * (1 - 1 / len(parts))
         return Estimates(self.models, quality, np.sqrt(spread), self._lengths(features))
 
     @property
@@ -104,7 +108,7 @@ class CalibratedEstimator:
         return self._calibration
 
     def parts(self) -> tuple[State, list[State]]:
-        """Shared state and the state of each fold's scorer."""
+        """Shared state and the state of each fold's scorer, that of all prompts last."""
         return self._shared, list(self._states)
 
     def replaced(
@@ -123,13 +127,12 @@ class CalibratedEstimator:
         return self._lengths
 
     def _blank(self) -> Self:
-        return type(self)(
-            self.scorer, group=self.group, isotonic=self.isotonic, folds=self.folds
-        )
+        return type(self)(self.scorer, group=self.group, isotonic=self.isotonic, folds=self.folds)
 
     def arrays(self) -> Arrays:
         """Learned state and settings, the latter as JSON text."""
         settings = {
+            "name": self.name,
             "scorer": self.scorer.settings(),
             "group": self.group,
             "isotonic": self.isotonic,
@@ -148,11 +151,23 @@ class CalibratedEstimator:
             kept |= {f"{prefix}.{name}": value for name, value in part.items()}
         return kept
 
-    def with_arrays(self, arrays: Arrays) -> Self:
-        """A copy with the learned state of these arrays; the scorer's class is this one's."""
+    @classmethod
+    def from_arrays(cls, arrays: Arrays) -> Self:
+        """The estimator these arrays came from.
+
+        Raises:
+            UnknownNameError, InputError: its scorer is not installed, or does not load.
+        """
+        from serve_apps.router.estimators.registry import scorer_class
+
+        return cls.of(scorer_class(json.loads(str(arrays["settings"]))["name"]), arrays)
+
+    @classmethod
+    def of(cls, scorer: type[Scorer], arrays: Arrays) -> Self:
+        """As `from_arrays`, the scorer's class being known."""
         settings = json.loads(str(arrays["settings"]))
-        new = type(self)(
-            type(self.scorer)(**settings["scorer"]),
+        new = cls(
+            scorer(**settings["scorer"]),
             group=settings["group"],
             isotonic=settings["isotonic"],
             folds=settings["folds"],
@@ -179,12 +194,17 @@ def folds_of(outcomes: Outcomes, folds: int, group: str = "prompt") -> Folds:
     Raises:
         ValueError: all prompts fall into one fold.
     """
+    of = groups_of(outcomes, group)
+    if of.max() < 1:
+        raise ValueError(f"need at least two different values of {group}, found one")
+    return of % folds
+
+
+def groups_of(outcomes: Outcomes, group: str) -> Folds:
+    """Number of each prompt's text or subject, in the order of their hashes."""
     names = outcomes.subject if group == "subject" else [p.text for p in outcomes.prompts]
     place = {name: i for i, name in enumerate(sorted(set(names), key=_hash))}
-    fold = np.array([place[name] % folds for name in names], dtype=np.int64)
-    if np.unique(fold).size < 2:
-        raise ValueError(f"need at least two different values of {group}, found {len(place)}")
-    return fold
+    return np.array([place[name] for name in names], dtype=np.int64)
 
 
 def _hash(text: str) -> str:

@@ -56,7 +56,7 @@ class Lengths:
     def __call__(self, x: Floats) -> Floats:
         """Expected output tokens ``[prompts, models]``, at least one."""
         grown = np.exp(np.minimum(x @ self.weights + self.bias, 20.0)) * self.smear - 1
-        return np.clip(grown, 1.0, self.longest)
+        return np.asarray(np.clip(grown, 1.0, self.longest))
 
     def arrays(self) -> dict[str, Floats]:
         """All four."""

@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from serve_apps.router.estimators.scorer import Floats, Scorer, State, filled
+from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table, filled
 
+Folds = NDArray[np.int64]
 PENALTIES = np.geomspace(0.3, 300.0, 11)
-SCALES = (0.5, 1.0, 2.0)
-"""Tried widths of the kernel, over the median distance between prompts."""
+SHAPES = ((0.7, 0.3), (2.0, 1.0))
+"""Tried widths of the kernel, over the median squared distance between prompts, with the weight
+of the plain features beside it: the wider the kernel, the more alike the two."""
 ROUNDS = 20
 INNER_FOLDS = 3
 
@@ -26,17 +29,16 @@ INNER_FOLDS = 3
 class LowRankScorer(Scorer):
     """Joint low-rank scores; two models keep both their ranks, as sum and difference.
 
-    ``rank`` at most; ``landmarks``: how many training prompts stand for the rest in the kernel;
-    ``linear``: weight of the features themselves beside it, which carry on where no landmark is
-    near. Width and penalties are chosen by cross-validation inside the data given.
+    ``rank`` at most; ``landmarks``: how many training prompts stand for the rest in the kernel.
+    The plain features beside it carry on where no landmark is near. Shape and penalties are
+    chosen by cross-validation inside the data given, by group.
     """
 
     name = "low_rank"
 
-    def __init__(self, rank: int = 3, landmarks: int = 384, linear: float = 0.3) -> None:
+    def __init__(self, rank: int = 3, landmarks: int = 256) -> None:
         self.rank = rank
         self.landmarks = landmarks
-        self.linear = linear
 
     def prepare(self, x: Floats, rng: np.random.Generator) -> State:
         """Landmarks, and the typical squared distance between two prompts."""
@@ -47,21 +49,26 @@ class LowRankScorer(Scorer):
         typical = float(np.median(apart)) if apart.size else 1.0
         return {"landmarks": points, "typical": np.array(max(typical, 1e-9))}
 
-    def fit(self, shared: State, x: Floats, y: Floats, rng: np.random.Generator) -> State:
+    def fit(self, shared: State, table: Table, rng: np.random.Generator) -> State:
         """Factor the scores, then learn to predict the factors."""
+        x, y = table.x, table.y
         mean = filled(y).mean(axis=0)
         factors, loadings = factorise(y - mean, self.rank, rng)
-        inner = rng.integers(INNER_FOLDS, size=len(x))
+        inner = table.inner_folds(INNER_FOLDS, rng)
         near = squared_distances(x, shared["landmarks"]) / shared["typical"]
-        tried = [self._choose(near, shared, x, factors, scale, inner) for scale in SCALES]
-        best = int(np.argmin([(error * (loadings**2).sum(axis=0)).sum() for error, _ in tried]))
-        penalties = tried[best][1]
-        scale = SCALES[best]
-        phi = self._phi(near, shared, x, scale)
-        weights, bias = _ridges(phi, factors, penalties)
+        # What tells models apart is what routing is about; what they share moves no choice.
+        worth = ((loadings - loadings.mean(axis=0)) ** 2).sum(axis=0)
+        tried = []
+        for shape in SHAPES:
+            phi = _phi(near, shared, x, shape)
+            errors, penalties = _choose(phi, factors, inner)
+            tried.append((float((errors * worth).sum()), shape, penalties))
+        _, shape, penalties = min(tried, key=lambda t: t[0])
+        weights, bias = _ridges(_phi(near, shared, x, shape), factors, penalties)
+        scale, linear = shape
         return {
-            "weights": self._whitening(shared, scale) @ weights[: len(shared["landmarks"])],
-            "linear": weights[len(shared["landmarks"]) :] * self._linear_scale(x.shape[1]),
+            "weights": _whitening(shared, scale) @ weights[: len(shared["landmarks"])],
+            "linear": weights[len(shared["landmarks"]) :] * _linear_scale(linear, x.shape[1]),
             "bias": bias,
             "scale": np.array(scale),
             "loadings": loadings,
@@ -82,52 +89,62 @@ class LowRankScorer(Scorer):
     def factors(self, shared: State, states: Sequence[State], x: Floats) -> list[Floats]:
         """Predicted factors ``[prompts, rank]`` of each fold."""
         near = squared_distances(x, shared["landmarks"]) / shared["typical"]
-        found: list[Floats] = []
-        kernels: dict[float, Floats] = {}
-        for state in states:
-            scale = float(state["scale"])
-            if scale not in kernels:
-                kernels[scale] = np.exp(-near / scale)
-            found.append(kernels[scale] @ state["weights"] + x @ state["linear"] + state["bias"])
+        at = [float(state["scale"]) for state in states]
+        found: list[Floats] = [np.zeros(0)] * len(states)
+        for scale in set(at):
+            of = [i for i, other in enumerate(at) if other == scale]
+            # One product for all folds of a width: a single prompt is all overhead.
+            weights = np.concatenate([states[i]["weights"] for i in of], axis=1)
+            linear = np.concatenate([states[i]["linear"] for i in of], axis=1)
+            bias = np.concatenate([states[i]["bias"] for i in of])
+            together = np.exp(-near / scale) @ weights + x @ linear + bias
+            ends = np.cumsum([states[i]["bias"].size for i in of])[:-1]
+            for i, part in zip(of, np.split(together, ends, axis=1), strict=True):
+                found[i] = part
         return found
 
-    def _choose(
-        self,
-        near: Floats,
-        shared: State,
-        x: Floats,
-        factors: Floats,
-        scale: float,
-        inner: Floats,
-    ) -> tuple[Floats, Floats]:
-        """Least squared error of each factor at this width, and the penalty that gave it."""
-        phi = self._phi(near, shared, x, scale)
-        errors = np.zeros((PENALTIES.size, factors.shape[1]))
-        for k in range(INNER_FOLDS):
-            seen, held = inner != k, inner == k
-            centre, middle = phi[seen].mean(axis=0), factors[seen].mean(axis=0)
-            values, vectors = np.linalg.eigh((phi[seen] - centre).T @ (phi[seen] - centre))
-            target = vectors.T @ ((phi[seen] - centre).T @ (factors[seen] - middle))
-            test = (phi[held] - centre) @ vectors
-            for i, penalty in enumerate(PENALTIES):
-                guess = middle + test @ (target / (np.maximum(values, 0) + penalty)[:, None])
-                errors[i] += ((factors[held] - guess) ** 2).sum(axis=0)
-        at = errors.argmin(axis=0)
-        return errors[at, np.arange(at.size)] / len(x), PENALTIES[at]
 
-    def _phi(self, near: Floats, shared: State, x: Floats, scale: float) -> Floats:
-        """Features in which a plain ridge is the kernel's: whitened similarities, and x."""
-        kernel = np.exp(-near / scale) @ self._whitening(shared, scale)
-        return np.concatenate([kernel, x * self._linear_scale(x.shape[1])], axis=1)
+def _choose(phi: Floats, factors: Floats, inner: Folds) -> tuple[Floats, Floats]:
+    """Mean squared error of each factor on inner folds, and the penalty to take.
 
-    def _whitening(self, shared: State, scale: float) -> Floats:
-        points = shared["landmarks"]
-        kernel = np.exp(-squared_distances(points, points) / shared["typical"] / scale)
-        values, vectors = np.linalg.eigh(kernel)
-        return np.asarray(vectors / np.sqrt(np.maximum(values, 1e-4)))
+    Not the penalty of the least error but the largest that is within one standard error of it
+    (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3): among equals the
+    flatter prediction holds better on prompts unlike these.
+    """
+    errors = np.zeros((PENALTIES.size, *factors.shape))
+    for k in np.unique(inner):
+        seen, held = inner != k, inner == k
+        centre, middle = phi[seen].mean(axis=0), factors[seen].mean(axis=0)
+        values, vectors = np.linalg.eigh((phi[seen] - centre).T @ (phi[seen] - centre))
+        target = vectors.T @ ((phi[seen] - centre).T @ (factors[seen] - middle))
+        test = (phi[held] - centre) @ vectors
+        for i, penalty in enumerate(PENALTIES):
+            guess = middle + test @ (target / (np.maximum(values, 0) + penalty)[:, None])
+            errors[i, held] = (factors[held] - guess) ** 2
+    least = errors.mean(axis=1).argmin(axis=0)
+    factor = np.arange(factors.shape[1])
+    excess = errors - errors[least, :, factor].T
+    within = excess.mean(axis=1) <= excess.std(axis=1) / np.sqrt(len(phi))
+    taken = PENALTIES.size - 1 - within[::-1].argmax(axis=0)
+    return errors.mean(axis=1)[least, factor], PENALTIES[taken]
 
-    def _linear_scale(self, dimensions: int) -> float:
-        return float(np.sqrt(self.linear / dimensions))
+
+def _phi(near: Floats, shared: State, x: Floats, shape: tuple[float, float]) -> Floats:
+    """Features in which a plain ridge is the kernel's: whitened similarities, and x."""
+    scale, linear = shape
+    kernel = np.exp(-near / scale) @ _whitening(shared, scale)
+    return np.concatenate([kernel, x * _linear_scale(linear, x.shape[1])], axis=1)
+
+
+def _whitening(shared: State, scale: float) -> Floats:
+    points = shared["landmarks"]
+    kernel = np.exp(-squared_distances(points, points) / shared["typical"] / scale)
+    values, vectors = np.linalg.eigh(kernel)
+    return np.asarray(vectors / np.sqrt(np.maximum(values, 1e-4)))
+
+
+def _linear_scale(linear: float, dimensions: int) -> float:
+    return float(np.sqrt(linear / dimensions))
 
 
 def squared_distances(a: Floats, b: Floats) -> Floats:

@@ -66,6 +66,6 @@ def restore(name: str, arrays: Arrays) -> Estimator:
     """
     found = scorer_class(name)
     if issubclass(found, Scorer):
-        return CalibratedEstimator(found()).with_arrays(arrays)
+        return CalibratedEstimator.of(found, arrays)
     made: Estimator = found.from_arrays(arrays)
     return made

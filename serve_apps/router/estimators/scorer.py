@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,28 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 State = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features ``x`` [prompts, dimensions], scores ``y`` [prompts, models] with NaN where a model
+    was not run, the ``subject`` of each prompt, and its ``group``: what folds must not part.
+    """
+
+    x: Floats
+    y: Floats
+    subject: NDArray[np.str_]
+    group: NDArray[np.int64]
+
+    def rows(self, at: NDArray[np.bool_]) -> Table:
+        """A part of the prompts."""
+        return Table(self.x[at], self.y[at], self.subject[at], self.group[at])
+
+    def inner_folds(self, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """A fold per prompt, at random by group."""
+        _, of = np.unique(self.group, return_inverse=True)
+        groups = int(of.max()) + 1
+        return np.asarray((rng.permutation(groups) % folds)[of], dtype=np.int64)
 
 
 class Scorer(ABC):
@@ -30,13 +53,13 @@ class Scorer(ABC):
         """Constructor arguments that give this scorer again."""
         return dict(vars(self))
 
-    def prepare(self, x: Floats, rng: np.random.Generator) -> State:  # noqa: ARG002
+    def prepare(self, x: Floats, rng: np.random.Generator) -> State:
         """What all folds share; must not look at scores."""
         return {}
 
     @abstractmethod
-    def fit(self, shared: State, x: Floats, y: Floats, rng: np.random.Generator) -> State:
-        """Learn from scores ``y`` [prompts, models], NaN where a model was not run."""
+    def fit(self, shared: State, table: Table, rng: np.random.Generator) -> State:
+        """Learn from a table of scores."""
 
     @abstractmethod
     def predict(self, shared: State, state: State, x: Floats) -> Floats:
@@ -63,3 +86,24 @@ def logit(p: Floats, edge: float = 0.01) -> Floats:
     """log(p / (1 - p)), with p kept ``edge`` away from 0 and 1."""
     kept = np.clip(p, edge, 1 - edge)
     return np.asarray(np.log(kept / (1 - kept)))
+
+
+def logistic_weights(x: Floats, y: Floats, ridge: float) -> tuple[Floats, Floats]:
+    """Ridge logistic regressions, one per column of ``y`` (in [0, 1], NaN left out).
+
+    Weights ``[dimensions, columns]`` and biases; a score between 0 and 1 counts as part success
+    and part failure. ``ridge`` is the penalty on squared weights.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    weights, biases = np.zeros((x.shape[1], y.shape[1])), np.zeros(y.shape[1])
+    for m in range(y.shape[1]):
+        known = np.isfinite(y[:, m])
+        # One prompt's worth of both outcomes keeps an always right model finite.
+        target = (y[known, m] * known.sum() + 0.5) / (known.sum() + 1)
+        both = np.concatenate([x[known], x[known]])
+        label = np.repeat([1, 0], known.sum())
+        weight = np.concatenate([target, 1 - target])
+        fitted = LogisticRegression(C=1 / ridge, max_iter=200, tol=1e-3).fit(both, label, weight)
+        weights[:, m], biases[m] = fitted.coef_[0], fitted.intercept_[0]
+    return weights, biases

@@ -7,7 +7,8 @@ what surrounds the text: system prompt, turns, tools, images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from math import log, log1p
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,7 @@ NAMES = (
     "log_system_words", "log_turns", "log_tools", "images", "log_pixels", "limited", "log_limit",
 )  # fmt: skip
 TABLE_BITS = 14
+AFTER_CHOICE = np.isin(np.arange(256), (ord("."), ord(")"), ord(":")))
 
 
 class HandFeatures:
@@ -89,22 +91,20 @@ class HandFeatures:
 
 def raw_features(prompts: Sequence[Prompt], s: Scan) -> Floats:
     """`NAMES` of each prompt, not standardised."""
-    around = np.array(
-        [
-            (
-                np.log1p(p.system.count(" ") + 1 if p.system else 0),
-                np.log(max(p.turns, 1)),
-                np.log1p(p.tools),
-                p.images,
-                np.log1p(p.image_pixels),
-                p.max_output_tokens is not None,
-                np.log1p(p.max_output_tokens or 0),
-            )
-            for p in prompts
-        ],
-        dtype=np.float64,
-    ).reshape(len(prompts), 7)
+    around = np.array([_around(p) for p in prompts]).reshape(len(prompts), 7)
     return np.concatenate([_form(s), _words(s), around], axis=1)
+
+
+def _around(p: Prompt) -> tuple[float, ...]:
+    return (
+        log1p(p.system.count(" ") + 1 if p.system else 0),
+        log(max(p.turns, 1)),
+        log1p(p.tools),
+        float(p.images),
+        log1p(p.image_pixels),
+        float(p.max_output_tokens is not None),
+        log1p(p.max_output_tokens or 0),
+    )
 
 
 def _form(s: Scan) -> Floats:
@@ -125,32 +125,42 @@ def _form(s: Scan) -> Floats:
     choices, choice_bytes, choice_digits, stem, last = _lines(s)
     underscore = s.letters == ord("_")
     blank = np.bincount(s.row[1:][underscore[1:] & underscore[:-1]], minlength=n)
-    distinct = np.unique((s.word_row << 32) | (s.word_hash >> np.uint64(33)).astype(np.int64))
-    return np.stack(
-        [
-            np.log1p(s.length),
-            np.log1p(words),
-            np.log1p(kinds[:, scan.NEWLINE]),
-            mean,
-            np.sqrt(np.maximum(square_sum / some - mean**2, 0)),
-            long_words / some,
-            *(share[:, k] for k in range(scan.DIGIT, scan.SPACE + 1)),
-            *(share[:, k] for k in range(scan.QUESTION, scan.WIDE + 1)),
-            np.log1p(numbers),
-            number_length / np.maximum(numbers, 1),
-            choices,
-            np.log1p(choice_bytes / np.maximum(choices, 1)),
-            choice_digits / np.maximum(choice_bytes, 1),
-            np.log1p(stem),
-            blank > 0,
-            np.bincount(distinct >> 32, minlength=n) / some,
-            np.log1p(last),
-        ],
-        axis=1,
+    distinct = _distinct((s.word_row << 32) | (s.word_hash >> np.uint64(33)).astype(np.int64))
+    columns = (
+        np.log1p(s.length),
+        np.log1p(words),
+        np.log1p(kinds[:, scan.NEWLINE]),
+        mean,
+        np.sqrt(np.maximum(square_sum / some - mean**2, 0)),
+        long_words / some,
+        *share[:, scan.DIGIT : scan.SPACE + 1].T,
+        *share[:, scan.QUESTION : scan.WIDE + 1].T,
+        np.log1p(numbers),
+        number_length / np.maximum(numbers, 1),
+        choices,
+        np.log1p(choice_bytes / np.maximum(choices, 1)),
+        choice_digits / np.maximum(choice_bytes, 1),
+        np.log1p(stem),
+        blank > 0,
+        np.bincount(distinct >> 32, minlength=n) / some,
+        np.log1p(last),
     )
+    # Filled in place: stacking so many small arrays would cost more than they do.
+    form = np.empty((n, len(columns)))
+    for at, column in enumerate(columns):
+        form[:, at] = column
+    return form
 
 
-def _lines(s: Scan) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+def _distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sorted, once each; NumPy's own `unique` has more to decide first."""
+    keys.sort()
+    kept = np.ones(keys.size, dtype=bool)
+    np.not_equal(keys[1:], keys[:-1], out=kept[1:])
+    return keys[kept]
+
+
+def _lines(s: Scan) -> tuple[NDArray[Any], ...]:
     """Of lines such as "B. 42": how many, their bytes and digits; bytes before them; last line."""
     n, size = s.rows, s.letters.size
     breaks = np.flatnonzero(s.kind == scan.NEWLINE)
@@ -159,7 +169,7 @@ def _lines(s: Scan) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     next_break = np.append(breaks[1:], size)
     stop = np.minimum(next_break, ends[row])
     inside = np.minimum(breaks + 2, size - 1)
-    is_choice = (s.kind[inside - 1] == scan.UPPER) & np.isin(s.letters[inside], (46, 41, 58))
+    is_choice = (s.kind[inside - 1] == scan.UPPER) & AFTER_CHOICE[s.letters[inside]]
     is_choice &= breaks + 2 < stop
     digits_before = np.concatenate([[0], np.cumsum(s.kind == scan.DIGIT)])
     at, to, of = breaks[is_choice], stop[is_choice], row[is_choice]

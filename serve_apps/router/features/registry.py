@@ -15,9 +15,10 @@ BUILT_IN = {
     "hand": "serve_apps.router.features.hand:HandFeatures",
     "text": "serve_apps.router.features.text:TextFeatures",
     "static": "serve_apps.router.features.static:StaticEmbeddings",
+    "model2vec": "serve_apps.router.features.static:Model2VecEmbeddings",
     "sentence": "serve_apps.router.features.sentence:SentenceEmbeddings",
     "hidden": "serve_apps.router.features.hidden:HiddenStates",
-    "both": "serve_apps.router.features.joined:JoinedFeatures",
+    "joined": "serve_apps.router.features.joined:JoinedFeatures",
 }
 
 

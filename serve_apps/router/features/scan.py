@@ -138,7 +138,7 @@ def scan(texts: Sequence[str]) -> Scan:
 
 def hash_of(word: str) -> np.uint64:
     """The hash that `scan` gives this word."""
-    return scan([word]).word_hash[0]
+    return np.uint64(scan([word]).word_hash[0])
 
 
 def _word_hashes(
