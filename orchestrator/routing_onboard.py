@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from profiler.errors import InputError, UnknownNameError
+from profiler.questions import Question
 from serve_apps.router.artefact import Artefact
 from serve_apps.router.evaluation.reliability import brier, ece
 from serve_apps.router.onboarding import choose_probes, onboard
 from serve_apps.router.outcomes import Floats, Outcomes, Rows
+from serve_apps.router.prompts import Prompt
 
 LEAST_PROBES = 5
 LEAST_JUDGES = 50
@@ -130,12 +132,20 @@ def _cross_validated(
     return np.concatenate(found), np.concatenate(folds)
 
 
-def probe_order(artefact: Artefact, prompts: Sequence[str], count: int) -> Rows:
-    """Positions of the questions to ask a new model, most telling first.
+def probe_questions(artefact: Artefact, questions: Sequence[Question], count: int) -> list[int]:
+    """Positions of the most telling questions, in the set's order, less the artefact's test.
 
     Raises:
-        InputError: no question, or an estimator that models cannot join.
+        InputError: no question left, or an estimator that models cannot join.
     """
-    from serve_apps.router.prompts import Prompt
-
-    return choose_probes(artefact, [Prompt(p) for p in prompts], min(count, len(prompts)))
+    split = artefact.description.split
+    left = [
+        i
+        for i, q in enumerate(questions)
+        if split is None or not split.tests(q.text, q.subject or q.dataset)
+    ]
+    if not left:
+        raise InputError("every question is one that the artefact keeps for its test; give others")
+    prompts = [Prompt(questions[i].text) for i in left]
+    chosen = choose_probes(artefact, prompts, min(count, len(left)))
+    return sorted(left[i] for i in chosen.tolist())

@@ -98,7 +98,7 @@ def _ask(
     """Ask the model the most telling questions, grade, and keep the outcome table."""
     from dataclasses import replace
 
-    from orchestrator.routing_onboard import probe_order
+    from orchestrator.routing_onboard import probe_questions
     from profiler.answers import PoolModel
     from profiler.errors import ClusterError
     from profiler.quality import profile_quality
@@ -106,7 +106,7 @@ def _ask(
     from profiler.questions import read_questions
 
     found = read_questions(questions)
-    rows = sorted(probe_order(router, [q.text for q in found.questions], probes).tolist())
+    rows = probe_questions(router, found.questions, probes)
     chosen = replace(
         found,
         questions=tuple(found.questions[i] for i in rows),

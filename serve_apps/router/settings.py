@@ -51,6 +51,10 @@ class HeldOut:
             np.flatnonzero(at < self.share),
         )
 
+    def tests(self, prompt: str, subject: str) -> bool:
+        """Whether a prompt is kept for the test."""
+        return self._place(subject if self.by == "subject" else prompt) < self.share
+
     def _place(self, key: str) -> float:
         """Evenly spread over [0, 1)."""
         text = f"{self.seed}:{key}".encode("utf-8", "surrogatepass")
