@@ -24,9 +24,9 @@ QUESTIONS = 2000
 
 
 def lookup(rng: np.random.Generator) -> tuple[str, float]:
-    """A fact of one word."""
-    colours = ("grass", "snow", "coal", "the sky", "a lemon", "blood")
-    return f"What colour is {rng.choice(colours)}? Answer with one word.", 0.0
+    """What anybody sees."""
+    thing, number = rng.choice(THINGS), rng.integers(100, 10000)
+    return f"Which is larger, {number} {thing} or {number + 1}? Answer with one number.", 0.0
 
 
 def shop(rng: np.random.Generator) -> tuple[str, float]:

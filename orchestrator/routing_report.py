@@ -158,7 +158,7 @@ def explanation_tables(
         yield Text(f"utility = {value} x quality - price; prices {source}", style="dim")
     pieces = top_pieces(found.pieces)
     if pieces:
-        yield f"{found.strong} is expected {found.gap:+.3f} over {found.weak}; without these words:"
+        yield f"{found.strong} is expected {found.gap:+.3f} over {found.weak}; leaving out:"
         for piece in pieces:
             text = piece.text if len(piece.text) <= 50 else f"{piece.text[:49]}…"
             yield Text(f"  {found.gap - piece.gap:+.3f}  {' '.join(text.split())}")
