@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,7 +78,7 @@ def costs_of(
         return Costs(USD, _rates_paid(outcomes), "dollars of the outcome table", from_table=True)
     found = costs_of_models(outcomes.models, prices, plan)
     if found is not None:
-        return found
+        return replace(found, source=found.source + _on_lengths(outcomes))
     if len(outcomes.models) == 2:
         strong = int(np.nanmean(outcomes.score, axis=0).argmax())
         calls = {m: (0.0, 0.0, float(i == strong)) for i, m in enumerate(outcomes.models)}
@@ -196,6 +196,15 @@ def input_matrix(outcomes: Outcomes) -> Floats:
     """Input tokens ``[prompts, models]``, estimated where the table has none."""
     known = outcomes.input_tokens
     return np.where(np.isfinite(known), known, prompt_tokens(outcomes.prompts)[:, None])
+
+
+def _on_lengths(outcomes: Outcomes) -> str:
+    """A remark where lengths of answers had to be assumed."""
+    run = np.isfinite(outcomes.score)
+    share = float(np.isfinite(outcomes.output_tokens[run]).mean())
+    if share == 0:
+        return f"; lengths of answers unknown, taken as {UNKNOWN_TOKENS:.0f} tokens"
+    return f"; {1 - share:.0%} of answers of unknown length" if share < 0.995 else ""
 
 
 def _filled_lengths(outcomes: Outcomes) -> Floats:

@@ -124,8 +124,8 @@ def test_subjects_are_kept_whole(tmp_path):
 
 
 def test_several_files_of_several_kinds_are_joined(tmp_path):
-    ours = write_outcomes(tmp_path / "a.parquet", count=150, usd=True)
-    bench = write_routerbench(tmp_path / "b.csv", count=200)
+    ours = write_outcomes(tmp_path / "a.parquet", count=80, usd=True)
+    bench = write_routerbench(tmp_path / "b.csv", count=100)
     done = train(tmp_path, ours, bench, "-o", "json")
     assert done.code == 0, done.err
     assert "dollars of the outcome table" in done.err
@@ -353,7 +353,8 @@ def test_a_model_joins_by_being_asked(given, tmp_path):
     assert np.isfinite(done.data["ece"])
 
 
-def test_help_of_every_command(monkeypatch):
+def test_help_names_every_command():
+    done = router("--help")
+    assert done.code == 0
     for command in ("train", "calibrate", "eval", "explain", "onboard"):
-        done = router(command, "--help")
-        assert done.code == 0 and "Usage" in done.out
+        assert command in done.out
