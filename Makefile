@@ -43,6 +43,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.value
 	$(BIN)/python -m benchmarks.simulator
 	$(BIN)/python -m benchmarks.profiler
+	$(BIN)/python -m benchmarks.fidelity
 
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'

@@ -168,6 +168,8 @@ def describe(profile: Profile) -> list[tuple[str, str]]:
         if error is not None
     ]
     computed = source.kind == "roofline"
+    extra_ms = [s * 1e3 for s in law.batch_extra_s]
+    by_batch = f"{min(extra_ms):+.1f} to {max(extra_ms):+.1f} ms" if extra_ms else None
     rows = [
         ("replica", profile.config.key),
         ("source", f"{source.kind}, {source.date}"),
@@ -177,6 +179,7 @@ def describe(profile: Profile) -> list[tuple[str, str]]:
         ("per prompt token", cell("per_prefill_token_s", 1e6, "us", 2)),
         ("per sequence", cell("per_sequence_s", 1e6, "us", 2)),
         ("per KV token", cell("per_kv_token_s", 1e9, "ns", 2)),
+        *([("by batch size", by_batch)] if by_batch else []),
         ("KV cache", f"{profile.kv_capacity_tokens:,} tokens"),
         ("longest sequence", f"{profile.max_model_len:,} tokens"),
         (f"median error {'elsewhere' if computed else 'of the fit'}", ", ".join(errors) or "-"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from placement.apart import run_apart
 from placement.checking import check, violations
 from placement.model import Model, Objective, Survival, build
 from placement.node_loss import broken_survivals, sole_servers
@@ -39,7 +40,7 @@ def solve(
     time_limit_s: float = 30.0,
     gap: float = 1e-4,
     lp_bound: bool = True,
-    run: Runner = run_highs,
+    run: Runner = run_apart,
 ) -> Solution:
     """The cheapest fleet; without ``lp_bound`` the MIP's own bound stands in for the LP's.
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from placement.explanation import Explanation, Prices
+from placement.verification import Verification
 from profiler.core import (
     Count,
     GpuType,
@@ -30,6 +31,9 @@ from profiler.core import (
 
 AUTO = "auto"
 """The stream of requests that name no model: any model of the pool may answer."""
+
+REMARKS = {"alternatives", "explanation", "notes", "verification"}
+"""Parts of a plan that explain it: with or without them, the same fleet serves the same way."""
 
 SHARE_TOLERANCE = 1e-4
 """Shares are written with six decimals."""
@@ -174,6 +178,7 @@ class Plan(Noun):
     notes: tuple[str, ...] = Field((), description="how sure the figures are that it rests on")
     prices: Prices | None = Field(None, description="what the router weighs quality and load by")
     explanation: Explanation | None = None
+    verification: Verification | None = None
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -194,8 +199,9 @@ class Plan(Noun):
 
     @property
     def digest(self) -> str:
-        """Identity of the content: equal plans have equal digests."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        """Identity of what is deployed and promised; what a plan says about itself is left out."""
+        promised = self.model_dump_json(exclude=REMARKS)
+        return hashlib.sha256(promised.encode()).hexdigest()[:12]
 
     def group(self, name: str) -> ReplicaGroup:
         """The group of that name; KeyError when there is none."""

@@ -7,12 +7,12 @@ tokens comes from the prefill), so a step takes
 
     t = base + n (per_sequence + per_kv_token (i + o/2)) + r t i per_prefill_token
 
-which is linear in t. The SLO must hold for a share of requests, so its limits are checked at a
-high quantile of the number in the batch, n + z sqrt(n): with Poisson arrivals and no queue that
-number is Poisson. The prompts of others stretch an answer, during which more arrive; that spread
-is a busy period's. Time to first token adds the request's overhead, the step under way, the
-prompt's own chunks, and the queue of other prompts, whose tail is taken as exponential (M/D/1 in
-heavy traffic, Kingman 1961).
+which is linear in t; a law's term by batch size, where it has one, is left out. The SLO must hold
+for a share of requests, so its limits are checked at a high quantile of the number in the batch, n
++ z sqrt(n): with Poisson arrivals and no queue that number is Poisson. The prompts of others
+stretch an answer, during which more arrive; that spread is a busy period's. Time to first token
+adds the request's overhead, the step under way, the prompt's own chunks, and the queue of other
+prompts, whose tail is taken as exponential (M/D/1 in heavy traffic, Kingman 1961).
 Each limit is checked at the SLO's share by itself; where both bind, the planner's headroom is
 what keeps the share that meets both.
 

@@ -156,14 +156,34 @@ class ReplicaConfig(Noun):
 class StepTime(Noun):
     """The law of one engine iteration, in seconds.
 
-    ``t = base + per_prefill_token*P + per_sequence*N + per_kv_token*S`` for P prompt tokens
-    prefilled in the step, N sequences decoding, and S tokens of KV cache they attend to.
+    ``t = base + per_prefill_token*P + per_sequence*N + per_kv_token*S + batch_extra[N]`` for P
+    prompt tokens prefilled in the step, N sequences decoding, and S tokens of KV cache they attend
+    to. The last term is none unless batches of several sizes were measured: kernels are tiled, so
+    a step is not quite linear in N. It depends on N alone, so k decode steps of a constant batch
+    keep their closed form, ``k*(base + batch_extra[N] + per_sequence*N + per_kv_token*S) +
+    per_kv_token*N*k*(k-1)/2``.
     """
 
     base_s: NonNegative
     per_prefill_token_s: NonNegative
     per_sequence_s: NonNegative
     per_kv_token_s: NonNegative
+    batch_extra_s: tuple[float, ...] = Field(
+        (), description="entry N is for N sequences decoding, the last for all beyond; any sign"
+    )
+
+    @model_validator(mode="after")
+    def _steps_take_time(self) -> Self:
+        for n, extra_s in enumerate(self.batch_extra_s):
+            if self.base_s + self.per_sequence_s * n + extra_s < 0:
+                raise ValueError(f"batch_extra_s[{n}] is {extra_s}: such a step would end at once")
+        return self
+
+    def extra_s(self, sequences: float) -> float:
+        """The term by batch size; a mean batch size gets the nearest whole one's."""
+        if not self.batch_extra_s:
+            return 0.0
+        return self.batch_extra_s[min(round(sequences), len(self.batch_extra_s) - 1)]
 
     def __call__(self, prefill_tokens: float, sequences: float, kv_tokens: float) -> float:
         """Seconds of one step."""
@@ -172,6 +192,7 @@ class StepTime(Noun):
             + self.per_prefill_token_s * prefill_tokens
             + self.per_sequence_s * sequences
             + self.per_kv_token_s * kv_tokens
+            + self.extra_s(sequences)
         )
 
 

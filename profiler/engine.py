@@ -61,10 +61,8 @@ def vllm_command(launch: Launch) -> list[str]:
     Raises:
         EngineError: vLLM is not installed.
     """
-    if importlib.util.find_spec("vllm") is None:
-        raise EngineError(vllm_missing())
     options = launch.config.engine
-    args = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    args = [sys.executable, "-m", _api_server()]
     args += ["--model", launch.weights, "--served-model-name", launch.config.model]
     args += ["--host", launch.host, "--port", str(launch.port), "--disable-uvicorn-access-log"]
     args += ["--max-num-seqs", str(options.max_num_seqs)]
@@ -80,6 +78,21 @@ def vllm_command(launch: Launch) -> list[str]:
         if launch.model.kv_dtype == "fp8":
             args += ["--kv-cache-dtype", "fp8"]
     return [*args, *options.extra_args]
+
+
+def _api_server() -> str:
+    """The module of the installed vLLM that serves the API when run.
+
+    vLLM moved it and warns of the old place, which all versions from 0.10 to 0.32 have. Its files
+    are looked at, since importing them takes seconds.
+    """
+    spec = importlib.util.find_spec("vllm")
+    if spec is None:
+        raise EngineError(vllm_missing())
+    moved = Path("entrypoints", "launchers", "api_server", "entry.py")
+    if any(Path(root, moved).is_file() for root in spec.submodule_search_locations or ()):
+        return ".".join(("vllm", *moved.with_suffix("").parts))
+    return "vllm.entrypoints.openai.api_server"
 
 
 def vllm_missing() -> str:

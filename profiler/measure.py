@@ -158,7 +158,7 @@ async def measure(
         await _carry_out(campaign, kept)
     _check_drift(campaign.drift, max_drift, kept)
     points, held_out = campaign.points(held_out=False), campaign.points(held_out=True)
-    fit = fit_points(points)
+    fit = fit_points(points, by_batch=True)
     skipped = tuple(campaign.skipped)
     provenance = Provenance(
         kind="measured",

@@ -5,7 +5,8 @@ point is the time to first token of a request alone; a mixed point is the time o
 that did both. Each is linear in the four coefficients of `StepTime` and in the overhead of a
 request, which non-negative least squares finds. Each equation is divided by its time, so that an
 error of 5 % counts the same on a short step and on a long prompt, and points far from the law
-lose weight (Huber's M-estimate), so that a stall of the machine does not bend it.
+lose weight (Huber's M-estimate), so that a stall of the machine does not bend it. What the decode
+points of each batch size are off by afterwards, shrunk for their noise, is the law's last term.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ BOOTSTRAPS = 200
 MIXED_WEIGHT = 2.0
 """A mixed point is the mean of many steps of several sizes, and it is what service is made of."""
 COEFFICIENTS = 4
+LEAST_WIDTHS = 4
+"""Batch sizes measured at least for a term of their own: with fewer, the line has fitted them."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class Point:
 
     def predicted_s(self, law: StepTime, overhead_s: float = 0.0) -> float:
         """What a law says this point takes."""
-        one_step = law(self.prefill_tokens, self.sequences, self.kv_tokens)
-        return one_step + law.base_s * (self.steps - 1) + overhead_s * self.overheads
+        each = self.steps
+        mean_step = law(self.prefill_tokens / each, self.sequences / each, self.kv_tokens / each)
+        return each * mean_step + overhead_s * self.overheads
 
     def error(self, law: StepTime, overhead_s: float = 0.0) -> float:
         """(predicted - measured) / measured."""
@@ -92,12 +96,17 @@ class Fit:
 
 
 def fit_points(
-    points: Sequence[Point], *, intervals: bool = True, rng: np.random.Generator | None = None
+    points: Sequence[Point],
+    *,
+    intervals: bool = True,
+    by_batch: bool = False,
+    rng: np.random.Generator | None = None,
 ) -> Fit:
     """The non-negative law with the least relative error on the points.
 
     The overhead of a request stays zero where the points cannot tell it. Intervals come from a
-    bootstrap over the points, drawn within each kind; without them both ends are the law.
+    bootstrap over the points, drawn within each kind; without them both ends are the law. With
+    ``by_batch`` the law also has its term by batch size.
 
     Raises:
         InputError: the points cannot tell the four coefficients apart.
@@ -115,7 +124,10 @@ def fit_points(
     if intervals:
         rng = rng or np.random.default_rng(0)
         low, high = _interval(rows, weights, [p.kind for p in points], best, rng)
-    return Fit(_law(best), float(best[COEFFICIENTS]), _law(low), _law(high))
+    law = _law(best)
+    if by_batch:
+        law = law.model_copy(update={"batch_extra_s": _batch_extra_s(points, law)})
+    return Fit(law, float(best[COEFFICIENTS]), _law(low), _law(high))
 
 
 def rough_step_time(points: Sequence[Point]) -> StepTime:
@@ -181,6 +193,32 @@ def _interval(
         found.append(_solve(rows[drawn], weights[drawn]))
     low, high = np.percentile(found, [2.5, 97.5], axis=0)
     return np.minimum(low, best), np.maximum(high, best)
+
+
+def _batch_extra_s(points: Sequence[Point], law: StepTime) -> tuple[float, ...]:
+    """What each batch size takes beyond the line, straight between those that were measured.
+
+    One measured k times keeps the share k / (k + 1) of its mean departure: noise is a part of it.
+    Nothing where all departures are below the noise assumed at least.
+    """
+    found: dict[int, list[tuple[float, int]]] = {}
+    for p in points:
+        if p.kind == "decode":
+            beyond_s = p.time_s - law(0, p.sequences, p.kv_tokens)
+            found.setdefault(round(p.sequences), []).append((beyond_s, p.repeats))
+    if len(found) < LEAST_WIDTHS:
+        return ()
+    widths, extra_s, telling = sorted(found), [], False
+    for n in widths:
+        line_s = law.base_s + law.per_sequence_s * n
+        repeats = sum(k for _, k in found[n])
+        total_s = sum(s * k for s, k in found[n])
+        extra_s.append(max(total_s / (repeats + 1), -line_s))
+        telling |= abs(extra_s[-1]) > LEAST_SCALE * line_s
+    if not telling:
+        return ()
+    every = np.interp(np.arange(1, widths[-1] + 1), widths, extra_s)
+    return (0.0, *every.tolist())
 
 
 def _law(solution: Floats) -> StepTime:

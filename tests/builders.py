@@ -55,12 +55,14 @@ def step_time(
     per_prefill_token_s: float = 5e-5,
     per_sequence_s: float = 1e-4,
     per_kv_token_s: float = 1e-7,
+    batch_extra_s: tuple[float, ...] = (),
 ) -> StepTime:
     return StepTime(
         base_s=base_s,
         per_prefill_token_s=per_prefill_token_s,
         per_sequence_s=per_sequence_s,
         per_kv_token_s=per_kv_token_s,
+        batch_extra_s=batch_extra_s,
     )
 
 

@@ -197,7 +197,7 @@ def _deploy_over(wait: _Wait, supervisor: ProcessId, port: int) -> Status:
             "or deploy to the port it has"
         )
     newest = state.read_request()
-    if newest.plan == plan and not _refused(newest, now):
+    if newest.plan.digest == plan.digest and not _refused(newest, now):
         supervisor.send(signal.SIGHUP)  # whoever asked may have ended before saying so
         status = wait.until_running(supervisor, newest)
         return status.model_copy(update={"message": "already running; nothing changed"})

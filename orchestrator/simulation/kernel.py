@@ -148,9 +148,9 @@ def _submit(state: State, replica: Any, r: int, i: int, at_s: float) -> None:
         replica.next_s = replica.clock_s
     elif replica.planned > 1 and replica.first_waiting == NONE:
         # Behind others that wait, which only an end or a preemption lets in, it changes nothing.
-        steps = _steps_before(replica, at_s)
+        steps = _steps_before(state, replica, r, at_s)
         replica.planned = steps
-        replica.next_s = _end_s(replica, steps)
+        replica.next_s = _end_s(state, replica, r, steps)
     request.previous, request.next = replica.last_waiting, NONE
     if replica.last_waiting == NONE:
         replica.first_waiting = i
@@ -161,28 +161,24 @@ def _submit(state: State, replica: Any, r: int, i: int, at_s: float) -> None:
 
 
 @inner
-def _end_s(replica: Any, steps: int) -> float:
+def _end_s(state: State, replica: Any, r: int, steps: int) -> float:
     """When so many decode steps from the clock on would end."""
-    step_s = (
-        replica.base_s
-        + replica.per_sequence_s * replica.decodes
-        + replica.per_kv_token_s * replica.kv_tokens
-    )
+    step_s = state.batch_s[r, replica.decodes] + replica.per_kv_token_s * replica.kv_tokens
     growth_s = replica.per_kv_token_s * replica.decodes
     return float(replica.clock_s + steps * step_s + growth_s * (0.5 * steps * (steps - 1)))
 
 
 @inner
-def _steps_before(replica: Any, at_s: float) -> int:
+def _steps_before(state: State, replica: Any, r: int, at_s: float) -> int:
     """How many of the steps planned start before a time (which lies between their ends)."""
     half_s = 0.5 * replica.per_kv_token_s * replica.decodes
-    step_s = _end_s(replica, 1) - replica.clock_s - half_s
+    step_s = _end_s(state, replica, r, 1) - replica.clock_s - half_s
     passed_s = at_s - replica.clock_s
     root = step_s + np.sqrt(step_s * step_s + 4.0 * half_s * passed_s)
     steps = min(max(int(np.ceil(2.0 * passed_s / root)), 1), replica.planned)
-    while steps > 1 and _end_s(replica, steps - 1) >= at_s:  # the root's rounding
+    while steps > 1 and _end_s(state, replica, r, steps - 1) >= at_s:  # the root's rounding
         steps -= 1
-    while steps < replica.planned and _end_s(replica, steps) < at_s:
+    while steps < replica.planned and _end_s(state, replica, r, steps) < at_s:
         steps += 1
     return int(steps)
 
@@ -196,7 +192,7 @@ def _plan(state: State, replica: Any, r: int) -> None:
         if steps > 0:
             replica.planned = steps
             replica.mixed = 0
-            replica.next_s = _end_s(replica, steps)
+            replica.next_s = _end_s(state, replica, r, steps)
             return
     _plan_mixed(state, replica, r, needed)
 
@@ -276,9 +272,8 @@ def _plan_mixed(state: State, replica: Any, r: int, needed: int) -> None:
     replica.mixed = 1
     replica.next_s = (
         replica.clock_s
-        + replica.base_s
+        + state.batch_s[r, replica.decodes + alone]
         + replica.per_prefill_token_s * prefill
-        + replica.per_sequence_s * (replica.decodes + alone)
         + replica.per_kv_token_s * (replica.kv_tokens + alone_kv)
     )
 

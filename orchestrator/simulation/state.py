@@ -38,9 +38,7 @@ REPLICA = np.dtype(
     [
         ("clock_s", "f8"),  # start of the steps planned, or of the next one
         ("next_s", "f8"),  # end of the steps planned; the clock when none are, with work to do
-        ("base_s", "f8"),
         ("per_prefill_token_s", "f8"),
-        ("per_sequence_s", "f8"),
         ("per_kv_token_s", "f8"),
         ("busy_s", "f8"),
         ("max_tokens", "i8"),  # of a step
@@ -70,7 +68,8 @@ class State(NamedTuple):
 
     ``finish_ticks`` and ``finishing`` are one heap a replica, ``[replicas, max_seqs]``: when which
     decoding request ends. ``phases[r, p]`` counts the decoding requests of replica r that need
-    a block in every step whose tick is p modulo the tokens of a block. ``members[g]`` are the
+    a block in every step whose tick is p modulo the tokens of a block. ``batch_s[r, n]`` is what a
+    step of replica r with n decoding requests takes before any token counts. ``members[g]`` are the
     replicas of group g that take requests, the first ``sizes[g]`` of the row, ascending;
     ``slots[g]`` is how many requests each of them holds at most, 0 while the group is closed.
     """
@@ -80,6 +79,7 @@ class State(NamedTuple):
     finish_ticks: Array
     finishing: Array
     phases: Array
+    batch_s: Array
     members: Array
     sizes: Array
     slots: Array
@@ -109,6 +109,7 @@ def new_state(requests: Array, profiles: Sequence[Profile], replicas: int) -> St
         finish_ticks=np.zeros((replicas, seqs), dtype=np.int64),
         finishing=np.zeros((replicas, seqs), dtype=np.int64),
         phases=np.zeros((replicas, max(p.kv_block_tokens for p in profiles)), dtype=np.int64),
+        batch_s=np.zeros((replicas, seqs + 1)),
         members=np.full((groups, replicas), NONE, dtype=np.int64),
         sizes=np.zeros(groups, dtype=np.int64),
         slots=np.full(groups, np.iinfo(np.int64).max, dtype=np.int64),
@@ -128,6 +129,7 @@ def grown(state: State, replicas: int) -> State:
         finish_ticks=wider(state.finish_ticks, 0),
         finishing=wider(state.finishing, 0),
         phases=wider(state.phases, 0),
+        batch_s=wider(state.batch_s, 0),
         members=wider(state.members, 1),
     )
 
@@ -138,8 +140,9 @@ def set_up(state: State, replica: int, profile: Profile, ready_s: float) -> None
     blocks = profile.kv_capacity_tokens // profile.kv_block_tokens
     row = state.replicas[replica]
     row["clock_s"], row["next_s"] = ready_s, np.inf
-    for name in ("base_s", "per_prefill_token_s", "per_sequence_s", "per_kv_token_s"):
-        row[name] = getattr(law, name)
+    row["per_prefill_token_s"] = law.per_prefill_token_s
+    row["per_kv_token_s"] = law.per_kv_token_s
+    state.batch_s[replica] = [law(0, n, 0) for n in range(state.batch_s.shape[1])]
     row["max_tokens"], row["max_seqs"] = max_tokens, max_seqs
     row["max_model_len"] = profile.max_model_len
     row["block_tokens"] = profile.kv_block_tokens

@@ -11,15 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from orchestrator.deploy.base import Status
 from orchestrator.deploy.local import delete_local, deploy_local, local_status
 from placement.plan import Plan
 from profiler.catalog import load_catalog
-from profiler.core import EngineOptions, Profile, ReplicaConfig
+from profiler.client import open_session, random_token_ids, replay, stream_completion
+from profiler.core import EngineOptions, Profile, ReplicaConfig, Slo, StepTime
 from profiler.engine import free_port
 from profiler.errors import EngineError
+from profiler.saturation import Trial, bucket_of, saturate
+from profiler.traces import Trace
 from tests import builders
 from tests.plan_builders import group, plan, route
 
@@ -249,6 +253,47 @@ def test_health_and_metrics_tell_how_the_pool_does(client: Any, pool: Status) ->
     assert json.loads(get(f"{base}/health")) == {"status": "ok", "ready_replicas": {"smol": 1}}
     ok = r'^orchestrator_requests_total\{group="smol",model="smollm2-135m",outcome="ok"\} [1-9]'
     assert re.search(ok, get(f"{base}/metrics"), re.M)
+
+
+async def met(engine: str, slo: Slo, rate_rps: float) -> float:
+    """The share of Poisson arrivals of saturation's size at an engine that met an SLO."""
+    rng = np.random.default_rng()
+    arrivals = np.cumsum(rng.exponential(1 / rate_rps, 24))
+    sizes = {"input_tokens": np.full(24, 64), "output_tokens": np.full(24, 20)}
+    trace = Trace(arrival_s=arrivals - arrivals[0], source="Poisson", **sizes)
+    timings = await replay(engine, MODEL, trace, rng=rng)
+    return sum(t.meets(slo.ttft_s, slo.tpot_s) for t in timings) / len(timings)
+
+
+async def test_the_saturation_rate_holds_and_double_of_it_does_not(
+    pool: Status, root: Path
+) -> None:
+    engine, rng = engine_url(root), np.random.default_rng()
+    async with open_session() as session:
+        for _ in range(2):  # the first pays for warming up
+            prompt = random_token_ids(rng, 64)
+            alone = await stream_completion(session, engine, MODEL, prompt, 20, exact_length=True)
+    assert alone.ttft_s and alone.tpot_s
+    # Limits in multiples of what a lone request takes: the machine's speed is not at issue.
+    slo = builders.slo(ttft_s=8 * alone.ttft_s, tpot_s=2.5 * alone.tpot_s, attainment=0.8)
+    law = StepTime(
+        base_s=alone.tpot_s,
+        per_prefill_token_s=alone.ttft_s / 64,
+        per_sequence_s=alone.tpot_s / 20,
+        per_kv_token_s=0.0,
+    )
+    guess = real_plan().groups[0].profile.model_copy(update={"step_time": law})
+    trials: list[Trial] = []
+    found = await saturate(
+        engine, MODEL, guess, slo, bucket_of(64, 20), budget_s=40, on_trial=trials.append
+    )
+    assert found.rate_rps > 0
+    held = [t.attainment for t in trials if t.rate_rps == found.rate_rps]
+    assert max(held) >= slo.attainment
+    assert found.requests == sum(t.requests for t in trials)
+    # A quarter below: two dozen arrivals at the very limit would miss it every other time.
+    assert await met(engine, slo, 0.75 * found.rate_rps) >= slo.attainment
+    assert await met(engine, slo, 2 * found.rate_rps) < slo.attainment
 
 
 def test_deploying_twice_changes_nothing(pool: Status, root: Path) -> None:

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,16 @@ def options_of(command: list[str]) -> dict[str, str]:
     return {a: "" if b.startswith("--") else b for a, b in pairs if a.startswith("--")}
 
 
+def vllm_at(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    """Let vLLM be found as a package in a directory."""
+    spec = ModuleSpec("vllm", None, is_package=True)
+    spec.submodule_search_locations = [str(root)]
+    monkeypatch.setattr(profiler.engine.importlib.util, "find_spec", lambda name: spec)
+
+
 @pytest.fixture
-def vllm_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profiler.engine.importlib.util, "find_spec", lambda name: object())
+def vllm_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    vllm_at(monkeypatch, tmp_path)
 
 
 @pytest.mark.usefixtures("vllm_installed")
@@ -98,6 +106,19 @@ def test_the_command_on_a_cpu_computes_in_float32_without_compiling() -> None:
     assert "--enforce-eager" in options
     assert "--gpu-memory-utilization" not in options
     assert "--tensor-parallel-size" not in options
+
+
+def test_the_api_server_is_run_from_where_the_installed_version_has_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    vllm_at(monkeypatch, tmp_path)
+    old = ["-m", "vllm.entrypoints.openai.api_server"]
+    assert vllm_command(launch(cpu()))[1:3] == old
+    moved = tmp_path / "entrypoints" / "launchers" / "api_server" / "entry.py"
+    moved.parent.mkdir(parents=True)
+    moved.touch()
+    new = ["-m", "vllm.entrypoints.launchers.api_server.entry"]
+    assert vllm_command(launch(cpu()))[1:3] == new
 
 
 def test_the_environment_sizes_the_cpu_engine_and_keeps_local_weights_offline(

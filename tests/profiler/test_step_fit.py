@@ -62,9 +62,10 @@ def test_noise_never_makes_a_coefficient_negative(law: StepTime, seed: int):
     rng = np.random.default_rng(seed)
     noisy = [replace(p, time_s=p.time_s * rng.uniform(0.3, 3)) for p in exact_points(law)]
     fit = fit_points(noisy)
-    assert min(fit.law.model_dump().values()) >= 0
+    coefficients = fit.law.model_dump(exclude={"batch_extra_s"})
+    assert min(coefficients.values()) >= 0
     assert fit.overhead_s >= 0
-    for name, value in fit.law.model_dump().items():
+    for name, value in coefficients.items():
         assert getattr(fit.low, name) <= value <= getattr(fit.high, name)
 
 
@@ -133,3 +134,57 @@ def test_median_error_is_relative_and_by_kind():
     points = [Point("decode", t) for t in (0.5, 1.0, 2.0)]
     assert fit.median_error(points, "decode") == 0.5
     assert fit.median_error(points, "prefill") is None
+
+
+STEPPED = LAW.model_copy(update={"batch_extra_s": (0.0, 0.01, 0.02, -0.005, *[0.0] * 12, 0.03)})
+
+
+def test_a_batch_size_has_a_time_of_its_own_and_the_last_stands_for_all_beyond():
+    assert STEPPED(100, 2, 1000) == pytest.approx(LAW(100, 2, 1000) + 0.02)
+    assert STEPPED(0, 3, 0) == pytest.approx(LAW(0, 3, 0) - 0.005)
+    assert STEPPED(0, 500, 0) == pytest.approx(LAW(0, 500, 0) + 0.03)
+    assert STEPPED(100, 0, 0) == LAW(100, 0, 0)
+    with pytest.raises(ValueError, match=r"batch_extra_s\[1\] is -0.06"):
+        StepTime.model_validate(LAW.model_dump() | {"batch_extra_s": (0.0, -0.06)})
+
+
+def stepped_points(repeats: int) -> list[Point]:
+    """Batches at and between sizes that a line misses, and the prompts that go with them."""
+    sizes = [(n, 100 * n) for n in (1, 2, 3, 6, 12, 16)] + [(3, 3000), (12, 6000)]
+    batches = [
+        Point("decode", STEPPED(0, n, s), sequences=n, kv_tokens=s, repeats=repeats)
+        for n, s in sizes
+    ]
+    return [p for p in exact_points(LAW) if p.kind == "prefill"] + batches
+
+
+def test_the_term_by_batch_size_takes_up_what_the_line_misses():
+    points = stepped_points(repeats=9)
+    line, fit = (fit_points(points, intervals=False, by_batch=b) for b in (False, True))
+    assert line.law.batch_extra_s == ()
+    assert fit.law.model_copy(update={"batch_extra_s": ()}) == line.law
+    by_line, by_batch = (f.median_error(points, "decode") for f in (line, fit))
+    assert by_batch is not None and by_line is not None
+    assert by_batch < by_line / 3
+    between = (fit.law.extra_s(3) + fit.law.extra_s(6)) / 2
+    assert fit.law.extra_s(4) < max(fit.law.extra_s(3), fit.law.extra_s(6))
+    assert (fit.law.extra_s(4) + fit.law.extra_s(5)) / 2 == pytest.approx(between)
+
+
+def test_what_was_measured_once_counts_half():
+    once, often = (
+        fit_points(stepped_points(r), intervals=False, by_batch=True).law for r in (1, 99)
+    )
+    assert 0 < once.extra_s(2) < 0.7 * often.extra_s(2)
+
+
+def test_exact_lines_and_few_batch_sizes_have_no_such_term():
+    assert fit_points(exact_points(LAW), intervals=False, by_batch=True).law.batch_extra_s == ()
+    few = [p for p in stepped_points(9) if p.sequences in (0, 1, 3, 16)]
+    assert fit_points(few, intervals=False, by_batch=True).law.batch_extra_s == ()
+
+
+def test_a_run_of_steps_counts_the_term_once_a_step():
+    run = Point("mixed", 1.0, steps=10, prefill_tokens=500, sequences=30, kv_tokens=900.0)
+    told = run.predicted_s(STEPPED) - run.predicted_s(LAW)
+    assert told == pytest.approx(10 * -0.005)

@@ -80,8 +80,8 @@ async def test_a_model_that_fails_is_told_and_ends_with_4(run):
         (("--model", "xx=http://a", "--price", "xy=1/1"), "did you mean 'xx'"),
     ],
 )
-async def test_a_mistake_on_the_line_is_explained(run, args, message):
-    done = await run(*args)
-    assert done.code == 2
-    assert message in done.err
-    assert "Traceback" not in done.err
+def test_a_mistake_on_the_line_is_explained(orchestrate, tmp_path, args, message):
+    (tmp_path / "set.jsonl").write_text(SET)
+    done = orchestrate("profile", "quality", "set.jsonl", *args)
+    assert done.returncode == 2
+    assert message in done.stderr

@@ -128,7 +128,7 @@ def test_a_supervisor_that_crashes_is_reported_with_its_log(root: Path) -> None:
 
 def test_a_deploy_that_takes_too_long_is_undone(root: Path) -> None:
     with pytest.raises(ClusterError, match="group 'a' has 0 of 1 replicas"):
-        deploy(plan(service="slow"), root, wait_s=1)
+        deploy(plan(service="slow"), root, wait_s=3)  # its supervisor must have spoken by then
     assert supervisor(root, "slow") is None
 
 

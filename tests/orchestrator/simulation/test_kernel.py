@@ -64,6 +64,7 @@ def engines(draw):
         "per_prefill_token_s": rng.uniform(0, 1e-3),
         "per_sequence_s": rng.uniform(0, 1e-3),
         "per_kv_token_s": rng.uniform(0, 1e-5),
+        "batch_extra_s": tuple(rng.uniform(-5e-4, 5e-3, draw(st.sampled_from([0, 1, 5, 40])))),
     }
     return profile(
         block_tokens=draw(st.sampled_from([1, 3, 16, 128])),
