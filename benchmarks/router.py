@@ -40,7 +40,7 @@ from serve_apps.router.training import train
 Figures = dict[str, list[float]]
 Task = Callable[[Tables, int], dict[str, float]]
 PROBES = 50
-TRAIN_SHARE = 0.75
+TRAIN_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -325,7 +325,7 @@ TASKS: tuple[tuple[str, Task, bool], ...] = (
     ("MMLU, half labelled", mmlu_half, True),
     ("MMLU to GSM8K", mmlu_to_gsm8k, True),
     ("MMLU, subjects unseen", unseen, False),
-    ("ZeroEval, 56 models, three quarters labelled", zeroeval, False),
+    ("ZeroEval, 56 models, half labelled", zeroeval, False),
     ("MMLU-Pro, 29 models, half labelled", mmlu_pro, True),
     ("Onboarding on ZeroEval", onboarding, True),
     ("Overhead", overhead, True),

@@ -94,6 +94,7 @@ def onboard(
         np.append(calibration.slope, calibration.slope.mean()),
         np.append(calibration.shift, calibration.shift.mean()),
         None if curve is None else np.vstack([curve, curve.mean(axis=0)]),
+        calibration.straight,
     )
     lengths = _longer(estimator.lengths, x, output_tokens)
     models = (*artefact.models, model)

@@ -15,6 +15,7 @@ class BoostingScorer(Scorer):
     """Trees are kept as arrays of complete binary trees and walked all at once."""
 
     name = "gradient_boosting"
+    regression = True
 
     def __init__(
         self, trees: int = 60, depth: int = 3, learning_rate: float = 0.08, rank: int = 3

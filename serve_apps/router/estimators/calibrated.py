@@ -82,9 +82,9 @@ class CalibratedEstimator:
             raw[held] = self.scorer.predict(new._shared, state, features[held])
             new._states.append(state)
         new._states.append(self.scorer.fit(new._shared, table, rng))
-        new._calibration = Calibration.fit(raw, y, isotonic=self.isotonic)
+        new._calibration = self._calibrated(raw, y)
         new.cross_fitted = new._calibration(raw)
-        new.error = _held_out_error(raw, y, fold, self.isotonic)
+        new.error = self._held_out_error(raw, y, fold)
         new._lengths = Lengths.fit(features, outcomes.output_tokens)
         return new
 
@@ -125,6 +125,21 @@ class CalibratedEstimator:
         """The fitted regression of answer lengths."""
         assert self._lengths is not None
         return self._lengths
+
+    def _calibrated(self, raw: Floats, y: Floats) -> Calibration:
+        return Calibration.fit(raw, y, isotonic=self.isotonic, straight=self.scorer.regression)
+
+    def _held_out_error(self, raw: Floats, y: Floats, fold: Folds) -> CalibrationError:
+        """Each fold calibrated by the others, so that calibration is not judged on its own data."""
+        p, mean = np.zeros_like(raw), np.zeros_like(raw)
+        for k in np.unique(fold):
+            seen, held = fold != k, fold == k
+            p[held] = self._calibrated(raw[seen], y[seen])(raw[held])
+            known = np.isfinite(y[seen])
+            total = np.where(known, y[seen], 0.0).sum(axis=0)
+            mean[held] = total / np.maximum(known.sum(axis=0), 1)
+        at = np.isfinite(y)
+        return CalibrationError(ece(p[at], y[at]), brier(p[at], y[at]), brier(mean[at], y[at]))
 
     def _blank(self) -> Self:
         return type(self)(self.scorer, group=self.group, isotonic=self.isotonic, folds=self.folds)
@@ -209,16 +224,3 @@ def groups_of(outcomes: Outcomes, group: str) -> Folds:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _held_out_error(raw: Floats, y: Floats, fold: Folds, isotonic: bool) -> CalibrationError:
-    """Each fold calibrated by the others, so that calibration is not judged on its own data."""
-    p, mean = np.zeros_like(raw), np.zeros_like(raw)
-    for k in np.unique(fold):
-        seen, held = fold != k, fold == k
-        p[held] = Calibration.fit(raw[seen], y[seen], isotonic=isotonic)(raw[held])
-        known = np.isfinite(y[seen])
-        total = np.where(known, y[seen], 0.0).sum(axis=0)
-        mean[held] = total / np.maximum(known.sum(axis=0), 1)
-    at = np.isfinite(y)
-    return CalibrationError(ece(p[at], y[at]), brier(p[at], y[at]), brier(mean[at], y[at]))

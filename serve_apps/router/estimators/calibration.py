@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,20 @@ from numpy.typing import NDArray
 from serve_apps.router.estimators.scorer import logit, sigmoid
 
 Floats = NDArray[np.float64]
-PRIOR_PROMPTS = 50.0
+PRIOR_PROMPTS = 300.0
 """A model's own slope counts as much as the common one at about this many labelled prompts."""
 KNOTS = 33
+EDGE = 0.005
+"""No estimate is nearer to certainty than this."""
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Per model sigmoid(slope * logit(raw) + shift); with ``curve`` an isotonic map follows.
+
+    ``straight``: slope * raw + shift with one slope for all models, for raw scores that are
+    regressions of scores already. Differences between models, which routing is about, then keep
+    their order; a sigmoid per model would make a lead of what is only a prompt's difficulty.
 
     Platt, Probabilities for SV Machines (1999); Zadrozny and Elkan (KDD 2002) for the isotonic
     one. ``curve`` is [models, KNOTS] on an even grid of [0, 1].
@@ -27,10 +33,14 @@ class Calibration:
     slope: Floats
     shift: Floats
     curve: Floats | None = None
+    straight: NDArray[np.bool_] = field(default_factory=lambda: np.array(False))
 
     @classmethod
-    def fit(cls, raw: Floats, y: Floats, *, isotonic: bool = False) -> Self:
+    def fit(cls, raw: Floats, y: Floats, *, isotonic: bool = False, straight: bool = False) -> Self:
         """Learn from cross-fitted raw scores; both ``[prompts, models]``, ``y`` with NaN."""
+        if straight:
+            line = cls(*_line(raw, y), straight=np.array(True))
+            return replace(line, curve=_curves(line(raw), y)) if isotonic else line
         known = np.isfinite(y)
         z = logit(raw)
         common = _platt(z[known], y[known], np.array([1.0, 0.0]), PRIOR_PROMPTS)
@@ -46,17 +56,31 @@ class Calibration:
 
     def __call__(self, raw: Floats) -> Floats:
         """Calibrated probabilities; ``[..., models]`` as given."""
-        p = sigmoid(self.slope * logit(raw) + self.shift)
+        if self.straight:
+            p = np.clip(self.slope * raw + self.shift, EDGE, 1 - EDGE)
+        else:
+            p = sigmoid(self.slope * logit(raw) + self.shift)
         if self.curve is None:
             return p
         grid = np.linspace(0, 1, KNOTS)
         parts = [np.interp(p[..., m], grid, self.curve[m]) for m in range(p.shape[-1])]
         return np.stack(parts, axis=-1)
 
-    def arrays(self) -> dict[str, Floats]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Slopes, shifts and curves."""
-        kept = {"slope": self.slope, "shift": self.shift}
+        kept = {"slope": self.slope, "shift": self.shift, "straight": self.straight}
         return kept if self.curve is None else {**kept, "curve": self.curve}
+
+
+def _line(raw: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Least squares with a shift per model and one slope, which hardly stretches."""
+    known = np.isfinite(y)
+    count = np.maximum(known.sum(axis=0), 1)
+    x_mean = np.where(known, raw, 0.0).sum(axis=0) / count
+    y_mean = np.where(known, y, 0.0).sum(axis=0) / count
+    x, rest = np.where(known, raw - x_mean, 0.0), np.where(known, y - y_mean, 0.0)
+    slope = float(np.clip((x * rest).sum() / max(float((x * x).sum()), 1e-12), 0.05, 1.2))
+    return np.full(y.shape[1], slope), y_mean - slope * x_mean
 
 
 def _platt(z: Floats, y: Floats, prior: Floats, weight: float) -> Floats:

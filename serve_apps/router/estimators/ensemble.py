@@ -17,6 +17,7 @@ class EnsembleScorer(Scorer):
     """
 
     name = "ensemble"
+    regression = True
 
     def __init__(self, members: str = "low_rank,knn,gradient_boosting") -> None:
         self.members = members

@@ -11,6 +11,7 @@ class NearestScorer(Scorer):
     """Mean score of the ``neighbours`` nearest, each by closeness, and ``prior`` mean prompts."""
 
     name = "knn"
+    regression = True
 
     def __init__(self, neighbours: int = 60, prior: float = 10.0) -> None:
         self.neighbours = neighbours

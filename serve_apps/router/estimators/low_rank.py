@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table, filled
 
 Folds = NDArray[np.int64]
-PENALTIES = np.geomspace(0.3, 300.0, 11)
-SHAPES = ((0.7, 0.3), (2.0, 1.0))
+PENALTIES = np.geomspace(8.0, 100.0, 6)
+"""The least is that at which single answers, noisy as they are, are first worth a kernel."""
+SHAPES = ((0.7, 0.02), (2.0, 0.1))
 """Tried widths of the kernel, over the median squared distance between prompts, with the weight
 of the plain features beside it: the wider the kernel, the more alike the two."""
 ROUNDS = 20
@@ -35,8 +36,9 @@ class LowRankScorer(Scorer):
     """
 
     name = "low_rank"
+    regression = True
 
-    def __init__(self, rank: int = 3, landmarks: int = 256) -> None:
+    def __init__(self, rank: int = 3, landmarks: int = 320) -> None:
         self.rank = rank
         self.landmarks = landmarks
 

@@ -48,6 +48,8 @@ class Scorer(ABC):
     """
 
     name: ClassVar[str]
+    regression: ClassVar[bool] = False
+    """Whether raw scores are regressions of scores, which a straight line calibrates."""
 
     def settings(self) -> dict[str, Any]:
         """Constructor arguments that give this scorer again."""

@@ -157,7 +157,7 @@ def _distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     keys.sort()
     kept = np.ones(keys.size, dtype=bool)
     np.not_equal(keys[1:], keys[:-1], out=kept[1:])
-    return keys[kept]
+    return np.asarray(keys[kept])
 
 
 def _lines(s: Scan) -> tuple[NDArray[Any], ...]:

@@ -66,9 +66,9 @@ class WorthTable:
     cost: Floats
 
     def for_quality(self, share: float) -> float:
-        """The least worth known to reach the share; infinite where none does."""
-        reached = np.flatnonzero(np.maximum.accumulate(self.share) >= share - 1e-12)
-        return float(self.worth[reached[0]]) if reached.size else math.inf
+        """The least worth known to reach the share; where none does, that of the highest share."""
+        reached = np.flatnonzero(self.share >= share - 1e-12)
+        return float(self.worth[reached[0] if reached.size else self.share.argmax()])
 
     def for_cost(self, cost: float) -> float:
         """The largest worth known to keep the mean cost per request; 0 where none does."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -55,7 +53,8 @@ def test_calibration_reaches_the_share_asked_for_at_the_least_cost(
         reached = quality[rows, chosen].mean() / quality[:, 2].mean()
         assert share <= reached < share + 0.05
         assert price[rows, chosen].mean() < 10
-    assert table.for_quality(5.0) == math.inf
+    # Nothing reaches this: as much as is known to be had.
+    assert table.share[table.worth == table.for_quality(5.0)].max() == table.share.max()
 
 
 def test_calibration_keeps_a_mean_cost(pool: tuple[np.ndarray, ...]) -> None:
