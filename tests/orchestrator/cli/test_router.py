@@ -192,8 +192,8 @@ def test_calibrate_reaches_the_share_of_quality_on_prompts_left_for_it(given, tr
 def test_a_cost_in_dollars_is_kept_to(given, trained, tmp_path):
     prices = [f"--price={m}={usd}/{usd}" for m, usd in zip(POOL, (0.1, 1, 10), strict=True)]
     qualities = []
-    for usd in (0.02, 0.3):
-        args = ("--cost", usd, *prices, "-y", "-o", "json")
+    for usd in (0.012, 0.3):
+        args = ("--cost", usd, *prices, "--all", "-y", "-o", "json")
         done = router("calibrate", given(), trained[1], *args)
         assert done.code == 0, done.err
         assert done.data["unit"] == "USD"
