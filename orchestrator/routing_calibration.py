@@ -100,6 +100,7 @@ def calibrate(
         cost=outlook.cost.value,
         prompts=len(outcomes.prompts),
         mix=mix,
+        ladder=tried.ladder(),
     )
     described = replace(artefact.description, setting=setting)
     return Calibrated(

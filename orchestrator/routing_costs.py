@@ -85,8 +85,8 @@ def costs_of(
         return Costs(CALLS, calls, f"share of calls of {outcomes.models[strong]}")
     unknown = [m for m in outcomes.models if active_parameters(m) is None]
     raise InputError(
-        f"cost: nothing tells what {', '.join(unknown)} cost; give --price NAME=INPUT/OUTPUT "
-        "(USD per million tokens) for every model, or --plan plan.yaml"
+        f"cost: nothing tells what {_some(unknown)} cost; give --price NAME=INPUT/OUTPUT (USD per "
+        "million tokens) for every model, or --plan plan.yaml, or leave them out with --models"
     )
 
 
@@ -171,6 +171,11 @@ def plan_rates(plan: Plan, models: Sequence[str]) -> dict[str, Rates]:
         (per_input, per_output), _ = nnls(x, np.ones(int(served.sum())))
         found[model] = (float(per_input), float(per_output), 0.0)
     return found
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    rest = f" and {len(names) - most} more models" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
 
 
 def active_parameters(name: str) -> float | None:

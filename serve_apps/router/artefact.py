@@ -169,6 +169,11 @@ def load_artefact(path: Path, pool: Sequence[str] | None = None) -> Artefact:
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.exists():
         raise InputError(f"{path}: no such file; `orchestrator router train` makes an artefact")
+    # What NumPy says of other files speaks of pickles, and of how to load them all the same.
+    if not zipfile.is_zipfile(path):
+        raise InputError(
+            f"{path}: expected a router artefact (.npz), found another kind of file or a damaged one"
+        )
     try:
         with path.open("rb") as opened:
             file = np.load(opened, allow_pickle=False)

@@ -87,6 +87,14 @@ class Tried:
         """The worth that costs least."""
         return float(self.worths[self.cost.argmin()])
 
+    def ladder(self, steps: int = 64) -> tuple[tuple[float, float, float], ...]:
+        """Rising finite worths with (share of the best single's quality, mean cost) at each."""
+        finite = np.flatnonzero(np.isfinite(self.worths))
+        at = finite[np.unique(np.linspace(0, finite.size - 1, steps).round().astype(int))]
+        best = max(float(self.score[:, self.best].mean()), 1e-12)
+        rows = np.stack([self.worths[at], self.quality[at] / best, self.cost[at]], axis=1)
+        return tuple((float(w), float(s), float(c)) for w, s, c in rows)
+
     def outlook(self, worth: float, rng: np.random.Generator, draws: int = 1000) -> Outlook:
         """Quality, cost and mix at a worth, with bootstrap intervals."""
         rows = np.arange(len(self.score))

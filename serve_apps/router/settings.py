@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_apps.router.outcomes import Outcomes
+from serve_apps.router.policies.preference import WorthTable
 
 Rows = NDArray[np.int64]
 Rates = tuple[float, float, float]
@@ -68,7 +69,8 @@ class Setting:
     ``worth`` is what one unit of quality is worth in ``unit``, infinite for the best model at any
     price; ``rates`` are the prices it was found at, per model: (per input token, per output token,
     per request). ``target`` is the user's own words. Quality, cost and mix are what it came to on
-    ``prompts`` that training had not seen: ``cost`` the mean per request.
+    ``prompts`` that training had not seen: ``cost`` the mean per request. ``ladder`` holds rising
+    finite worths with the share of the best single's quality and the mean cost found at each.
     """
 
     worth: float
@@ -79,3 +81,9 @@ class Setting:
     cost: float
     prompts: int
     mix: Mapping[str, float] = field(default_factory=dict)
+    ladder: tuple[tuple[float, float, float], ...] = ()
+
+    def worth_table(self) -> WorthTable:
+        """What requests with a preference of their own are served by (`policies.preference`)."""
+        worth, share, cost = np.array(self.ladder, dtype=float).reshape(-1, 3).T
+        return WorthTable(worth, share, cost)

@@ -187,6 +187,9 @@ def test_calibrate_reaches_the_share_of_quality_on_prompts_left_for_it(given, tr
     setting = load_artefact(path).description.setting
     assert setting.target == "quality=0.9" and setting.worth == found["worth"]
     assert setting.rates["large-70b"] == [0, 70, 0]
+    table = setting.worth_table()
+    assert (np.diff(table.worth) > 0).all() and table.worth[0] == 0
+    assert table.share[table.worth == table.for_quality(0.9)] >= 0.9
 
 
 def test_a_cost_in_dollars_is_kept_to(given, trained, tmp_path):
