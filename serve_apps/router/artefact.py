@@ -172,7 +172,8 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     # What NumPy says of other files speaks of pickles, and of how to load them all the same.
     if not zipfile.is_zipfile(path):
         raise InputError(
-            f"{path}: expected a router artefact (.npz), found another kind of file or a damaged one"
+            f"{path}: expected a router artefact (.npz), found another kind of file, or a damaged "
+            "one"
         )
     try:
         with path.open("rb") as opened:
