@@ -27,6 +27,7 @@ from serve_apps.router.features import registry as features
 from serve_apps.router.outcomes import Outcomes
 from serve_apps.router.prompts import Prompt
 from serve_apps.router.reference import Reference
+from serve_apps.router.settings import HeldOut, Setting
 
 VERSION = 1
 KIND = "orchestrator-router"
@@ -38,7 +39,8 @@ class Description:
     """What an artefact says of itself.
 
     ``ece`` and ``brier`` are of held-out folds, ``brier_of_mean`` is that of always predicting
-    each model's mean score; ``onboarded`` names models joined later, by how many probes.
+    each model's mean score; ``onboarded`` names models joined later, by how many probes. ``split``
+    tells which prompts it never saw, ``setting`` what was calibrated for it.
     """
 
     models: tuple[str, ...]
@@ -51,6 +53,8 @@ class Description:
     brier: float | None = None
     brier_of_mean: float | None = None
     onboarded: dict[str, int] = field(default_factory=dict)
+    split: HeldOut | None = None
+    setting: Setting | None = None
     version: int = VERSION
 
 
@@ -187,6 +191,12 @@ def load_artefact(path: Path, pool: Sequence[str] | None = None) -> Artefact:
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.exists():
         raise InputError(f"{path}: no such file; `orchestrator router train` makes an artefact")
+    # What NumPy says of other files speaks of pickles, and of how to load them all the same.
+    if not zipfile.is_zipfile(path):
+        raise InputError(
+            f"{path}: expected a router artefact (.npz), found another kind of file, or a damaged "
+            "one"
+        )
     try:
         with path.open("rb") as opened:
             file = np.load(opened, allow_pickle=False)
@@ -214,7 +224,13 @@ def _description(path: Path, arrays: Arrays) -> Description:
             "train it again"
         )
     try:
-        return Description(**told | {"models": tuple(told["models"])})
+        split, setting = told.get("split"), told.get("setting")
+        parts = {
+            "models": tuple(told["models"]),
+            "split": HeldOut(**split) if split else None,
+            "setting": Setting(**setting) if setting else None,
+        }
+        return Description(**told | parts)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: the artefact's description is damaged: {error}") from error
 

@@ -12,11 +12,14 @@ from orchestrator.learned_router import checked_artefact, located
 from orchestrator.loading import load_service
 from orchestrator.planning import build_problem
 from orchestrator.report import plan_tables, router_line
+from placement.plan import Plan
 from placement.planner import make_plan
+from profiler import documents
 from profiler.errors import InputError
 from profiler.files import sha256_of
 from serve_apps.router.artefact import Artefact
 from tests import router_builders
+from tests.orchestrator.conftest import Orchestrate
 from tests.plan_builders import plan
 
 SERVICE = """\
@@ -128,3 +131,31 @@ def test_mistakes_are_named(service: Path, old: str, new: str, message: str) -> 
     service.write_text(SERVICE.replace(old, new), encoding="utf-8")
     with pytest.raises(InputError, match=message):
         build_problem(load_service(service))
+
+
+def test_a_dry_run_names_the_artefact_and_deploy_refuses_another(
+    service: Path, orchestrate: Orchestrate
+) -> None:
+    path = service.parent / "router.npz"
+    router = router_builders.planned_router(["m1"], sha256=sha256_of(path))
+    p = plan().model_copy(update={"router": router})
+    documents.write(service.parent / "plan.yaml", documents.dump(p))
+    told = orchestrate("deploy", str(service.parent / "plan.yaml"), "--dry-run")
+    assert told.returncode == 0, told.stderr
+    assert f"router: router.npz {router.version}" in told.stderr
+    path.write_bytes(b"another")
+    refused = orchestrate("deploy", str(service.parent / "plan.yaml"), "--dry-run")
+    assert refused.returncode == InputError.exit_code
+    assert router.version in refused.stderr
+
+
+def test_plan_writes_the_artefact_relative_to_the_plan_file(
+    service: Path, orchestrate: Orchestrate
+) -> None:
+    (service.parent / "plans").mkdir()
+    done = orchestrate("plan", str(service), "--save", "plans/plan.yaml", "--gap", "0.05")
+    assert done.returncode == 0, done.stderr
+    saved = documents.read(service.parent / "plans" / "plan.yaml", Plan)
+    assert saved.router is not None
+    assert saved.router.artefact == "../router.npz"
+    assert f"router: router.npz {saved.router.version}" in done.stdout
