@@ -25,9 +25,11 @@ from tests.plan_builders import plan
 SERVICE = """\
 name: chat
 models: [{model: llama-3.1-8b, outcome: small}, {model: llama-3.1-70b, outcome: big}]
-gpus: [{type: A100-80GB}, {type: L4}]
+gpus: [A100-80GB]
 slo: {ttft_s: 4.0, tpot_s: 0.15}
-workload: {rate_rps: 20.0, sizes: azure-chat}
+workload:
+  rate_rps: 20.0
+  sizes: {input_tokens: {kind: fixed, tokens: 600}, output_tokens: {kind: fixed, tokens: 200}}
 quality: {mean: 0.8}
 router: {artefact: router.npz, difficulty_bins: 3}
 """
@@ -120,9 +122,9 @@ def test_plans_without_a_router_need_no_artefact(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("router.npz", "other.npz", r"service.yaml:7: router.artefact: .*orchestrator router"),
+        ("router.npz", "other.npz", r"service.yaml:9: router.artefact: .*orchestrator router"),
         ("outcome: small", "outcome: tiny", "trained for small, big; found 'tiny'"),
-        ("workload: {rate_rps: 20.0, sizes: azure-chat}\nquality: {mean: 0.8}\n", "", "no traffic"),
+        (SERVICE[SERVICE.index("workload") : SERVICE.index("router:")], "", "no traffic"),
         ("difficulty_bins: 3", "difficulty_bins: 0", "difficulty_bins"),
         ("difficulty_bins: 3", "policy: best", "policy"),
     ],
