@@ -1,16 +1,31 @@
-"""What one decision of a router costs: one core's time of the whole `route` call."""
+"""What one decision of a router costs: one core's time of the whole `route` call.
+
+python -m benchmarks.router_decisions
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from placement.plan import AUTO
+from benchmarks import router_tasks as tasks
+from placement.limits import Limits
+from placement.plan import AUTO, Plan, PlannedRouter
+from placement.planner import make_plan
+from placement.problem import Option, Problem, RequestClass, Stock, load_matrix
+from profiler.catalog import load_catalog
+from profiler.core import Profile, SizeBucket, Slo
+from profiler.roofline import roofline_profile
+from serve_apps.router.artefact import Artefact
 from serve_apps.router.base import Router, RouteRequest
+from serve_apps.router.difficulty import bins_of
+from serve_apps.router.learned import LearnedRouter
 from serve_apps.router.prompts import Prompt
+from serve_apps.router.training import train
 
 CHARS_PER_TOKEN = 4
 WARM_UP = 50
@@ -41,50 +56,57 @@ def time_decisions(router: Router, prompts: Sequence[Prompt]) -> DecisionTimes:
     return DecisionTimes(float(p50[0]), float(p99[0]), float(p50[1]), float(p99[1]))
 
 
-def learned_router_decisions(prompts: int = 2000) -> DecisionTimes:
-    """The learned router with default features and estimator, on the prompts it was not fitted to.
+def learned_router_decisions(artefact: Artefact, prompts: Sequence[Prompt]) -> DecisionTimes:
+    """The learned router of a plan for Llama 3.1 8B and 70B on A100s, five difficulty bins."""
+    return time_decisions(LearnedRouter(_plan(artefact), artefact), prompts)
 
-    Trained on half of the ZeroEval outcomes at hand, for a plan of two models in two groups.
-    """
-    from benchmarks import router_tasks as tasks
-    from placement.explanation import Prices
-    from placement.plan import PlannedRouter
-    from serve_apps.router.difficulty import bins_of
-    from serve_apps.router.learned import LearnedRouter
-    from serve_apps.router.training import train
-    from tests.plan_builders import group, plan, route
 
-    tables = tasks.load(tasks.DATA)
-    train_on, test = tasks.split(tables.zeroeval, 0.5, 0)
-    artefact = train(train_on)
-    names = [tasks.LLAMA_8B, tasks.LLAMA_70B]
-    bins = bins_of(artefact.reference_estimates().only(names), 5)
-    made = plan(
-        (group("a", "small"), group("b", "big").model_copy(update={"usd_per_hour": 0.5})),
-        tuple(
-            route(shares).model_copy(update={"difficulty": k})
-            for k, shares in enumerate(
-                ({"a": 1.0}, {"a": 0.7, "b": 0.3}, {"a": 0.5, "b": 0.5}, {"b": 1.0}, {"b": 1.0})
-            )
+def _plan(artefact: Artefact) -> Plan:
+    names = {"llama-3.1-8b": tasks.LLAMA_8B, "llama-3.1-70b": tasks.LLAMA_70B}
+    bins = bins_of(artefact.reference_estimates().only(list(names.values())), 5)
+    catalog = load_catalog()
+    gpu = catalog.gpu("A100-80GB")
+    price = gpu.price.usd_per_hour("on_demand") or 2.0
+    options = []
+    for name, size in (("llama-3.1-8b", 1), ("llama-3.1-70b", 4)):
+        profile = roofline_profile(catalog.model(name), gpu, size)
+        assert isinstance(profile, Profile)
+        options.append(Option(profile, "on_demand", size * price))
+    bucket = SizeBucket(
+        input_range=(0, 2000), output_range=(0, 2000), input_tokens=300, output_tokens=400
+    )
+    classes = tuple(
+        RequestClass(AUTO, bucket, 20 * share, difficulty=k)
+        for k, share in enumerate(bins.share.tolist())
+    )
+    slo = Slo(ttft_s=4.0, tpot_s=0.15)
+    low, high = (bins.share @ bins.quality).tolist()
+    problem = Problem(
+        slo=slo,
+        classes=classes,
+        options=tuple(options),
+        stocks=(Stock(gpu.name, "on_demand"),),
+        headroom=0.85,
+        load_s=load_matrix(classes, options, slo),
+        quality=bins.quality,
+        limits=Limits(quality_mean={AUTO: (low + high) / 2}),
+        models={name: catalog.model(name) for name in names},
+        gpus={gpu.name: gpu},
+        router=PlannedRouter(
+            artefact="router.npz",
+            sha256="0" * 64,
+            models=names,
+            edges=tuple(bins.edges.tolist()),
         ),
     )
-    router = PlannedRouter(
-        artefact="router.npz",
-        sha256="0" * 64,
-        models=dict(zip(("small", "big"), names, strict=True)),
-        edges=tuple(bins.edges.tolist()),
-    )
-    prices = Prices(quality={"auto": 5.0}, load={"a": 0.12, "b": 0.6})
-    made = made.model_copy(update={"router": router, "prices": prices})
-    return time_decisions(LearnedRouter(made, artefact), test.prompts[:prompts])
+    return make_plan(problem, "benchmark", gap=0.05)
 
 
 def main() -> None:
-    """Print the figures."""
-    import json
-    from dataclasses import asdict
-
-    found = learned_router_decisions()
+    """Train on half of the ZeroEval outcomes, decide the other half, print the figures."""
+    tables = tasks.load(tasks.DATA)
+    train_on, test = tasks.split(tables.zeroeval, 0.5, 0)
+    found = learned_router_decisions(train(train_on), test.prompts)
     print(
         f"LearnedRouter.route: p50 {found.p50_us:.0f} us, p99 {found.p99_us:.0f} us "
         f"(wall: {found.wall_p50_us:.0f}, {found.wall_p99_us:.0f})"

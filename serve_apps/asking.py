@@ -36,8 +36,8 @@ def route_request(
     if wish is not None and wish.kind != "default" and not learned:
         raise ApiError(
             400,
-            f"a preference such as {request.model!r} needs a learned router, this service has "
-            f"none; expected one of {', '.join(models)}",
+            f"asking for {wish.kind} needs a learned router, this service has none; expected "
+            f"model to be one of {', '.join(models)}, and no {QUALITY.decode()}",
             param="model",
             code="no_learned_router",
         )
