@@ -20,6 +20,7 @@ from placement.model import Model, Objective, Survival, build
 from placement.node_loss import broken_survivals, sole_servers
 from placement.plan import AUTO
 from placement.problem import Floats, Problem
+from placement.reduce import reduced, unreduced
 from placement.relaxing import relaxations
 from placement.solution import Counts, Solution, mean_quality, priced
 from placement.solver import Outcome, Runner, TimeLimitError, fractions, run_highs, values
@@ -44,8 +45,9 @@ def solve(
 ) -> Solution:
     """The cheapest fleet; without ``lp_bound`` the MIP's own bound stands in for the LP's.
 
-    Every answer is checked. One that fails the check, and a claim that there is none, is solved
-    again without presolve, whose reductions have been at fault in HiGHS before.
+    Solved without the options and classes that no answer needs (`reduce`). Every answer is checked
+    against the whole problem. One that fails, and a claim that there is none, is solved again,
+    unreduced and without presolve, whose reductions have been at fault in HiGHS before.
 
     Raises:
         InfeasibleError: no fleet keeps every limit; names those that bind and by how much.
@@ -56,16 +58,16 @@ def solve(
         raise OrchestratorError("a quality target needs the quality of each option")
     deadline = time.monotonic() + time_limit_s
     broken: list[str] = []
-    for presolve in (True, False):
-        search = _Search(problem, deadline, gap, presolve, run)
+    for presolve, part in ((True, reduced(problem)), (False, unreduced(problem))):
+        search = _Search(part.problem, deadline, gap, presolve, run)
         solution = search.best()
         if solution is None:
             continue
-        broken = violations(problem, solution)
+        broken = violations(problem, part.widened(solution))
         if not broken and lp_bound:
             solution, broken = search.bounded(solution)
         if not broken:
-            return solution
+            return part.widened(solution)
     if broken:
         raise OrchestratorError(f"the solver's answer breaks its own limits: {'; '.join(broken)}")
     found = relaxations(problem, time_limit_s=time_limit_s)
