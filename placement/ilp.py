@@ -17,7 +17,7 @@ import numpy as np
 from placement.apart import run_apart
 from placement.checking import check, violations
 from placement.model import Model, Objective, Survival, build
-from placement.node_loss import broken_survivals, sole_servers
+from placement.node_loss import Losses, sole_servers
 from placement.plan import AUTO
 from placement.problem import Floats, Problem
 from placement.reduce import reduced, unreduced
@@ -96,10 +96,13 @@ class _Search:
     presolve: bool
     run: Runner
     survivals: list[Survival] = field(init=False)
+    losses: Losses = field(init=False)
     quality_at_least: float | None = None
 
     def __post_init__(self) -> None:
-        self.survivals = sole_servers(self.problem)
+        self.survivals, self.losses = sole_servers(self.problem), Losses(self.problem)
+        halfway = (self.deadline + time.monotonic()) / 2
+        self.survivals += self.losses.found_early(self.survivals, halfway)
 
     def best(self) -> Solution | None:
         """The answer, not yet checked; None where the solver says that there is none."""
@@ -148,7 +151,7 @@ class _Search:
             if outcome.status == "no answer":
                 raise TimeLimitError("no plan found in time; raise --time-limit")
             replicas, shares = values(self.problem, model)
-            broken = broken_survivals(self.problem, replicas)
+            broken = self.losses.broken(replicas)
             if not broken:
                 return replicas, shares, outcome
             self.survivals += broken

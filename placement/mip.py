@@ -180,7 +180,7 @@ class Solver:
             ("mip_feasibility_tolerance", INTEGER_TOLERANCE),
         ):
             self._highs.setOptionValue(option, value)
-        self._highs.passModel(_highs_lp(mip))
+        self._highs.passModel(highs_lp(mip))
 
     def solve(
         self,
@@ -233,7 +233,7 @@ class Solver:
         return rounded
 
 
-def _highs_lp(mip: Mip) -> Any:
+def highs_lp(mip: Mip) -> Any:
     lp = highspy.HighsLp()
     lp.num_row_, lp.num_col_ = mip.rows.shape
     lp.col_cost_, lp.col_lower_, lp.col_upper_ = mip.cost, mip.lower, mip.upper

@@ -205,7 +205,8 @@ def _pattern(problem: Problem, c: int) -> bytes:
     row = problem.load_s[c]
     shape = np.round(row / _largest(row), 6)
     floor = problem.classes[c].quality_floor
-    return repr((problem.classes[c].stream, floor)).encode() + shape.tobytes()
+    key: bytes = repr((problem.classes[c].stream, floor)).encode() + shape.tobytes()
+    return key
 
 
 def _largest(row: Floats) -> float:
