@@ -23,11 +23,11 @@ import highspy
 import numpy as np
 from scipy import sparse
 
+from placement.apart import run_apart
 from placement.mip import Mip, highs_lp
 from placement.model import Survival, build
 from placement.problem import Floats, Problem
 from placement.solution import Counts
-from placement.solver import run_highs
 from profiler.errors import OrchestratorError
 
 TOLERANCE = 1e-6
@@ -79,7 +79,7 @@ class Losses:
         for _ in range(MOST_ROUNDS):
             model = build(self._problem, survivals=[*known, *rows], shares=False)
             left_s = deadline - time.monotonic()
-            outcome = run_highs(model.lp, time_limit_s=left_s, gap=EARLY_GAP)
+            outcome = run_apart(model.lp, time_limit_s=left_s, gap=EARLY_GAP)
             if outcome.status != "solved":
                 break
             replicas = np.array([round(v.value() or 0) for v in model.replicas], dtype=np.int64)
