@@ -22,9 +22,10 @@ import time
 import highspy
 import numpy as np
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from placement.apart import run_apart
-from placement.mip import Mip, highs_lp
+from placement.mip import Ints, Mip, highs_lp
 from placement.model import Survival, build
 from placement.problem import Floats, Problem
 from placement.solution import Counts
@@ -47,34 +48,34 @@ def broken_survivals(problem: Problem, replicas: Counts) -> list[Survival]:
 
 
 class Losses:
-    """The loss of each node of a fleet, tried on one fleet after another."""
+    """The loss of each node of a fleet, tried on one fleet after another.
+
+    Models that share no class are tried apart, and each row is of one model's replicas.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         headroom = problem.limits.node_loss_headroom
-        self._asked = headroom is not None
-        if headroom is None:
-            return
-        options = len(problem.options)
-        self._per_node = np.array([o.per_node for o in problem.options])
-        self._after_loss = _Recourse(problem, np.full(options, headroom))
-        self._before_loss = _Recourse(problem, problem.usable)
+        self._per_node = np.array([o.per_node for o in problem.options], dtype=np.int64)
+        alone = np.full(len(problem.options), headroom or 1.0)
+        parts = [] if headroom is None else _parts(problem)
+        self._after_loss = [_Recourse(problem, part, alone) for part in parts]
+        self._before_loss = [_Recourse(problem, part, problem.usable) for part in parts]
 
     def broken(self, replicas: Counts) -> list[Survival]:
         """See `broken_survivals`."""
-        if not self._asked:
-            return []
         rows = []
-        for j in np.flatnonzero(replicas):
-            left = replicas.astype(float)
-            left[j] -= min(replicas[j], self._per_node[j])
-            rows += self._after_loss.broken(left, loses_node=True)
+        for recourse in self._after_loss:
+            for j in recourse.options[replicas[recourse.options] > 0]:
+                left = replicas.astype(float)
+                left[j] -= min(replicas[j], self._per_node[j])
+                rows += recourse.broken(left, loses_node=True)
         return rows
 
     def found_early(self, known: list[Survival], deadline: float) -> list[Survival]:
         """Rows that fleets break which know nothing of shares, but for these rows themselves."""
         rows: list[Survival] = []
-        if not self._asked:
+        if not self._after_loss:
             return rows
         for _ in range(MOST_ROUNDS):
             model = build(self._problem, survivals=[*known, *rows], shares=False)
@@ -83,7 +84,10 @@ class Losses:
             if outcome.status != "solved":
                 break
             replicas = np.array([round(v.value() or 0) for v in model.replicas], dtype=np.int64)
-            found = self._before_loss.broken(replicas.astype(float), loses_node=False)
+            whole = replicas.astype(float)
+            found = [
+                row for part in self._before_loss for row in part.broken(whole, loses_node=False)
+            ]
             found += self.broken(replicas)
             if not found:
                 break
@@ -104,17 +108,31 @@ def sole_servers(problem: Problem) -> list[Survival]:
     return [Survival(1.0, tuple(-float(r in s) for r in options)) for s in smallest]
 
 
+def _parts(problem: Problem) -> list[tuple[Ints, Ints]]:
+    """Classes and options of each part of the problem that no class holds to another."""
+    served = sparse.csr_array(~np.isnan(problem.load_s))
+    graph = sparse.block_array([[None, served], [served.T, None]])
+    _, label = connected_components(graph, directed=False)
+    of_class, of_option = label[: len(problem.classes)], label[len(problem.classes) :]
+    return [
+        (np.flatnonzero(of_class == k), np.flatnonzero(of_option == k)) for k in np.unique(of_class)
+    ]
+
+
 class _Recourse:
     """The least by which any routing exceeds what is left, and the price of each replica in it.
 
     One LP, solved again for each fleet from where the last left it: only its limits change.
     """
 
-    def __init__(self, problem: Problem, headroom: Floats) -> None:
-        rows, columns = np.nonzero(~np.isnan(problem.load_s))
-        classes, options = problem.load_s.shape
+    def __init__(self, problem: Problem, part: tuple[Ints, Ints], headroom: Floats) -> None:
+        of_classes, self.options = part
+        load_s = problem.load_s[np.ix_(*part)]
+        rows, columns = np.nonzero(~np.isnan(load_s))
+        classes, options = load_s.shape
         cells = np.arange(len(rows))
-        work = problem.rates_rps[rows] * problem.load_s[rows, columns] / headroom[columns]
+        work = problem.rates_rps[of_classes][rows] * load_s[rows, columns]
+        work = work / headroom[self.options][columns]
         reach = np.maximum(np.bincount(columns, minlength=options), 1)
         load = sparse.csr_array((work, (columns, cells)), (options, len(rows)))
         opened = sparse.csr_array((1 / reach[columns], (columns, cells)), (options, len(rows)))
@@ -134,7 +152,7 @@ class _Recourse:
             row_lower=np.concatenate([np.full(2 * options, -np.inf), np.ones(classes)]),
             row_upper=np.concatenate([np.zeros(2 * options), np.ones(classes)]),
         )
-        self._options = options
+        self._count, self._all = options, len(problem.options)
         self._highs = highspy.Highs()
         self._highs.setOptionValue("output_flag", False)
         self._highs.setOptionValue("threads", 1)
@@ -142,16 +160,18 @@ class _Recourse:
 
     def broken(self, left: Floats, *, loses_node: bool) -> list[Survival]:
         """The row that what is left breaks, if it does."""
-        excess, constant, per_replica = self.solve(left)
+        excess, constant, prices = self._solve(left[self.options])
         if excess <= TOLERANCE:
             return []
+        per_replica = np.zeros(self._all)
+        per_replica[self.options] = prices
         return [Survival(constant, tuple(per_replica.tolist()), loses_node)]
 
-    def solve(self, left: Floats) -> tuple[float, float, Floats]:
+    def _solve(self, left: Floats) -> tuple[float, float, Floats]:
         """Least excess in replicas, and ``constant + per_replica . left``, which is that excess
         here and no more than it for any other fleet.
         """
-        highs, limits = self._highs, 2 * self._options
+        highs, limits = self._highs, 2 * self._count
         rows = np.arange(limits, dtype=np.int32)
         highs.changeRowsBounds(limits, rows, np.full(limits, -np.inf), np.concatenate([left, left]))
         highs.run()
@@ -163,7 +183,7 @@ class _Recourse:
             reason = highs.modelStatusToString(status)
             raise OrchestratorError(f"the loss of a node could not be tried: {reason}")
         prices = np.array(highs.getSolution().row_dual)
-        per_replica = prices[: self._options] + prices[self._options : limits]
+        per_replica = prices[: self._count] + prices[self._count : limits]
         per_replica[np.abs(per_replica) < DUST] = 0.0
         found = float(highs.getInfo().objective_function_value)
         return found, float(prices[limits:].sum()), per_replica
