@@ -14,6 +14,7 @@ from orchestrator.html import HUES, document, limit, plain_table, scroll
 from orchestrator.pareto_plot import pareto_figure
 from orchestrator.profile_card import LABELS, profiles_section
 from orchestrator.report import best_single, group_rates, saving_line
+from orchestrator.verification_report import verification_lines
 from placement.explanation import Explanation, Pareto
 from placement.plan import Plan, Route
 
@@ -25,6 +26,7 @@ def page(plan: Plan, curves: Sequence[Pareto] = ()) -> str:
     parts = [
         _head(plan, curves),
         _fleet(plan),
+        *([_verified(plan)] if plan.verification else []),
         *_maps(plan),
         *([_reasons(plan.explanation)] if plan.explanation else []),
         _candidates(plan),
@@ -39,7 +41,9 @@ def page(plan: Plan, curves: Sequence[Pareto] = ()) -> str:
 def _head(plan: Plan, curves: Sequence[Pareto]) -> str:
     cost, slo = plan.cost, plan.slo
     best = best_single(plan)
-    links = [("fleet", "Fleet"), ("maps", "Who serves what")]
+    links = [("fleet", "Fleet")]
+    links += [("verified", "Tried")] if plan.verification else []
+    links += [("maps", "Who serves what")]
     links += [("reasons", "Why")] if plan.explanation else []
     links += [("candidates", "Candidates")]
     links += [("curves", "Cost curves")] if curves else []
@@ -81,6 +85,24 @@ def _fleet(plan: Plan) -> str:
         + f"<p>A replica is planned at up to {plan.headroom:.0%} of what it sustains inside the "
         "latency targets. Estimated profiles are arithmetic from catalog numbers: measure before "
         "you rely on them.</p></section>"
+    )
+
+
+def _verified(plan: Plan) -> str:
+    record = plan.verification
+    assert record is not None
+    rows = [
+        (s.stream, f"{s.slo.attainment:.6g}", f"{s.before:.2%}", f"{s.trace:.2%}", f"{s.mean:.2%}",
+         f"{s.worst:.2%}", f"{s.expected_worst:.2%}")
+        for s in record.streams
+    ]  # fmt: skip
+    headers = ("stream", "asked", "before, worst", "trace", "seeds, mean", "worst", "unseen seed")
+    return (
+        "<section id=verified><h2>Tried in simulation</h2>"
+        + "".join(f"<p>{escape(line)}.</p>" for line in verification_lines(plan))
+        + plain_table(headers, rows)
+        + "<p>Share of all arrivals that met both targets. Unseen seed: what another drawing of "
+        "the same traffic stays above with 97.5 % confidence.</p></section>"
     )
 
 

@@ -24,9 +24,13 @@ from profiler.workload import workload_from_sizes, workload_from_trace
 
 
 def build_problem(
-    loaded: LoadedService, on_step: Callable[[str], None] = lambda _: None
+    loaded: LoadedService,
+    on_step: Callable[[str], None] = lambda _: None,
+    traces: Mapping[str, Trace] | None = None,
 ) -> Problem:
     """The planner's problem: request classes from the traffic, options from the profiles.
+
+    ``traces`` are those of `traces_of`, where they have been read already.
 
     Raises:
         InputError: a trace is missing, empty or malformed.
@@ -34,7 +38,7 @@ def build_problem(
     service = loaded.service
     classes = tuple(
         request_class(loaded, stream, r)
-        for stream, workload in workloads(loaded, on_step).items()
+        for stream, workload in workloads(loaded, on_step, traces).items()
         for r in workload.rates
     )
     on_step("profiling")
@@ -56,15 +60,31 @@ def build_problem(
     )
 
 
-def workloads(
+def traces_of(
     loaded: LoadedService, on_step: Callable[[str], None] = lambda _: None
-) -> dict[str, Workload]:
-    """The workload of each stream: ``auto`` and the models that have one of their own."""
+) -> dict[str, Trace]:
+    """The trace of each stream that has more than a rate, read or generated.
+
+    Raises:
+        InputError: one is missing, empty or malformed.
+    """
     found = {}
     for stream, spec in _workload_specs(loaded).items():
-        on_step(f"reading the traffic of {stream}")
-        found[stream] = _workload(spec, loaded.directory)
+        if spec.rate_rps is None:
+            on_step(f"reading the traffic of {stream}")
+            found[stream] = trace_of(spec, loaded.directory)
     return found
+
+
+def workloads(
+    loaded: LoadedService,
+    on_step: Callable[[str], None] = lambda _: None,
+    traces: Mapping[str, Trace] | None = None,
+) -> dict[str, Workload]:
+    """The workload of each stream: ``auto`` and the models that have one of their own."""
+    traces = traces_of(loaded, on_step) if traces is None else traces
+    specs = _workload_specs(loaded)
+    return {stream: _workload(spec, traces.get(stream)) for stream, spec in specs.items()}
 
 
 def stream_workload(loaded: LoadedService, stream: str) -> WorkloadSpec:
@@ -93,10 +113,11 @@ def trace_of(spec: WorkloadSpec, directory: Path) -> Trace:
     return generate(arrivals, spec.sizes, spec.duration_s, spec.seed)
 
 
-def _workload(spec: WorkloadSpec, directory: Path) -> Workload:
+def _workload(spec: WorkloadSpec, trace: Trace | None) -> Workload:
     if spec.rate_rps is not None and spec.sizes is not None:
         return workload_from_sizes(spec.rate_rps * spec.multiply_rate, spec.sizes)
-    workload = workload_from_trace(trace_of(spec, directory), plan_for=spec.plan_for)
+    assert trace is not None, "a workload is a trace, arrivals, or a rate with sizes"
+    workload = workload_from_trace(trace, plan_for=spec.plan_for)
     return _multiplied(workload, spec.multiply_rate)
 
 

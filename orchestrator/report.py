@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.deploy.base import Status
+from orchestrator.verification_report import verification_lines
 from placement.plan import Alternative, Cost, ExpectedQuality, Plan
 
 WIDE = 110
@@ -41,7 +42,7 @@ def plan_tables(plan: Plan, width: int = WIDE) -> Iterator[RenderableType]:
 
 
 def headline(plan: Plan) -> Text:
-    """Cost, proof and saving in two lines."""
+    """Cost, proof, saving and what trying it found, a line each."""
     cost = plan.cost
     lines = [
         f"{plan.service}: ${cost.usd_per_hour:,.2f}/h, "
@@ -52,6 +53,7 @@ def headline(plan: Plan) -> Text:
     by_quality = plan.quality is not None and plan.quality.bound is not None
     if (best := best_single(plan)) and not by_quality:
         lines.append(saving_line(plan, best))
+    lines += verification_lines(plan)
     return Text("\n".join(lines), style="bold")
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from placement.explanation import Explanation, Prices
+from placement.verification import Verification
 from profiler.core import (
     Count,
     GpuType,
@@ -31,7 +32,7 @@ from profiler.core import (
 AUTO = "auto"
 """The stream of requests that name no model: any model of the pool may answer."""
 
-REMARKS = {"alternatives", "explanation", "notes"}
+REMARKS = {"alternatives", "explanation", "notes", "verification"}
 """Parts of a plan that explain it: with or without them, the same fleet serves the same way."""
 
 SHARE_TOLERANCE = 1e-4
@@ -177,6 +178,7 @@ class Plan(Noun):
     notes: tuple[str, ...] = Field((), description="how sure the figures are that it rests on")
     prices: Prices | None = Field(None, description="what the router weighs quality and load by")
     explanation: Explanation | None = None
+    verification: Verification | None = None
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:

@@ -9,6 +9,7 @@ import numpy as np
 
 from placement.checking import violations
 from placement.explain import tell
+from placement.explanation import Prices
 from placement.ilp import TimeLimitError, lp_bound_usd_per_hour, solve
 from placement.plan import (
     Alternative,
@@ -46,25 +47,31 @@ def make_plan(
     gap: float = 1e-4,
     on_step: Callable[[str], None] = lambda _: None,
     plan_again: bool = False,
+    found: Mix | None = None,
 ) -> Plan:
     """The cheapest plan for a problem, never dearer than the best single-type fleet.
 
     It comes with its explanation; with ``plan_again``, what each limit costs is found by planning
-    again with the limit moved, beside the figure that the duals give.
+    again with the limit moved, beside the figure that the duals give. A mix ``found`` before, of
+    this problem, is taken as it is.
 
     Raises:
         InfeasibleError: some limit cannot be kept; the message names it.
         TimeLimitError: neither the mix nor any single-type fleet was found in time.
     """
-    problem = without_unservable(problem)
+    problem = found.problem if found else without_unservable(problem)
     singles = []
     for gpu in problem.gpus:
         on_step(f"{gpu} alone")
         singles.append(_single(problem, gpu, time_limit_s, gap))
     on_step(f"the mix: {len(problem.classes)} request classes, {len(problem.options)} options")
-    best = _best(problem, singles, time_limit_s, gap)
-    on_step("the reasons")
-    best, prices = settled(problem, best)
+    if found is None:
+        best = _best(problem, singles, time_limit_s, gap)
+        on_step("the reasons")
+        best, prices = settled(problem, best)
+    else:
+        best, prices = _bounded(found), found.prices
+        on_step("the reasons")
     plan = _assemble(problem, service, targets or Targets(), best, singles)
     plan = plan.model_copy(update={"prices": prices})
 
@@ -72,6 +79,37 @@ def make_plan(
         return solve(moved, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
 
     return tell(plan, problem, best, again if plan_again else None)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The cheapest fleet for a problem, as a plan without alternatives and reasons."""
+
+    problem: Problem
+    solution: Solution
+    prices: Prices
+    plan: Plan
+
+
+def mix(problem: Problem, service: str, *, time_limit_s: float = 30.0, gap: float = 1e-4) -> Mix:
+    """The mix that `make_plan` would explain: much faster, for whoever tries many.
+
+    The problem is one of which `without_unservable` has taken out what nothing can serve.
+
+    Raises:
+        InfeasibleError: some limit cannot be kept.
+        TimeLimitError: no fleet was found in time.
+    """
+    best, prices = settled(
+        problem, solve(problem, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
+    )
+    return Mix(problem, best, prices, _assemble(problem, service, Targets(), best, []))
+
+
+def _bounded(found: Mix) -> Solution:
+    """A mix's solution with the bound of fractional replicas, which trying many goes without."""
+    bound = min(lp_bound_usd_per_hour(found.problem), found.solution.objective_usd_per_hour)
+    return replace(found.solution, lp_bound_usd_per_hour=bound)
 
 
 def without_unservable(problem: Problem) -> Problem:

@@ -142,6 +142,7 @@ class Problem:
     ``load_s[c, r]`` is 1 / (highest rate of class c on one replica r inside the SLO), in
     replica-seconds per request; NaN where the option cannot serve the class at all.
     ``quality[c, r]`` is the expected score of class c on option r, in [0, 1]; None: not known.
+    ``headroom_of`` holds lower headrooms of single options, by name.
     """
 
     slo: Slo
@@ -157,6 +158,7 @@ class Problem:
     models: dict[str, ModelSpec] = field(default_factory=dict)
     gpus: dict[str, GpuType] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    headroom_of: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def rates_rps(self) -> Floats:
@@ -165,13 +167,19 @@ class Problem:
 
     @property
     def usable(self) -> Floats:
-        """Largest planned load of one replica, ``[options]``: headroom, less the spot reserve.
+        """Largest planned load of one replica, ``[options]``: its headroom, less the spot reserve.
 
         Where f of every spot group vanishes, 1 - f of its replicas carry the same load at the
         same headroom and by the same shares; so no second routing need be planned for that.
         """
-        kept = 1 - self.limits.spot_reserve
-        return self.headroom * np.array([kept if o.market == "spot" else 1 for o in self.options])
+        reserve = self.limits.spot_reserve
+        return np.array(
+            [
+                min(self.headroom, self.headroom_of.get(o.name, self.headroom))
+                * (1 - reserve if o.market == "spot" else 1)
+                for o in self.options
+            ]
+        )
 
     def slo_of(self, request_class: RequestClass) -> Slo:
         """The class's own target, or the service's."""

@@ -6,6 +6,7 @@ OrchestratorError            1  a bug of ours, when raised bare
   InfeasibleError            3  the request is well formed, and cannot be met
   ClusterError               4  the place to run is unreachable, refuses, or lacks something
     EngineError              4  an engine did not start, or died
+  SloMissedError             5  a trial fell short of the share of requests that must meet the SLO
 """
 
 from __future__ import annotations
@@ -57,6 +58,12 @@ class EngineError(ClusterError):
     def __init__(self, message: str, log_tail: str = "") -> None:
         self.log_tail = log_tail
         super().__init__(f"{message}\n{log_tail}" if log_tail else message)
+
+
+class SloMissedError(OrchestratorError):
+    """A trial was asked to keep the SLO, and did not; the message says by how much."""
+
+    exit_code = 5
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

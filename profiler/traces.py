@@ -118,7 +118,7 @@ class Trace:
                 f"{self.source}: no requests from {start_s:g} s to {end_s:g} s; "
                 f"the trace lasts {self.duration_s:g} s"
             )
-        return self._pick(np.arange(low, high), f"{self.source}, {start_s:g} s to {end_s:g} s")
+        return self.picked(np.arange(low, high), f"{self.source}, {start_s:g} s to {end_s:g} s")
 
     def scaled(self, rate_factor: float, how: ScaleHow, seed: int = 0) -> Trace:
         """The trace at ``rate_factor`` times its rate.
@@ -144,10 +144,16 @@ class Trace:
             np.mod(self.arrival_s[pick] + offset, np.nextafter(self.duration_s, np.inf))
             for pick, offset in zip(picks, offsets, strict=True)
         ]
-        return self._pick(np.concatenate(picks), source, np.concatenate(shifted))
+        return self.picked(np.concatenate(picks), source, np.concatenate(shifted))
 
-    def _pick(self, rows: Ints, source: str, arrival_s: Floats | None = None) -> Trace:
-        """A trace of some rows, sorted by arrival and starting at 0."""
+    def picked(self, rows: Ints, source: str, arrival_s: Floats | None = None) -> Trace:
+        """A trace of some rows, each as often as named, sorted by arrival and starting at 0.
+
+        ``arrival_s`` are their arrival times, instead of those they have.
+
+        Raises:
+            InputError: there are no rows.
+        """
         times = self.arrival_s[rows] if arrival_s is None else arrival_s
         if len(times) == 0:
             raise InputError(f"{source}: no requests are left")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,6 +32,13 @@ TimeLimitOption = Annotated[
 GapOption = Annotated[
     float, typer.Option(min=0.0, help="Stop when proven this near the optimum (fraction).")
 ]
+VerifyOption = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify",
+        help="Try the plan on its traffic in simulation, and make it hold there.",
+    ),
+]
 HELP = "The cheapest fleet for a service; `plan pareto` trades cost for quality or latency."
 
 
@@ -49,12 +57,18 @@ def plan(
         str | None,
         typer.Option("--against", help="Show the difference from a plan file, or from `running`."),
     ] = None,
+    verify: VerifyOption = True,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with code 5 where the plan tried does not hold.")
+    ] = False,
     output: OutputOption = Format.TABLE,
     time_limit: TimeLimitOption = 30.0,
     gap: GapOption = 1e-4,
     yes: YesOption = False,
 ) -> None:
     """Find the cheapest mix of GPUs that serves the traffic inside the latency targets."""
+    if check and not verify:
+        raise typer.BadParameter("--check needs a plan that is tried; remove --no-verify")
     from profiler import documents
 
     for path in (save, report):
@@ -62,7 +76,11 @@ def plan(
             refuse_to_overwrite(path, yes=yes)
     before = None if against is None else plan_diff.earlier(against, service)
     found = solved(
-        service, time_limit=time_limit, gap=gap, plan_again=explain or report is not None
+        service,
+        time_limit=time_limit,
+        gap=gap,
+        plan_again=explain or report is not None,
+        try_it=verify,
     )
     if save is not None:
         documents.write(save, documents.dump(found))
@@ -77,25 +95,66 @@ def plan(
         say(f"wrote {report}; open it in a browser")
     if save is not None:
         say(f"wrote {save}; next: orchestrator deploy {save}")
+    _complain(found, check=check)
 
 
-def solved(service: Path, *, time_limit: float, gap: float, plan_again: bool) -> Plan:
-    """The plan of a service file, with narration while it is found."""
+def _complain(found: Plan, *, check: bool) -> None:
+    """Say that a plan does not hold, after it has been printed and saved.
+
+    Raises:
+        SloMissedError: asked to check, and it does not.
+    """
+    from orchestrator.verification_report import missed_line
+    from profiler.errors import SloMissedError
+
+    record = found.verification
+    if record is None and check:
+        raise SloMissedError("the plan was not tried, for lack of time; raise --time-limit")
+    if record is None or record.holds:
+        return
+    message = f"{missed_line(record)}; {record.note or 'no plan tried holds'}"
+    if check:
+        raise SloMissedError(message)
+    say(f"warning: {message}")
+
+
+def solved(
+    service: Path, *, time_limit: float, gap: float, plan_again: bool, try_it: bool = False
+) -> Plan:
+    """The plan of a service file, with narration while it is found, and tried where asked to."""
     from orchestrator.loading import load_service
-    from orchestrator.planning import build_problem
+    from orchestrator.planning import build_problem, traces_of
     from placement.planner import make_plan
+    from placement.solver import TimeLimitError
 
     with steps("planning") as step:
         loaded = load_service(service)
-        return make_plan(
-            build_problem(loaded, step),
-            loaded.service.name,
+        name = loaded.service.name
+        traces = traces_of(loaded, step)
+        problem = build_problem(loaded, step, traces)
+        verified = None
+        if try_it:
+            from orchestrator.traffic import traffic_of
+            from orchestrator.verifying import verify
+
+            traffic = traffic_of(loaded, traces)
+            with suppress(TimeLimitError):  # planned without trying below, from what there is
+                verified = verify(
+                    problem, name, traffic, solver_limit_s=time_limit, gap=gap, on_step=step
+                )
+        plan = make_plan(
+            problem,
+            name,
             targets=loaded.service.targets,
             time_limit_s=time_limit,
             gap=gap,
             on_step=step,
             plan_again=plan_again,
+            found=verified.mix if verified else None,
         )
+        if try_it and verified is None:
+            say("warning: not tried in simulation, for lack of time; raise --time-limit")
+        return verified.stamp(plan) if verified else plan
 
 
 def _tables(found: Plan, before: Plan | None, *, explain: bool) -> list[RenderableType]:

@@ -92,7 +92,7 @@ def test_init_validate_plan(run):
 
 def test_the_plan_table_marks_the_chosen_and_says_why_others_lost(run_process, tmp_path):
     (tmp_path / "s.yaml").write_text(SERVICE)
-    done = run_process("plan", "s.yaml")
+    done = run_process("plan", "s.yaml", "--no-verify")
     assert done.returncode == 0
     assert "CHOSEN" in done.stdout
     assert "$/h alone" in done.stdout
@@ -100,7 +100,7 @@ def test_the_plan_table_marks_the_chosen_and_says_why_others_lost(run_process, t
 
 
 def test_a_plan_prints_as_yaml_that_deploy_reads(run, tmp_path):
-    done = run("plan", "s.yaml", "-o", "yaml", s=SERVICE)
+    done = run("plan", "s.yaml", "--no-verify", "-o", "yaml", s=SERVICE)
     plan = yaml.safe_load(done.stdout)
     assert plan["service"] == "chat"
     dry = run("deploy", "p.yaml", "--dry-run", p=done.stdout)
@@ -111,14 +111,14 @@ def test_a_plan_prints_as_yaml_that_deploy_reads(run, tmp_path):
 
 
 def test_a_saved_plan_is_not_overwritten_unasked(run, tmp_path):
-    run("plan", "s.yaml", "-s", "p.yaml", s=SERVICE)
+    run("plan", "s.yaml", "--no-verify", "-s", "p.yaml", s=SERVICE)
     before = (tmp_path / "p.yaml").read_text()
     changed = SERVICE.replace("rate_rps: 5", "rate_rps: 90")
-    refused = run("plan", "s.yaml", "-s", "p.yaml", s=changed)
+    refused = run("plan", "s.yaml", "--no-verify", "-s", "p.yaml", s=changed)
     assert refused.returncode == 2
     assert "pass -y to replace it" in refused.stderr
     assert (tmp_path / "p.yaml").read_text() == before
-    assert run("plan", "s.yaml", "-s", "p.yaml", "-y", s=changed).returncode == 0
+    assert run("plan", "s.yaml", "--no-verify", "-s", "p.yaml", "-y", s=changed).returncode == 0
     assert (tmp_path / "p.yaml").read_text() != before
 
 
@@ -143,7 +143,7 @@ def test_a_saved_plan_is_not_overwritten_unasked(run, tmp_path):
     ],
 )
 def test_a_users_mistake_has_a_message_and_a_code_but_no_traceback(run, service, code, message):
-    done = run("plan", "s.yaml", s=service)
+    done = run("plan", "s.yaml", "--no-verify", s=service)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -188,7 +188,7 @@ def test_catalogs_print_as_tables_and_data(run):
 def test_a_computed_profile_is_saved_and_used(run):
     made = run("profile", "compute", "llama-3.1-8b", "--gpu", "L4", "-s", "l4.yaml")
     assert made.returncode == 0, made.stderr
-    done = run("plan", "s.yaml", "-o", "json", s=SERVICE + "profiles: [l4.yaml]\n")
+    done = run("plan", "s.yaml", "--no-verify", "-o", "json", s=SERVICE + "profiles: [l4.yaml]\n")
     assert done.returncode == 0, done.stderr
     too_big = run("profile", "compute", "llama-3.1-70b", "--gpu", "L4")
     assert too_big.returncode == 3
@@ -218,7 +218,7 @@ def test_status_and_delete_of_nothing(run):
 
 
 def test_no_color_is_honoured(run):
-    assert "\x1b[" not in run("plan", "s.yaml", s=SERVICE).stdout
+    assert "\x1b[" not in run("plan", "s.yaml", "--no-verify", s=SERVICE).stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -1,5 +1,7 @@
 """A plan: never dearer than one GPU type alone, complete, and able to say why."""
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -7,7 +9,7 @@ from placement import planner
 from placement.ilp import TimeLimitError
 from placement.limits import Limits, ReplicaBound
 from placement.plan import ExpectedQuality, Plan
-from placement.planner import make_plan
+from placement.planner import make_plan, mix
 from placement.problem import Option, Stock, dns_name
 from profiler import documents
 from profiler.errors import InfeasibleError
@@ -195,6 +197,23 @@ def test_a_single_type_that_breaks_a_limit_of_the_mix_does_not_stand_in_for_it()
     found = plan(loaded((option("A", 1.0), option("B", 3.0)), rates=(4.0,), limits=must))
     assert {g.config.gpu: g.replicas for g in found.groups} == {"A": 3, "B": 1}
     assert min(a.usd_per_hour for a in found.alternatives) == 4.0
+
+
+def test_a_group_is_planned_no_fuller_than_its_own_headroom():
+    asked = problem()
+    tightened = replace(asked, headroom_of={o.name: 0.2 for o in asked.options})
+    plan = make_plan(tightened, "s")
+    assert max(g.load for g in plan.groups) <= 0.2 + 1e-4
+    assert plan.cost.usd_per_hour > make_plan(asked, "s").cost.usd_per_hour
+
+
+def test_a_mix_found_before_is_explained_as_it_is():
+    asked = problem()
+    found = mix(asked, "s")
+    plan = make_plan(asked, "s", found=found)
+    assert (plan.groups, plan.routes) == (found.plan.groups, found.plan.routes)
+    assert plan.explanation is not None
+    assert 0 < plan.cost.lp_bound_usd_per_hour <= plan.cost.usd_per_hour
 
 
 def test_remarks_do_not_change_what_is_deployed_but_shares_do():

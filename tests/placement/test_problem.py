@@ -1,5 +1,7 @@
 """Loads follow measured rates where there are some; what cannot be served is excluded with why."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -23,3 +25,11 @@ def test_a_measured_zero_is_no_load_but_an_exclusion():
     assert np.isnan(found.load_s).all()
     (excluded,) = exclude_unservable(found).excluded
     assert "measured: at this size" in excluded.reason
+
+
+def test_an_option_may_have_less_headroom_than_the_rest_but_not_more():
+    asked = problem(headroom=0.8)
+    first, second = (o.name for o in asked.options)
+    tightened = replace(asked, headroom_of={first: 0.3, second: 0.95})
+    assert tightened.usable.tolist() == [0.3, 0.8]
+    assert tightened.only("A10G").usable.tolist() == [0.8]

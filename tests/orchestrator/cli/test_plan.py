@@ -9,7 +9,7 @@ from orchestrator.cli import app
 from orchestrator.deploy import local
 from placement.plan import Plan
 from profiler import documents
-from profiler.errors import InputError
+from profiler.errors import InputError, SloMissedError
 
 SERVICE = """\
 name: chat
@@ -124,3 +124,24 @@ def test_help_shows_the_command_itself_and_names_its_siblings(run):
     assert "plan pareto" in text
     assert "--over" in run("pareto", "--help").output
     assert run().exit_code == 2
+
+
+def test_a_plan_is_tried_unless_told_not_to(run):
+    tried = json.loads(run("s.yaml", "-o", "json", "--check").stdout)["verification"]
+    assert tried["holds"]
+    assert tried["simulated"]
+    assert "verification" not in json.loads(run("s.yaml", "-o", "json", "--no-verify").stdout)
+
+
+def test_a_plan_that_cannot_hold_is_printed_with_a_warning_and_fails_a_check(run, tmp_path):
+    text = SERVICE.replace(
+        "gpus: [L40S, {type: H100, available: 4}]", "gpus: [{type: H100, available: 1}]"
+    )
+    bursts = "arrivals: {kind: bursts, calm_rps: 2, burst_rps: 150, calm_s: 40, burst_s: 8}"
+    text = text.replace("rate_rps: 5", f"{bursts}\n  duration_s: 300\n  plan_for: p50")
+    (tmp_path / "b.yaml").write_text(text)
+    done = run("b.yaml")
+    assert done.exit_code == 0
+    assert "DOES NOT HOLD" in done.stdout
+    with pytest.raises(SloMissedError, match="met the SLO in simulation"):
+        run("b.yaml", "--check")
