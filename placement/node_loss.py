@@ -110,8 +110,10 @@ def sole_servers(problem: Problem) -> list[Survival]:
 
 def _parts(problem: Problem) -> list[tuple[Ints, Ints]]:
     """Classes and options of each part of the problem that no class holds to another."""
-    served = sparse.csr_array(~np.isnan(problem.load_s))
-    graph = sparse.block_array([[None, served], [served.T, None]])
+    rows, columns = np.nonzero(~np.isnan(problem.load_s))
+    size = len(problem.classes) + len(problem.options)
+    edges = (rows, len(problem.classes) + columns)
+    graph = sparse.csr_array((np.ones(len(rows)), edges), shape=(size, size))
     _, label = connected_components(graph, directed=False)
     of_class, of_option = label[: len(problem.classes)], label[len(problem.classes) :]
     return [

@@ -111,6 +111,18 @@ def test_rows_found_beforehand_are_kept_by_every_fleet_that_survives():
         assert not (broken and survives(p, n)), n
 
 
+def test_rows_of_models_that_share_no_class_are_of_one_model_each():
+    options = tuple(option(gpu, model=m) for m in ("m", "n") for gpu in ("A", "B"))
+    load = [[1, 1.1, np.nan, np.nan], [np.nan, np.nan, 1.2, 1]]
+    p = loaded(options, load, rates=(3.5, 2.5), limits=SPARE)
+    rows = Losses(p).broken(np.array([4, 0, 3, 0]))
+    used = [frozenset(np.flatnonzero(row.per_replica).tolist()) for row in rows]
+    assert len(used) == 2
+    assert used[0] <= {0, 1}
+    assert used[1] <= {2, 3}
+    assert solve(p, gap=0).usd_per_hour == 9
+
+
 def test_one_spare_replica_serves_for_the_loss_of_any():
     p = loaded((option("A"),), rates=(4.0,), limits=SPARE)
     assert solve(p).replicas.tolist() == [5]
