@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from orchestrator.deploy.base import Status
 from orchestrator.verification_report import verification_lines
-from placement.plan import Alternative, Cost, ExpectedQuality, Plan
+from placement.plan import Alternative, Cost, ExpectedQuality, Plan, PlannedRouter
 
 WIDE = 110
 """Columns from which the fleet's table has room for all that it can tell."""
@@ -37,6 +38,8 @@ def plan_tables(plan: Plan, width: int = WIDE) -> Iterator[RenderableType]:
             f"not served ({e.rate_rps:.3g}/s of {e.stream}): {e.bucket.key}: {e.reason}",
             style="yellow",
         )
+    if plan.router is not None:
+        yield Text(router_line(plan.router), style="dim")
     for note in plan.notes:
         yield Text(note, style="dim")
 
@@ -185,6 +188,15 @@ def plan_changes(current: Plan | None, wanted: Plan) -> list[str]:
     if current and not lines and current != wanted:
         lines.append("~ routing shares or predictions change, no engine does")
     return sorted(lines)
+
+
+def router_line(router: PlannedRouter) -> str:
+    """The learned router of a plan in a line."""
+    described = f" ({router.described})" if router.described else ""
+    return (
+        f"router: {Path(router.artefact).name} {router.version}{described}, "
+        f"{len(router.edges) + 1} difficulty bins, policy {router.policy}"
+    )
 
 
 def status_line(status: Status) -> str:

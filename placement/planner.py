@@ -247,6 +247,7 @@ def _assemble(
         gpus={o.gpu: problem.gpus[o.gpu] for o in _used(problem, best)},
         routes=_routes(problem, best),
         notes=problem.notes,
+        router=problem.router,
     )
 
 

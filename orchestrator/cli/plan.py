@@ -82,6 +82,10 @@ def plan(
         plan_again=explain or report is not None,
         try_it=verify,
     )
+    if found.router is not None:
+        from orchestrator.learned_router import located
+
+        found = located(found, save.parent if save is not None else Path())
     if save is not None:
         documents.write(save, documents.dump(found))
     if report is not None:

@@ -15,6 +15,7 @@ from serve_apps.router.estimators.calibrated import CalibratedEstimator
 from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table
 from serve_apps.router.features.registry import feature_class
 from serve_apps.router.outcomes import Outcomes
+from serve_apps.router.reference import sample
 
 MIN_PROMPTS = 20
 DEFAULT_FEATURES = "text"
@@ -65,7 +66,7 @@ def train(
         brier=error.brier if error else None,
         brier_of_mean=error.brier_of_mean if error else None,
     )
-    return Artefact(description, extractor, fitted)
+    return Artefact(description, extractor, fitted, sample(x, fitted, outcomes.prompts))
 
 
 class _Watched(Scorer):
