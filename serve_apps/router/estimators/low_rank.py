@@ -1,0 +1,208 @@
+"""The default: a few factors per prompt, shared by all models, predicted from features.
+
+Scores of single answers are noisy; factoring the table of all models' scores at low rank averages
+that noise out, and the factors are what features are asked to predict. A new model then needs
+only its loadings on factors already known (`onboarding`).
+
+    score[n, m] ~ mean[m] + factors[n] . loadings[m]          (alternating ridge regressions)
+    factors[n]  ~ kernel(x[n], landmarks) and x[n], ridge     (Nystrom, Williams and Seeger 2001)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table, filled
+
+Folds = NDArray[np.int64]
+PENALTIES = np.geomspace(8.0, 100.0, 6)
+"""The least is that at which single answers, noisy as they are, are first worth a kernel."""
+SHAPES = ((0.7, 0.02), (2.0, 0.1))
+"""Tried widths of the kernel, over the median squared distance between prompts, with the weight
+of the plain features beside it: the wider the kernel, the more alike the two."""
+ROUNDS = 20
+INNER_FOLDS = 3
+
+
+class LowRankScorer(Scorer):
+    """Joint low-rank scores; two models keep both their ranks, as sum and difference.
+
+    ``rank`` at most; ``landmarks``: how many training prompts stand for the rest in the kernel.
+    The plain features beside it carry on where no landmark is near. Shape and penalties are
+    chosen by cross-validation inside the data given, by group.
+    """
+
+    name = "low_rank"
+    regression = True
+
+    def __init__(self, rank: int = 3, landmarks: int = 320) -> None:
+        self.rank = rank
+        self.landmarks = landmarks
+
+    def prepare(self, x: Floats, rng: np.random.Generator) -> State:
+        """Landmarks, and the typical squared distance between two prompts."""
+        chosen = rng.choice(len(x), min(self.landmarks, len(x)), replace=False)
+        points = x[np.sort(chosen)]
+        between = squared_distances(points, points)
+        apart = between[np.triu_indices(len(points), 1)]
+        typical = float(np.median(apart)) if apart.size else 1.0
+        return {"landmarks": points, "typical": np.array(max(typical, 1e-9))}
+
+    def fit(self, shared: State, table: Table, rng: np.random.Generator) -> State:
+        """Factor the scores, then learn to predict the factors."""
+        x, y = table.x, table.y
+        mean = filled(y).mean(axis=0)
+        factors, loadings = factorise(y - mean, self.rank, rng)
+        inner = table.inner_folds(INNER_FOLDS, rng)
+        near = squared_distances(x, shared["landmarks"]) / shared["typical"]
+        # What tells models apart is what routing is about; what they share moves no choice.
+        worth = ((loadings - loadings.mean(axis=0)) ** 2).sum(axis=0)
+        tried = []
+        for shape in SHAPES:
+            phi = _phi(near, shared, x, shape)
+            errors, penalties = _choose(phi, factors, inner)
+            tried.append((float((errors * worth).sum()), shape, penalties))
+        _, shape, penalties = min(tried, key=lambda t: t[0])
+        weights, bias = _ridges(_phi(near, shared, x, shape), factors, penalties)
+        scale, linear = shape
+        return {
+            "weights": _whitening(shared, scale) @ weights[: len(shared["landmarks"])],
+            "linear": weights[len(shared["landmarks"]) :] * _linear_scale(linear, x.shape[1]),
+            "bias": bias,
+            "scale": np.array(scale),
+            "loadings": loadings,
+            "mean": mean,
+        }
+
+    def predict(self, shared: State, state: State, x: Floats) -> Floats:
+        """Mean and predicted factors times loadings."""
+        return np.asarray(state["mean"] + self.factors(shared, [state], x)[0] @ state["loadings"].T)
+
+    def predict_all(self, shared: State, states: Sequence[State], x: Floats) -> Floats:
+        """As `predict`; distances to the landmarks are measured once for all folds."""
+        factors = self.factors(shared, states, x)
+        return np.stack(
+            [s["mean"] + f @ s["loadings"].T for s, f in zip(states, factors, strict=True)]
+        )
+
+    def factors(self, shared: State, states: Sequence[State], x: Floats) -> list[Floats]:
+        """Predicted factors ``[prompts, rank]`` of each fold."""
+        near = squared_distances(x, shared["landmarks"]) / shared["typical"]
+        at = [float(state["scale"]) for state in states]
+        found: list[Floats] = [np.zeros(0)] * len(states)
+        for scale in set(at):
+            of = [i for i, other in enumerate(at) if other == scale]
+            # One product for all folds of a width: a single prompt is all overhead.
+            weights = np.concatenate([states[i]["weights"] for i in of], axis=1)
+            linear = np.concatenate([states[i]["linear"] for i in of], axis=1)
+            bias = np.concatenate([states[i]["bias"] for i in of])
+            together = np.exp(-near / scale) @ weights + x @ linear + bias
+            ends = np.cumsum([states[i]["bias"].size for i in of])[:-1]
+            for i, part in zip(of, np.split(together, ends, axis=1), strict=True):
+                found[i] = part
+        return found
+
+
+def _choose(phi: Floats, factors: Floats, inner: Folds) -> tuple[Floats, Floats]:
+    """Mean squared error of each factor on inner folds, and the penalty to take.
+
+    Not the penalty of the least error but the largest that is within one standard error of it
+    (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3): among equals the
+    flatter prediction holds better on prompts unlike these.
+    """
+    errors = np.zeros((PENALTIES.size, *factors.shape))
+    for k in np.unique(inner):
+        seen, held = inner != k, inner == k
+        centre, middle = phi[seen].mean(axis=0), factors[seen].mean(axis=0)
+        values, vectors = np.linalg.eigh((phi[seen] - centre).T @ (phi[seen] - centre))
+        target = vectors.T @ ((phi[seen] - centre).T @ (factors[seen] - middle))
+        test = (phi[held] - centre) @ vectors
+        for i, penalty in enumerate(PENALTIES):
+            guess = middle + test @ (target / (np.maximum(values, 0) + penalty)[:, None])
+            errors[i, held] = (factors[held] - guess) ** 2
+    least = errors.mean(axis=1).argmin(axis=0)
+    factor = np.arange(factors.shape[1])
+    excess = errors - errors[least, :, factor].T
+    within = excess.mean(axis=1) <= excess.std(axis=1) / np.sqrt(len(phi))
+    taken = PENALTIES.size - 1 - within[::-1].argmax(axis=0)
+    return errors.mean(axis=1)[least, factor], PENALTIES[taken]
+
+
+def _phi(near: Floats, shared: State, x: Floats, shape: tuple[float, float]) -> Floats:
+    """Features in which a plain ridge is the kernel's: whitened similarities, and x."""
+    scale, linear = shape
+    kernel = np.exp(-near / scale) @ _whitening(shared, scale)
+    return np.concatenate([kernel, x * _linear_scale(linear, x.shape[1])], axis=1)
+
+
+def _whitening(shared: State, scale: float) -> Floats:
+    points = shared["landmarks"]
+    kernel = np.exp(-squared_distances(points, points) / shared["typical"] / scale)
+    values, vectors = np.linalg.eigh(kernel)
+    return np.asarray(vectors / np.sqrt(np.maximum(values, 1e-4)))
+
+
+def _linear_scale(linear: float, dimensions: int) -> float:
+    return float(np.sqrt(linear / dimensions))
+
+
+def squared_distances(a: Floats, b: Floats) -> Floats:
+    """``[a, b]``, never negative."""
+    products = a @ b.T
+    products *= -2
+    products += (a * a).sum(axis=1)[:, None]
+    products += (b * b).sum(axis=1)[None]
+    return np.maximum(products, 0.0, out=products)
+
+
+def factorise(y: Floats, rank: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Factors ``[prompts, rank]`` and loadings ``[models, rank]`` of centred scores with NaN.
+
+    Alternating ridge regressions; factors have unit variance a priori, and residuals a variance
+    of 0.15 (that of single answers' luck), so a prompt few models answered stays near the mean.
+    """
+    models = y.shape[1]
+    if models <= 2:
+        basis = np.array([[1.0, 1.0], [1.0, -1.0]])[:models, :models] / np.sqrt(models)
+        return filled(y) @ basis, basis
+    rank = min(rank, models)
+    noise = 0.15
+    known = np.isfinite(y).astype(np.float64)
+    r = np.where(known > 0, y, 0.0)
+    loadings = rng.normal(size=(models, rank)) * 0.3
+    factors = np.zeros((len(y), rank))
+    for _ in range(ROUNDS):
+        factors = _solve_rows(known, r, loadings, noise)
+        loadings = _solve_rows(known.T, r.T, factors, 3.0)
+        # Scale is free between the two: the prior on factors fixes it.
+        size = np.sqrt((factors**2).mean(axis=0)) + 1e-9
+        factors, loadings = factors / size, loadings * size
+    return _aligned(factors, loadings)
+
+
+def _solve_rows(known: Floats, r: Floats, basis: Floats, penalty: float) -> Floats:
+    """Ridge regression of every row on the basis, over what is known of the row."""
+    rank = basis.shape[1]
+    outer = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), rank * rank)
+    gram = (known @ outer).reshape(-1, rank, rank) + penalty * np.eye(rank)
+    return np.asarray(np.linalg.solve(gram, (r @ basis)[..., None])[..., 0])
+
+
+def _aligned(factors: Floats, loadings: Floats) -> tuple[Floats, Floats]:
+    """The same product by orthogonal factors of unit variance, so that each has its own penalty."""
+    q, upper = np.linalg.qr(factors)
+    u, size, vt = np.linalg.svd(upper @ loadings.T, full_matrices=False)
+    root = np.sqrt(len(factors))
+    return q @ u * root, vt.T * size / root
+
+
+def _ridges(phi: Floats, targets: Floats, penalties: Floats) -> tuple[Floats, Floats]:
+    """Ridge weights ``[columns, targets]`` and biases, each target with its own penalty."""
+    centre, middle = phi.mean(axis=0), targets.mean(axis=0)
+    values, vectors = np.linalg.eigh((phi - centre).T @ (phi - centre))
+    moved = vectors.T @ ((phi - centre).T @ (targets - middle))
+    weights = vectors @ (moved / (np.maximum(values, 0)[:, None] + penalties))
+    return weights, middle - centre @ weights

@@ -1,0 +1,1 @@
+"""What a prompt is made of, as numbers: one extractor per file."""
