@@ -136,6 +136,7 @@ class Alternative(Noun):
     gpu: Name
     chosen: bool = Field(description="the plan rents this type, alone or with others")
     usd_per_hour: NonNegative | None = None
+    switching_usd_per_hour: NonNegative = Field(0.0, description="moving to it, as in `cost`")
     replicas: dict[str, int] = Field(default_factory=dict)
     reason: str
 
