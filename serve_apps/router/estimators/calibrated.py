@@ -105,6 +105,15 @@ class CalibratedEstimator:
         spread = np.add.reduce(apart * apart) * (1 - 1 / len(parts))
         return Estimates(self.models, quality, np.sqrt(spread), self._lengths(features))
 
+    def expected(self, features: Floats) -> Estimates:
+        """As `estimate` without the uncertainty (NaN), which takes most of the time."""
+        if self._calibration is None or self._lengths is None:
+            raise ValueError("fit comes before estimate")
+        last = self.scorer.predict_all(self._shared, self._states[-1:], features)
+        quality = self._calibration(last)[0]
+        unknown = np.full_like(quality, np.nan)
+        return Estimates(self.models, quality, unknown, self._lengths(features))
+
     @property
     def calibration(self) -> Calibration:
         """The fitted calibration."""
