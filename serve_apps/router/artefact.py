@@ -180,7 +180,9 @@ def load_artefact(path: Path, pool: Sequence[str] | None = None) -> Artefact:
             Reference.from_arrays(part_of(arrays, "reference")),
         )
         # Whatever is compiled or laid out at first use is so now, not at the first request.
-        artefact.estimate([Prompt("Are you ready?")])
+        ready = [Prompt("Are you ready?")]
+        artefact.estimate(ready)
+        artefact.expected(ready)
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise InputError(
             f"{path}: the artefact is incomplete or damaged ({error}); train it again"

@@ -62,7 +62,7 @@ class CalibratedEstimator:
         self._states: list[State] = []
         self._calibration: Calibration | None = None
         self._lengths: Lengths | None = None
-        self._predictor: Callable[[Floats], Floats] | None = None
+        self._predictors: dict[int, Callable[[Floats], Floats]] = {}
 
     def fit(self, features: Floats, outcomes: Outcomes, rng: np.random.Generator) -> Self:
         """A fitted copy.
@@ -97,9 +97,7 @@ class CalibratedEstimator:
         """
         if self._calibration is None or self._lengths is None:
             raise ValueError("fit comes before estimate")
-        if self._predictor is None:
-            self._predictor = self.scorer.predictor(self._shared, self._states)
-        each = self._calibration(self._predictor(features))
+        each = self._calibration(self._predictor(0)(features))
         parts, quality = each[:-1], each[-1]
         apart = parts - np.add.reduce(parts) / len(parts)
         spread = np.add.reduce(apart * apart) * (1 - 1 / len(parts))
@@ -109,10 +107,15 @@ class CalibratedEstimator:
         """As `estimate` without the uncertainty (NaN), which takes most of the time."""
         if self._calibration is None or self._lengths is None:
             raise ValueError("fit comes before estimate")
-        last = self.scorer.predict_all(self._shared, self._states[-1:], features)
-        quality = self._calibration(last)[0]
+        quality = self._calibration(self._predictor(-1)(features))[0]
         unknown = np.full_like(quality, np.nan)
         return Estimates(self.models, quality, unknown, self._lengths(features))
+
+    def _predictor(self, first: int) -> Callable[[Floats], Floats]:
+        """Of the states from this one on, made once."""
+        if first not in self._predictors:
+            self._predictors[first] = self.scorer.predictor(self._shared, self._states[first:])
+        return self._predictors[first]
 
     @property
     def calibration(self) -> Calibration:

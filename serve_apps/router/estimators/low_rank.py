@@ -80,7 +80,7 @@ class LowRankScorer(Scorer):
 
     def predict(self, shared: State, state: State, x: Floats) -> Floats:
         """Mean and predicted factors times loadings."""
-        return self.predict_all(shared, [state], x)[0]
+        return np.asarray(self.predict_all(shared, [state], x)[0])
 
     def predict_all(self, shared: State, states: Sequence[State], x: Floats) -> Floats:
         """As `predict`; distances to the landmarks are measured once for all folds."""
