@@ -23,8 +23,7 @@ demo: $(VENV)/.engine
 
 install: $(VENV)/.engine
 
-test: check
-	$(BIN)/python -m pytest
+test: check test-fast test-e2e
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -33,7 +32,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not e2e"
+	$(BIN)/python -m pytest -m "not e2e" -n auto --maxprocesses 4
 
 test-e2e: $(VENV)/.dev
 	$(BIN)/python -m pytest -m e2e
@@ -41,9 +40,12 @@ test-e2e: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.cli
 	$(BIN)/python -m benchmarks.value
+	$(BIN)/python -m benchmarks.planner
 	$(BIN)/python -m benchmarks.simulator
+	$(BIN)/python -m benchmarks.verify
 	$(BIN)/python -m benchmarks.profiler
 	$(BIN)/python -m benchmarks.fidelity
+	$(BIN)/python -m benchmarks.router
 
 $(VENV)/.python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
@@ -58,7 +60,7 @@ $(VENV)/.engine: $(VENV)/.python pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.engine
-	$(PIP) -e '.[dev,serve,cpu,profile,silicon]'
+	$(PIP) -e '.[dev,serve,cpu,profile,silicon,router]'
 	@touch $@
 
 clean:

@@ -16,28 +16,26 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.planner_cases import (
     EIGHT_GPUS,
     FIVE_MODELS,
     FOUR_GPUS,
-    LOOSE,
     MIXES,
-    TIGHT,
     TRACES,
     TWENTY_MODELS,
-    ProfileOf,
     Stream,
     problem_of,
 )
-from benchmarks.savings import Saving, savings
+from benchmarks.savings import print_best, saving_table
 from benchmarks.slices import SliceRun, solve_slices
 from placement.ilp import solve
+from placement.limits import Limits
 from placement.problem import Problem, Stock
+from placement.reduce import kept_options
 from placement.solution import Solution
 from placement.solver import run_highs
-from profiler.roofline import roofline_profile
 
 MODEL = "llama-3.1-8b"
 SIZES = (36, 100, 400)
@@ -61,7 +59,7 @@ class Scope:
 
 SCOPES = {
     "quick": Scope(("chat",), (32.0,), 5.0, (8.0,), 5.0),
-    "default": Scope(("chat", "all"), (2.0, 32.0, 128.0), 12.0, (2.0, 8.0, 32.0, 128.0), 30.0),
+    "default": Scope(("chat", "all"), (2.0, 32.0, 128.0), 20.0, (2.0, 8.0, 32.0, 128.0), 20.0),
     "full": Scope(
         tuple(MIXES),
         (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0),
@@ -114,9 +112,10 @@ def main() -> None:
     matches = against_slices(scope)
     largest = [m for m in matches if m.buckets == max(SIZES)]
     twelve = twelve_configs(scope)
+    spare = twelve_configs(scope, Limits(node_loss_headroom=1.0), repeats=1)
     five = shared("five models, one A100 limit", five_models(), scope)
     twenty = shared("twenty models, 8 GPU types", twenty_models(), scope, repeats=1)
-    rows = saving_table(scope)
+    rows = saving_table(scope.saving_rates_rps)
     known = [r for r in rows if r.saving is not None]
     best = max(known, key=lambda r: r.saving or 0.0)
     dearest = max(known, key=lambda r: r.saving_vs_dearest or 0.0)
@@ -130,6 +129,8 @@ def main() -> None:
         "max_gap_vs_slices": max(m.ours.gap for m in matches),
         "s_12_configs_400": max(t.wall_s for t in twelve),
         "cpu_s_12_configs_400": max(t.cpu_s for t in twelve),
+        "s_12_configs_400_node_loss": max(t.wall_s for t in spare),
+        "cpu_s_12_configs_400_node_loss": max(t.cpu_s for t in spare),
         "s_5_models_shared": five.wall_s,
         "cpu_s_5_models_shared": five.cpu_s,
         "gap_5_models_shared": five.gap,
@@ -194,14 +195,19 @@ def _print_match(match: Match, problem: Problem, mix: str, rate: float, factor: 
     )
 
 
-def twelve_configs(scope: Scope) -> list[Timed]:
+def twelve_configs(
+    scope: Scope,
+    limits: Limits = Limits(),  # noqa: B008
+    repeats: int = REPEATS,
+) -> list[Timed]:
     """Four GPU types at three tensor-parallel sizes, 400 buckets."""
-    print("\n12 replica configs, 400 buckets")
+    spare = "" if limits.node_loss_headroom is None else ", the loss of any one node survived"
+    print(f"\n12 replica configs, 400 buckets{spare}")
     found = []
     for mix in scope.mixes:
         for rate in scope.rates_rps:
             problem = problem_of([Stream(MODEL, mix, rate, 400)], FOUR_GPUS, (1, 2, 4))
-            found.append(timed(problem))
+            found.append(timed(replace(problem, limits=limits), repeats=repeats))
             print(f"{mix:5} {rate:5g} requests/s: {_line(found[-1])}", flush=True)
     return found
 
@@ -238,8 +244,8 @@ def shared(title: str, problem: Problem, scope: Scope, repeats: int = REPEATS) -
     """A problem with shared stock, decomposed; beside it the whole MIP in HiGHS."""
     stock = ", ".join(f"{s.available} {s.gpu}" for s in problem.stocks)
     print(
-        f"\n{title}: {len(problem.classes)} classes, {len(problem.options)} options, "
-        f"at most {stock}"
+        f"\n{title}: {len(problem.classes)} classes, {len(problem.options)} options "
+        f"({len(kept_options(problem))} of use), at most {stock}"
     )
     found = timed(problem, gap=SHARED_GAP, repeats=repeats)
     print(f"decomposed, gap {SHARED_GAP:g} asked: {_line(found)}", flush=True)
@@ -256,58 +262,6 @@ def shared(title: str, problem: Problem, scope: Scope, repeats: int = REPEATS) -
 def _line(found: Timed) -> str:
     cost = found.solution.usd_per_hour
     return f"{cost:.3f} $/h, gap {found.gap:.2e}, {found.wall_s:.3f} s ({found.cpu_s:.3f} CPU)"
-
-
-def profile_sources() -> dict[str, ProfileOf]:
-    """The roofline, and the silicon database where it is installed."""
-    sources: dict[str, ProfileOf] = {"roofline": roofline_profile}
-    try:
-        from profiler.silicon import package_version, silicon_or_roofline
-
-        package_version()
-    except Exception as error:  # noqa: BLE001
-        print(f"silicon profiles are left out: {error}")
-        return sources
-    return {"silicon": silicon_or_roofline, **sources}
-
-
-def saving_table(scope: Scope) -> list[Saving]:
-    """Every profile source, SLO, mix of traces and rate."""
-    print(f"\nsavings of the mix, {MODEL}, types {', '.join(FOUR_GPUS)}, on demand")
-    print("profiles  TPOT    mix        rate  unservable |    $/h  best alone      saving  dearest")
-    rows: list[Saving] = []
-    for name, profile_of in profile_sources().items():
-        for row in savings(name, profile_of, (LOOSE, TIGHT), scope.saving_rates_rps):
-            rows.append(row)
-            _print_saving(row)
-    return rows
-
-
-def _print_saving(row: Saving) -> None:
-    text = (
-        f"{row.profiles:8} {row.tpot_s * 1e3:3.0f} ms  {row.mix:9} {row.rate_rps:5g}  "
-        f"{row.excluded_share:9.2%} | {row.usd_per_hour:7.2f}  "
-    )
-    if row.saving is None or row.saving_vs_dearest is None:
-        print(f"{text}no type alone serves all   {row.fleet}", flush=True)
-        return
-    alone = f"{row.alone[row.best]:.2f} {row.best}"
-    print(
-        f"{text}{alone:16} {row.saving:5.1%}  {row.saving_vs_dearest:5.1%}  {row.fleet}", flush=True
-    )
-
-
-def print_best(best: Saving, dearest: Saving) -> None:
-    """How near the published headlines are."""
-    saved, other = best.saving or 0.0, dearest.saving_vs_dearest or 0.0
-    print(
-        f"\nmost saved against the best single type: {saved:.1%} ({best.mix}, {best.rate_rps:g} "
-        f"requests/s, TPOT {best.tpot_s * 1e3:.0f} ms, {best.profiles}), or "
-        f"{1 / (1 - saved):.2f}x the throughput per dollar\n"
-        f"against the dearest that serves all: {other:.1%} ({dearest.mix}, {dearest.rate_rps:g} "
-        f"requests/s, TPOT {dearest.tpot_s * 1e3:.0f} ms, {dearest.profiles})\n"
-        "published: up to 77 % (Melange, against single types), 2.27x (heterogeneous MILP)"
-    )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import router_tasks as tasks
+from benchmarks.router_decisions import learned_router_decisions
 from benchmarks.router_tasks import Floats, Tables
 from serve_apps.router.artefact import Artefact
 from serve_apps.router.estimators.calibrated import CalibratedEstimator
@@ -307,12 +308,15 @@ def overhead(tables: Tables, seed: int) -> dict[str, float]:
 
     one = np.array(list(_timed(decide, len(test.prompts), 1))[50:])
     many = np.array(list(_timed(decide, len(test.prompts) - 64, 64))[5:])
+    routed = learned_router_decisions(artefact, test.prompts)
     return {
         "decision_p50_us": float(np.quantile(one[:, 0], 0.5)),
         "decision_p99_us": float(np.quantile(one[:, 0], 0.99)),
         "decision_wall_p50_us": float(np.quantile(one[:, 1], 0.5)),
         "decision_wall_p99_us": float(np.quantile(one[:, 1], 0.99)),
         "batch_64_p50_us": float(np.quantile(many[:, 0], 0.5)),
+        "learned router: route, p50 us": routed.p50_us,
+        "learned router: route, p99 us": routed.p99_us,
         "zeroeval: training, CPU seconds": trained_s,
     }
 

@@ -60,10 +60,11 @@ def use_line(use: Use) -> str:
 def binds_line(limits: Sequence[LimitUse]) -> str:
     """The limits that bind, in words."""
     full = [x for x in limits if x.binds and x.limit.startswith("headroom of ")]
-    names = [x.limit.removeprefix("headroom of ") for x in full]
     said = [x.words for x in limits if x.binds and x not in full]
-    if names:
-        said.append(f"full to the headroom of {full[0].allowed:.0%}: {', '.join(names)}")
+    at: dict[str, list[str]] = {}
+    for x in full:
+        at.setdefault(f"{x.allowed:.0%}", []).append(x.limit.removeprefix("headroom of "))
+    said += [f"full to the headroom of {part}: {', '.join(names)}" for part, names in at.items()]
     return "; ".join(said) or "nothing but that replicas come whole"
 
 

@@ -200,6 +200,10 @@ def check_limits(loaded: LoadedService, document: documents.Document) -> None:
         where = document.where(("quality", "outcomes"))
         mend = "; make one: orchestrator profile quality"
         _require_file(loaded.directory / service.quality.outcomes, where, mend)
+    if service.router is not None:
+        where = document.where(("router", "artefact"))
+        mend = "; make one: orchestrator router train"
+        _require_file(loaded.directory / service.router.artefact, where, mend)
     if service.moving is not None and isinstance(service.moving.running, str):
         where = document.where(("moving", "running"))
         _require_file(loaded.directory / service.moving.running, where)

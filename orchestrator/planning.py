@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from orchestrator.learned_router import by_difficulty, learned_router
 from orchestrator.limits import limits_of, quality_of, request_class
 from orchestrator.loading import LoadedService, config_key, engine_options, sizes_of, streams
 from orchestrator.service import Estimates, GpuEntry, ModelEntry, WorkloadSpec
@@ -36,14 +37,20 @@ def build_problem(
         InputError: a trace is missing, empty or malformed.
     """
     service = loaded.service
-    classes = tuple(
+    learned = learned_router(loaded)
+    plain = (
         request_class(loaded, stream, r)
         for stream, workload in workloads(loaded, on_step, traces).items()
         for r in workload.rates
     )
+    classes = tuple(part for c in plain for part in by_difficulty(c, learned))
     on_step("profiling")
     options, misfits = _options(loaded)
-    quality, notes = quality_of(loaded, classes, options)
+    quality, notes = (
+        quality_of(loaded, classes, options)
+        if learned is None
+        else (learned.quality(classes, options), learned.notes)
+    )
     return Problem(
         slo=service.slo,
         classes=classes,
@@ -57,6 +64,7 @@ def build_problem(
         models={spec.name: spec for _, spec in loaded.models},
         gpus={gpu.name: gpu for _, gpu in loaded.gpus},
         notes=notes,
+        router=learned.planned if learned else None,
     )
 
 

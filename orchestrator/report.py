@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.deploy.base import Status
-from orchestrator.verification_report import verification_lines
-from placement.plan import Alternative, Cost, ExpectedQuality, Plan
+from orchestrator.verification_report import counted, verification_lines
+from placement.plan import Alternative, Cost, ExpectedQuality, Plan, PlannedRouter
 
 WIDE = 110
 """Columns from which the fleet's table has room for all that it can tell."""
@@ -26,7 +27,7 @@ def plan_tables(plan: Plan, width: int = WIDE) -> Iterator[RenderableType]:
     yield fleet_table(plan) if width >= WIDE else narrow_fleet_table(plan)
     for bought in plan.nodes:
         yield Text(
-            f"{bought.nodes} nodes of {bought.gpus_per_node} x {bought.gpu} at "
+            f"{counted(bought.nodes, 'node')} of {bought.gpus_per_node} x {bought.gpu} at "
             f"${bought.usd_per_node_hour:,.2f}/h: ${bought.total_usd_per_hour:,.2f}/h"
         )
     if plan.alternatives:
@@ -37,6 +38,8 @@ def plan_tables(plan: Plan, width: int = WIDE) -> Iterator[RenderableType]:
             f"not served ({e.rate_rps:.3g}/s of {e.stream}): {e.bucket.key}: {e.reason}",
             style="yellow",
         )
+    if plan.router is not None:
+        yield Text(router_line(plan.router), style="dim")
     for note in plan.notes:
         yield Text(note, style="dim")
 
@@ -50,8 +53,7 @@ def headline(plan: Plan) -> Text:
     ]
     if plan.quality is not None:
         lines.append(quality_line(plan.quality))
-    by_quality = plan.quality is not None and plan.quality.bound is not None
-    if (best := best_single(plan)) and not by_quality:
+    if best := best_single(plan):
         lines.append(saving_line(plan, best))
     lines += verification_lines(plan)
     return Text("\n".join(lines), style="bold")
@@ -75,19 +77,30 @@ def quality_line(quality: ExpectedQuality) -> str:
 
 
 def best_single(plan: Plan) -> Alternative | None:
-    """The cheapest fleet of one GPU type, where there is one."""
+    """The cheapest fleet of one GPU type, where there is one to compare the plan with.
+
+    Under a budget there is not: fleets differ in quality first.
+    """
+    if plan.quality is not None and plan.quality.bound is not None:
+        return None
     priced = [a for a in plan.alternatives if a.usd_per_hour is not None]
-    return min(priced, key=lambda a: a.usd_per_hour or 0.0, default=None)
+    return min(priced, key=_with_moves, default=None)
+
+
+def _with_moves(single: Alternative) -> float:
+    return (single.usd_per_hour or 0.0) + single.switching_usd_per_hour
 
 
 def saving_line(plan: Plan, best: Alternative) -> str:
     """How the plan compares with the best single-type fleet, in words."""
-    alone = best.usd_per_hour or 0.0
-    saved = 1 - plan.cost.usd_per_hour / alone
+    alone = _with_moves(best)
+    saved = 1 - (plan.cost.usd_per_hour + plan.cost.switching_usd_per_hour) / alone
     if saved < 5e-5:
         best_known = "is best" if plan.cost.gap < 1e-3 else "is the best found in time"
         return f"{best.gpu} alone {best_known}"
-    return f"saves {saved:.1%} against the best single-type fleet, {best.gpu} at ${alone:,.2f}/h"
+    moves = " with its moves" if best.switching_usd_per_hour else ""
+    fleet = f"{best.gpu} at ${alone:,.2f}/h{moves}"
+    return f"saves {saved:.1%} against the best single-type fleet, {fleet}"
 
 
 def fleet_table(plan: Plan) -> Table:
@@ -175,7 +188,8 @@ def plan_changes(current: Plan | None, wanted: Plan) -> list[str]:
         for name, g in after.items()
         if name not in before
     ]
-    lines += [f"- {name}: {g.replicas} replicas" for name, g in before.items() if name not in after]
+    gone = [(name, g) for name, g in before.items() if name not in after]
+    lines += [f"- {name}: {counted(g.replicas, 'replica')}" for name, g in gone]
     for name in before.keys() & after.keys():
         old, new = before[name], after[name]
         if old.replicas != new.replicas:
@@ -185,6 +199,15 @@ def plan_changes(current: Plan | None, wanted: Plan) -> list[str]:
     if current and not lines and current != wanted:
         lines.append("~ routing shares or predictions change, no engine does")
     return sorted(lines)
+
+
+def router_line(router: PlannedRouter) -> str:
+    """The learned router of a plan in a line."""
+    described = f" ({router.described})" if router.described else ""
+    return (
+        f"router: {Path(router.artefact).name} {router.version}{described}, "
+        f"{len(router.edges) + 1} difficulty bins, policy {router.policy}"
+    )
 
 
 def status_line(status: Status) -> str:

@@ -15,7 +15,7 @@ from orchestrator.service_limits import (
     ReplicaRule,
     SpotLimits,
 )
-from placement.plan import ServiceName, Targets
+from placement.plan import RouterPolicy, ServiceName, Targets
 from profiler.arrivals import Arrivals
 from profiler.core import Count, Market, Name, Noun, Positive, Share, Slo
 from profiler.sizes import Sizes
@@ -71,10 +71,22 @@ class ModelEntry(Noun):
 
     model: str = Field(description="catalog name, hub name, or path of a config.json")
     quality: Share | None = Field(None, description="expected share of right answers")
-    outcome: str | None = Field(None, description="its name in quality.outcomes, if another")
+    outcome: str | None = Field(
+        None, description="its name in quality.outcomes and router.artefact, if another"
+    )
     tensor_parallel: tuple[Count, ...] | None = Field(None, min_length=1)
     engine: EngineLimits = EngineLimits()
     workload: WorkloadSpec | None = Field(None, description="requests that name this model")
+
+
+class RouterSpec(Noun):
+    """A learned router: its estimates tell each model's quality, request by request."""
+
+    artefact: str = Field(description="made by `orchestrator router train`; relative to this file")
+    difficulty_bins: Annotated[int, Field(ge=1, le=20)] = Field(
+        5, description="request classes that each size bucket is split into"
+    )
+    policy: RouterPolicy = "utility"
 
 
 class GpuEntry(Noun):
@@ -124,6 +136,7 @@ class Service(Noun):
         None, description="requests that leave the choice of model to the router"
     )
     quality: QualityTarget | None = None
+    router: RouterSpec | None = Field(None, description="a learned router, for that workload")
     budget_usd_per_hour: Positive | None = Field(
         None, description="buy the highest mean quality for it, then as cheaply as that can be had"
     )
@@ -166,6 +179,8 @@ class Service(Noun):
                 )
             if self.quality is not None:
                 raise ValueError("quality: it is for the service's own workload, which is missing")
+            if self.router is not None:
+                raise ValueError("router: it is for the service's own workload, which is missing")
         self._check_quality()
         return self
 
@@ -179,6 +194,10 @@ class Service(Noun):
                 "models: several share one workload; set quality.mean (or a budget) and each "
                 "model's quality, or give each model a workload of its own"
             )
+        if self.router is not None:
+            if named := next((r.dataset for r in self.classes if r.dataset), None):
+                raise ValueError(f"classes: dataset {named!r} and router both tell quality")
+            return
         if target is not None and target.outcomes is not None:
             return
         needed = target is not None or any(r.quality is not None for r in self.classes)

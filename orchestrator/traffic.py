@@ -20,8 +20,15 @@ from profiler.traces import Trace
 MAX_REQUESTS = 500_000
 """Of longer traffic the busiest stretch of so many requests is tried."""
 
+LEAST_S = 60.0
+"""Seconds of traffic below which trying it tells nothing: queues have no time to grow."""
+
 OF_A_RATE = 20_000
 """Requests generated where only a rate is given; at least ten minutes, at most a day."""
+
+
+class TooFastError(InputError):
+    """A rate so high that the requests that can be tried are over in no time."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ def traffic_of(
 
     Raises:
         InputError: a trace is missing, empty or malformed.
+        TooFastError: a bare rate is too high to be tried.
     """
     known = traces_of(loaded) if traces is None else traces
     specs = streams(loaded.service, loaded.models)
@@ -50,6 +58,12 @@ def traffic_of(
 
 def _traffic(spec: WorkloadSpec, directory: Path, known: Trace | None) -> Traffic:
     if spec.rate_rps is not None:
+        rate_rps = spec.rate_rps * spec.multiply_rate
+        if rate_rps * LEAST_S > MAX_REQUESTS:
+            raise TooFastError(
+                f"{rate_rps:,.6g} requests/s are too many to simulate: {MAX_REQUESTS:,} requests, "
+                f"the most that are tried, last {MAX_REQUESTS / rate_rps:.2g} s of them"
+            )
         seconds = float(np.clip(OF_A_RATE / spec.rate_rps, 600.0, 86_400.0))
         spec = spec.model_copy(
             update={

@@ -21,20 +21,26 @@ def verification_lines(plan: Plan) -> Iterator[str]:
         yield f"DOES NOT HOLD in simulation: {_shares(tuple(short))}, on {_what(record)}"
         if record.note:
             yield record.note
-    yield cost_line(record)
+    yield cost_line(plan, record)
 
 
-def cost_line(record: Verification) -> str:
-    """The cost of the promise."""
-    cost = record.promise_usd_per_hour
+def cost_line(plan: Plan, record: Verification) -> str:
+    """The cost of the promise, in dollars and, under a budget, in quality."""
+    cost, quality = record.promise_usd_per_hour, record.unverified_quality
+    first = "cheapest" if quality is None else "best"
     if record.rounds == 1:
-        return "the promise costs nothing: the cheapest plan holds as it is"
+        return f"the promise costs nothing: the {first} plan holds as it is"
     before = min(s.before for s in record.streams)
-    share = f" ({cost / record.unverified_usd_per_hour:+.1%})" if cost else ""
+    was = f"at ${record.unverified_usd_per_hour:,.2f}/h"
+    if quality is not None and plan.quality is not None:
+        lost = f"{max(quality - plan.quality.mean, 0.0):.4f} of quality"
+        was = f"of quality {quality:.4f} {was}"
+    else:
+        share = f" ({cost / record.unverified_usd_per_hour:+.1%})" if cost else ""
+        lost = f"${cost:,.2f}/h{share}"
     return (
-        f"the promise costs ${cost:,.2f}/h{share}: the cheapest plan, at "
-        f"${record.unverified_usd_per_hour:,.2f}/h, reached {before:.1%}; {record.rounds} plans "
-        "tried; the bound is for the headroom this took"
+        f"the promise costs {lost}: the {first} plan, {was}, reached {before:.1%}; "
+        f"{record.rounds} plans tried; the bound is for the headroom this took"
     )
 
 
@@ -48,14 +54,28 @@ def missed_line(record: Verification) -> str:
     )
 
 
+def counted(count: int, thing: str) -> str:
+    """A number of things, such as 1 node or 2 nodes."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def _shares(streams: tuple[TriedStream, ...]) -> str:
-    several = len(streams) > 1
     return "; ".join(
-        f"{s.stream + ' ' if several else ''}{s.worst:.1%} of requests met the SLO at worst, "
+        f"{_named(s, streams)}{s.worst:.1%} of requests met the SLO at worst, "
         f"asked {s.slo.attainment:.6g}"
         for s in streams
     )
 
 
+def _named(stream: TriedStream, among: tuple[TriedStream, ...]) -> str:
+    """A stream's name where there are several, with its SLO where it has several."""
+    if len(among) == 1:
+        return ""
+    if sum(s.stream == stream.stream for s in among) == 1:
+        return f"{stream.stream} "
+    return f"{stream.stream} in {stream.slo.ttft_s:g} s, {stream.slo.tpot_s * 1e3:g} ms "
+
+
 def _what(record: Verification) -> str:
-    return f"the traffic of {record.requests:,} requests and {len(record.seeds)} seeds of it"
+    requests = counted(record.requests, "request")
+    return f"the traffic of {requests} and {len(record.seeds)} seeds of it"

@@ -39,8 +39,6 @@ MISSES_TO_LOAD = 1 / 3
 STEP = (0.5, 0.95)
 """Least and largest factor on a headroom in one round."""
 
-SAME_USD = 1e-6
-
 
 @dataclass(frozen=True)
 class Verified:
@@ -96,13 +94,12 @@ class _Round:
     trial: Trial
 
     @property
-    def usd_per_hour(self) -> float:
-        return self.mix.solution.objective_usd_per_hour
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Less is better: what holds by its cost, else what lacks least."""
-        return max(self.trial.lacks, 0.0) if not self.trial.holds else -1.0, self.usd_per_hour
+    def rank(self) -> tuple[float, float, float]:
+        """Less is better: what holds before what lacks, by how much it lacks, then as the planner
+        prefers: by its cost, under a budget by its quality first.
+        """
+        lacks = max(self.trial.lacks, 0.0) if not self.trial.holds else -1.0
+        return lacks, *self.mix.solution.preference
 
 
 @dataclass
@@ -182,9 +179,9 @@ class _Search:
             if self._over():
                 return
             between = {n: (short[n] + tight[n]) / 2 for n in tight}
-            cheapest = self.best.usd_per_hour
+            best = self.best.mix.solution.preference
             now = self._round(between)
-            if now.trial.holds or now.usd_per_hour >= cheapest - SAME_USD:
+            if now.trial.holds or now.mix.solution.preference >= best:
                 tight = between
             else:
                 short = between
@@ -209,6 +206,7 @@ def _record(search: _Search, seeds: tuple[int, ...], requests: int) -> Verificat
         requests=requests,
         unverified_usd_per_hour=was,
         promise_usd_per_hour=round(after - was, 6),
+        unverified_quality=_bought_quality(first.mix.plan),
         headroom={
             g.name: round(h, 6)
             for g in best.mix.plan.groups
@@ -216,6 +214,11 @@ def _record(search: _Search, seeds: tuple[int, ...], requests: int) -> Verificat
         },
         note=None if best.trial.holds else search.note,
     )
+
+
+def _bought_quality(plan: Plan) -> float | None:
+    """Expected quality where a budget made it the aim."""
+    return plan.quality.mean if plan.quality and plan.quality.bound is not None else None
 
 
 def _tried(fared: Fared, before: float) -> TriedStream:

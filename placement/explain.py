@@ -57,10 +57,7 @@ def uses(problem: Problem, solution: Solution) -> Iterator[Use]:
     outputs = np.array([c.bucket.output_tokens for c in problem.classes])
     overall = _means(rates, inputs, outputs)
     several = len({o.model for o in problem.options}) > 1
-    rent = {
-        gpu: sum(o.usd_per_hour * int(solution.replicas[j]) for j, o in _of(problem, gpu))
-        for gpu in _rented(problem, solution)
-    }
+    rent = {gpu: _rent(problem, solution, gpu) for gpu in _rented(problem, solution)}
     for gpu in sorted(rent, key=lambda g: -rent[g]):
         used = [j for j, _ in _of(problem, gpu) if solution.replicas[j]]
         part = rates[:, used]
@@ -118,7 +115,9 @@ def _loser(problem: Problem, gpu: str, fractional: Fractional) -> Loser:
 
 
 def _stock_reason(problem: Problem, option: Option) -> str:
-    """Where there are too few to be had for even one replica."""
+    """Where not even one replica is allowed, or to be had."""
+    if option.market == "spot" and problem.limits.spot_share == 0:
+        return "spot.share allows none"
     stock = next((s for s in problem.stocks if s.pool == option.pool), None)
     if stock is None or stock.available is None or stock.available >= option.gpus:
         return ""
@@ -162,6 +161,14 @@ def _describe(problem: Problem, option: Option) -> str:
 
 def _of(problem: Problem, gpu: str) -> list[tuple[int, Option]]:
     return [(j, o) for j, o in enumerate(problem.options) if o.gpu == gpu]
+
+
+def _rent(problem: Problem, solution: Solution, gpu: str) -> float:
+    """What a type costs, $/h: its replicas, or the whole nodes they stand on."""
+    by_replica = [(j, o) for j, o in _of(problem, gpu) if o.node_gpus == 1]
+    nodes = [(k, s) for k, s in enumerate(problem.stocks) if s.gpu == gpu and s.node_gpus > 1]
+    replicas = sum(o.usd_per_hour * int(solution.replicas[j]) for j, o in by_replica)
+    return replicas + sum(s.usd_per_node_hour * int(solution.nodes[k]) for k, s in nodes)
 
 
 def _rented(problem: Problem, solution: Solution) -> set[str]:

@@ -106,7 +106,9 @@ class ParetoPoint(Noun):
 
     value: float
     usd_per_hour: NonNegative | None = None
-    lower_bound_usd_per_hour: NonNegative | None = None
+    switching_usd_per_hour: NonNegative = Field(0.0, description="moving to it")
+    lower_bound_usd_per_hour: NonNegative | None = Field(None, description="of rent and moves")
+    quality: Share | None = Field(None, description="expected mean, where known")
     replicas: dict[str, int] = Field(default_factory=dict, description="by group")
     gpus: dict[str, int] = Field(default_factory=dict, description="accelerators by type")
     excluded_share: Share = Field(0.0, description="of requests that no option can serve")

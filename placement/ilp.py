@@ -17,9 +17,10 @@ import numpy as np
 from placement.apart import run_apart
 from placement.checking import check, violations
 from placement.model import Model, Objective, Survival, build
-from placement.node_loss import broken_survivals, sole_servers
+from placement.node_loss import Losses, sole_servers
 from placement.plan import AUTO
 from placement.problem import Floats, Problem
+from placement.reduce import reduced, unreduced
 from placement.relaxing import relaxations
 from placement.solution import Counts, Solution, mean_quality, priced
 from placement.solver import Outcome, Runner, TimeLimitError, fractions, run_highs, values
@@ -44,8 +45,9 @@ def solve(
 ) -> Solution:
     """The cheapest fleet; without ``lp_bound`` the MIP's own bound stands in for the LP's.
 
-    Every answer is checked. One that fails the check, and a claim that there is none, is solved
-    again without presolve, whose reductions have been at fault in HiGHS before.
+    Solved without the options and classes that no answer needs (`reduce`). Every answer is checked
+    against the whole problem. One that fails, and a claim that there is none, is solved again,
+    unreduced and without presolve, whose reductions have been at fault in HiGHS before.
 
     Raises:
         InfeasibleError: no fleet keeps every limit; names those that bind and by how much.
@@ -56,16 +58,16 @@ def solve(
         raise OrchestratorError("a quality target needs the quality of each option")
     deadline = time.monotonic() + time_limit_s
     broken: list[str] = []
-    for presolve in (True, False):
-        search = _Search(problem, deadline, gap, presolve, run)
+    for presolve, part in ((True, reduced(problem)), (False, unreduced(problem))):
+        search = _Search(part.problem, deadline, gap, presolve, run)
         solution = search.best()
         if solution is None:
             continue
-        broken = violations(problem, solution)
+        broken = violations(problem, part.widened(solution))
         if not broken and lp_bound:
             solution, broken = search.bounded(solution)
         if not broken:
-            return solution
+            return part.widened(solution)
     if broken:
         raise OrchestratorError(f"the solver's answer breaks its own limits: {'; '.join(broken)}")
     found = relaxations(problem, time_limit_s=time_limit_s)
@@ -94,10 +96,13 @@ class _Search:
     presolve: bool
     run: Runner
     survivals: list[Survival] = field(init=False)
+    losses: Losses = field(init=False)
     quality_at_least: float | None = None
 
     def __post_init__(self) -> None:
-        self.survivals = sole_servers(self.problem)
+        self.survivals, self.losses = sole_servers(self.problem), Losses(self.problem)
+        halfway = (self.deadline + time.monotonic()) / 2
+        self.survivals += self.losses.found_early(self.survivals, halfway)
 
     def best(self) -> Solution | None:
         """The answer, not yet checked; None where the solver says that there is none."""
@@ -146,7 +151,7 @@ class _Search:
             if outcome.status == "no answer":
                 raise TimeLimitError("no plan found in time; raise --time-limit")
             replicas, shares = values(self.problem, model)
-            broken = broken_survivals(self.problem, replicas)
+            broken = self.losses.broken(replicas)
             if not broken:
                 return replicas, shares, outcome
             self.survivals += broken

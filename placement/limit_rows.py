@@ -128,11 +128,15 @@ def survive_node_loss(
 ) -> None:
     """Rows of fleets that survive a lost node, and how many replicas of an option it takes.
 
-    ``lost`` is at least min(n, replicas per node): all of them, or a full node's.
+    ``lost`` is at least min(n, replicas per node): all of them, or a full node's. Of what is left
+    no more than `enough_replicas` are counted, which is exact however many there are.
     """
     lost: dict[int, pulp.LpVariable] = {}
     for i, cut in enumerate(survivals):
         terms: Terms = [(n, w) for n, w in zip(model.replicas, cut.per_replica, strict=True) if w]
+        if not cut.loses_node:
+            model.row(f"survive_{i}", terms, pulp.LpConstraintLE, -cut.constant)
+            continue
         for j, worth in enumerate(cut.per_replica):
             if not worth:
                 continue
@@ -143,30 +147,21 @@ def survive_node_loss(
 
 
 def _lost(problem: Problem, model: Model, j: int, category: str) -> pulp.LpVariable:
-    n, most = model.replicas[j], float(problem.options[j].per_node)
+    n, per_node = model.replicas[j], float(problem.options[j].per_node)
     lost = model.lp.add_variable(f"lost_{j}", 0)
     full = model.lp.add_variable(f"full_{j}", 0, 1, category)
-    model.row(
-        f"lost_all_{j}",
-        [(n, 1.0), (lost, -1.0), (full, -enough_replicas(problem, j))],
-        pulp.LpConstraintLE,
-        0.0,
-    )
-    model.row(f"lost_node_{j}", [(lost, 1.0), (full, -most)], pulp.LpConstraintGE, 0.0)
+    row: Terms = [(n, 1.0), (lost, -1.0), (full, -enough_replicas(problem, j))]
+    model.row(f"lost_all_{j}", row, pulp.LpConstraintLE, 0.0)
+    model.row(f"lost_node_{j}", [(lost, 1.0), (full, -per_node)], pulp.LpConstraintGE, 0.0)
     return lost
 
 
 def enough_replicas(problem: Problem, option: int) -> float:
-    """More replicas of one option than any answer worth having holds: enough to carry all that it
-    can serve by itself, with a node to spare, and no fewer than limits or a running fleet hold.
+    """Replicas of one option that carry all that it can serve by themselves while a node is
+    missing: more of them, kept for a minimum, for moves or for the share of spot, add nothing.
     """
     work = float(np.nansum(problem.rates_rps * problem.load_s[:, option]))
-    limits = problem.limits
-    headroom = min(float(problem.usable[option]), limits.node_loss_headroom or 1.0)
-    running = limits.switching.running if limits.switching else {}
-    asked = sum(b.minimum for b in limits.replicas)
-    most = np.ceil(work / headroom) + 1 + problem.options[option].per_node
-    return float(max(most, asked, running.get(problem.options[option].name, 0)))
+    return float(max(np.ceil(work / (problem.limits.node_loss_headroom or 1.0)), 1.0))
 
 
 def slack_terms(

@@ -52,10 +52,11 @@ def _stocks(problem: Problem, solution: Solution, fractional: Fractional) -> Ite
         options = [(j, o) for j, o in enumerate(problem.options) if o.pool == stock.pool]
         if stock.available is None or not options:
             continue
-        used = _used(stock, options, solution)
+        used = _used(k, stock, options, solution)
         price = fractional.duals.get(f"stock_{k}", 0.0)
         left = stock.available - used
-        binds = price > NEGLIGIBLE or (used > 0 and left < min(o.gpus for _, o in options))
+        least = stock.node_gpus if stock.node_gpus > 1 else min(o.gpus for _, o in options)
+        binds = price > NEGLIGIBLE or (used > 0 and left < least)
         yield LimitUse(
             limit=f"stock of {stock.pool}",
             used=used,
@@ -65,9 +66,11 @@ def _stocks(problem: Problem, solution: Solution, fractional: Fractional) -> Ite
         )
 
 
-def _used(stock: Stock, options: list[tuple[int, Option]], solution: Solution) -> int:
-    gpus = sum(o.slot_gpus * int(solution.replicas[j]) for j, o in options)
-    return -(-gpus // stock.node_gpus) * stock.node_gpus
+def _used(k: int, stock: Stock, options: list[tuple[int, Option]], solution: Solution) -> int:
+    """Accelerators taken from stock ``k``: of whole nodes, all of those bought."""
+    if stock.node_gpus > 1:
+        return int(solution.nodes[k]) * stock.node_gpus
+    return sum(o.gpus * int(solution.replicas[j]) for j, o in options)
 
 
 def _qualities(problem: Problem, solution: Solution, fractional: Fractional) -> Iterator[LimitUse]:

@@ -55,9 +55,11 @@ def build(
     elastic: Collection[Kind] = (),
     survivals: Iterable[Survival] = (),
     opening: bool = True,
+    shares: bool = True,
 ) -> Model:
     """The program; ``relax`` buys replicas in fractions, and without ``opening`` the rows that ask
-    for a replica wherever a share goes, which are about whole ones, are left out.
+    for a replica wherever a share goes, which are about whole ones, are left out. Without
+    ``shares`` only what is asked of replicas is left: no class is served, no quality reached.
 
     ``quality_at_least`` is the mean quality of ``auto`` beside the problem's own limits. Limits
     whose kind is ``elastic`` may be exceeded, which the objective ``relaxation`` minimises.
@@ -65,12 +67,12 @@ def build(
     lp = pulp.LpProblem("placement", pulp.LpMinimize)
     category = pulp.LpContinuous if relax else pulp.LpInteger
     n = [lp.add_variable(f"n_{j}", 0, None, category) for j in range(len(problem.options))]
-    rows, columns = np.nonzero(~np.isnan(problem.load_s))
+    rows, columns = np.nonzero(~np.isnan(problem.load_s) & shares)
     cells = list(zip(rows.tolist(), columns.tolist(), strict=True))
     x = [lp.add_variable(f"x_{c}_{r}", 0) for c, r in cells]
     model = Model(lp, n, cells, x, _node_counts(problem, lp, category))
     _serve(problem, model, opening=opening)
-    if problem.quality is not None:
+    if problem.quality is not None and shares:
         keep_quality(problem, model, quality_at_least, "quality" in elastic)
     keep_stock(problem, model, "stock" in elastic)
     keep_spot_share(problem, model, "spot_share" in elastic)

@@ -1,15 +1,17 @@
 """Cost against one limit: the cheapest plan at each of several settings of it.
 
-Every point is what planning at that setting gives, so a stricter latency target may leave out
-requests that a looser one serves (within what the SLO forgives); points say how many. Among
-points that serve the same requests the cost never rises as the limit loosens: what keeps a
-stricter limit keeps a looser one, so where a solver's gap would say otherwise the stricter
-point's fleet stands in.
+Every point is what planning at that setting gives, but for a budget: over quality there is none, as
+the curve says what each budget buys; over latency the points are of the best quality that it buys.
+A stricter latency target may leave out requests that a looser one serves (within what the SLO
+forgives); points say how many. Among points that serve the same requests the cost, of rent and
+moves, never rises as the limit loosens: what keeps a stricter limit keeps a looser one, so where a
+solver's gap would say otherwise the stricter point's fleet stands in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -56,15 +58,18 @@ def pareto(
     def best(p: Problem) -> Solution:
         return solve(p, time_limit_s=time_limit_s, gap=gap, lp_bound=False)
 
-    if over == "quality":
+    if over == "quality":  # what each quality costs says what a budget buys
+        problem = replace(problem, limits=replace(problem.limits, budget_usd_per_hour=None))
         values, asked = _quality_settings(problem, points, best)
     else:
         values, asked = _latency_settings(problem.slo, over, points)
+    by_cost = problem.limits.budget_usd_per_hour is None
     found: list[ParetoPoint] = []
     for value in values:
         on_step(f"{over} {value:g}")
         point = _point(_set(problem, over, value), value, best)
-        found.append(_no_dearer(point, found).model_copy(update={"asked": value == asked}))
+        point = _no_dearer(point, found) if by_cost else point
+        found.append(point.model_copy(update={"asked": value == asked}))
     return Pareto(over=over, unit=UNITS[over], points=tuple(found))
 
 
@@ -85,6 +90,8 @@ def _point(problem: Problem, value: float, best: Solver) -> ParetoPoint:
     return ParetoPoint(
         value=value,
         usd_per_hour=round(found.usd_per_hour, 6),
+        switching_usd_per_hour=round(found.switching_usd_per_hour, 6),
+        quality=None if found.quality is None else round(min(found.quality, 1.0), 6),
         lower_bound_usd_per_hour=round(found.lower_bound_usd_per_hour, 6),
         replicas={o.name: n for o, n in rented},
         gpus=_gpus(rented),
@@ -110,14 +117,17 @@ def _no_dearer(point: ParetoPoint, stricter: list[ParetoPoint]) -> ParetoPoint:
         for s in stricter
         if s.usd_per_hour is not None and s.excluded_share == point.excluded_share
     ]
-    cheapest = min(same, key=lambda s: s.usd_per_hour or 0.0, default=None)
-    if cheapest is None or cheapest.usd_per_hour is None:
-        return point
-    if point.usd_per_hour is not None and point.usd_per_hour <= cheapest.usd_per_hour:
+    cheapest = min(same, key=_cost, default=None)
+    if cheapest is None or (point.usd_per_hour is not None and _cost(point) <= _cost(cheapest)):
         return point
     bound = point.lower_bound_usd_per_hour
     kept = cheapest.lower_bound_usd_per_hour if bound is None else bound
     return cheapest.model_copy(update={"value": point.value, "lower_bound_usd_per_hour": kept})
+
+
+def _cost(point: ParetoPoint) -> float:
+    """What is minimised: rent and moves."""
+    return (point.usd_per_hour or 0.0) + point.switching_usd_per_hour
 
 
 def _latency_settings(slo: Slo, over: Over, points: int) -> tuple[list[float], float]:

@@ -41,6 +41,9 @@ SHARE_TOLERANCE = 1e-4
 ServiceName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
 """Lower-case letters, digits and dashes, at most 40: it names files and processes too."""
 
+RouterPolicy = Literal["utility", "lin_ucb", "thompson"]
+"""By the plan's prices and shares, or a bandit that learns from feedback."""
+
 GroupName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,46}[a-z0-9])?$")]
 """DNS-1035 and at most 48 characters: valid as a Serve application and a Kubernetes name."""
 
@@ -133,6 +136,7 @@ class Alternative(Noun):
     gpu: Name
     chosen: bool = Field(description="the plan rents this type, alone or with others")
     usd_per_hour: NonNegative | None = None
+    switching_usd_per_hour: NonNegative = Field(0.0, description="moving to it, as in `cost`")
     replicas: dict[str, int] = Field(default_factory=dict)
     reason: str
 
@@ -150,6 +154,26 @@ class LocalTarget(Noun):
     """This machine."""
 
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
+
+
+class PlannedRouter(Noun):
+    """The learned router that the plan was made with: it is deployed with the same artefact."""
+
+    artefact: str = Field(description="the file; relative to the plan file")
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    policy: RouterPolicy = "utility"
+    models: dict[str, str] = Field(
+        min_length=1, description="the pool, each model with its name in the artefact"
+    )
+    edges: tuple[float, ...] = Field(
+        (), description="difficulty at which one bin ends and the next begins, ascending"
+    )
+    described: str = ""
+
+    @property
+    def version(self) -> str:
+        """A short identity of the artefact."""
+        return self.sha256[:12]
 
 
 class Targets(Noun):
@@ -177,6 +201,7 @@ class Plan(Noun):
     routes: tuple[Route, ...]
     notes: tuple[str, ...] = Field((), description="how sure the figures are that it rests on")
     prices: Prices | None = Field(None, description="what the router weighs quality and load by")
+    router: PlannedRouter | None = None
     explanation: Explanation | None = None
     verification: Verification | None = None
 

@@ -23,8 +23,8 @@ from placement.plan import (
     Targets,
 )
 from placement.prices import settled
-from placement.problem import Option, Problem, exclude_unservable, load_matrix, lost_share
-from placement.solution import Solution, priced
+from placement.problem import Floats, Option, Problem, exclude_unservable, load_matrix, lost_share
+from placement.solution import Counts, Solution, priced
 from profiler.errors import InfeasibleError
 
 
@@ -152,7 +152,7 @@ def _too_much_lost(problem: Problem, lost: float, allowed: float) -> str:
 def _best(problem: Problem, singles: list[_Single], time_limit_s: float, gap: float) -> Solution:
     """The mix, or the best single type where no mix was found in time or a gap left it dearer."""
     found = [w for s in singles if (w := _widened(problem, s)) is not None]
-    cheapest = min(found, key=_preference, default=None)
+    cheapest = min(found, key=lambda s: s.preference, default=None)
     try:
         best = solve(problem, time_limit_s=time_limit_s, gap=gap)
     except TimeLimitError:
@@ -160,7 +160,7 @@ def _best(problem: Problem, singles: list[_Single], time_limit_s: float, gap: fl
             raise
         bound = lp_bound_usd_per_hour(problem)
         return replace(cheapest, lower_bound_usd_per_hour=bound, lp_bound_usd_per_hour=bound)
-    if cheapest is not None and _preference(cheapest) < _preference(best):
+    if cheapest is not None and cheapest.preference < best.preference:
         return replace(
             cheapest,
             lower_bound_usd_per_hour=min(
@@ -170,12 +170,6 @@ def _best(problem: Problem, singles: list[_Single], time_limit_s: float, gap: fl
             quality_bound=best.quality_bound,
         )
     return best
-
-
-def _preference(solution: Solution) -> tuple[float, float]:
-    """Less is better: quality first where a budget makes it the objective, then the cost."""
-    quality = solution.quality if solution.quality_bound is not None else None
-    return -round(quality or 0.0, 5), round(solution.objective_usd_per_hour, 9)
 
 
 def _single(problem: Problem, gpu: str, time_limit_s: float, gap: float) -> _Single:
@@ -199,14 +193,19 @@ def _widened(problem: Problem, single: _Single) -> Solution | None:
     """A single type's solution in the terms of the whole problem, if it keeps all its limits."""
     if single.solution is None:
         return None
-    columns = [j for j, o in enumerate(problem.options) if o.gpu == single.gpu]
-    replicas = np.zeros(len(problem.options), dtype=np.int64)
-    shares = np.zeros(problem.load_s.shape)
-    replicas[columns], shares[:, columns] = single.solution.replicas, single.solution.shares
-    widened = priced(problem, replicas, shares, lower_bound=0.0)
+    widened = priced(problem, *_whole(problem, single.gpu, single.solution), lower_bound=0.0)
     if violations(problem, widened):  # such as replicas of another type that there must be
         return None
     return replace(widened, quality_bound=single.solution.quality_bound)
+
+
+def _whole(problem: Problem, gpu: str, alone: Solution) -> tuple[Counts, Floats]:
+    """Replicas ``[options]`` and shares ``[classes, options]`` of a single type's solution."""
+    columns = [j for j, o in enumerate(problem.options) if o.gpu == gpu]
+    replicas = np.zeros(len(problem.options), dtype=np.int64)
+    shares = np.zeros(problem.load_s.shape)
+    replicas[columns], shares[:, columns] = alone.replicas, alone.shares
+    return replicas, shares
 
 
 def _assemble(
@@ -233,7 +232,7 @@ def _assemble(
         quality=_quality(best),
         groups=_groups(problem, best),
         nodes=_nodes(problem, best),
-        alternatives=tuple(_alternative(s, best, bought) for s in singles),
+        alternatives=tuple(_alternative(problem, s, best, bought) for s in singles),
         excluded=tuple(
             ExcludedClass(
                 stream=e.request_class.stream,
@@ -247,6 +246,7 @@ def _assemble(
         gpus={o.gpu: problem.gpus[o.gpu] for o in _used(problem, best)},
         routes=_routes(problem, best),
         notes=problem.notes,
+        router=problem.router,
     )
 
 
@@ -319,13 +319,17 @@ def _routes(problem: Problem, best: Solution) -> tuple[Route, ...]:
     )
 
 
-def _alternative(single: _Single, best: Solution, bought: set[str]) -> Alternative:
+def _alternative(
+    problem: Problem, single: _Single, best: Solution, bought: set[str]
+) -> Alternative:
     chosen = single.gpu in bought
     if single.solution is None:
         return Alternative(gpu=single.gpu, chosen=chosen, reason=single.reason)
     cost = single.solution.usd_per_hour
-    dearer = single.solution.objective_usd_per_hour / best.objective_usd_per_hour - 1
-    reason = f"alone {dearer:+.1%}"
+    # what is running of other types is stopped, which the single type's own problem leaves out
+    alone = priced(problem, *_whole(problem, single.gpu, single.solution), lower_bound=0.0)
+    dearer = alone.objective_usd_per_hour / best.objective_usd_per_hour - 1
+    reason = f"alone {dearer:+.1%}" + " with its moves" * bool(alone.switching_usd_per_hour)
     if best.quality_bound is not None:  # under a budget, fleets differ in quality first
         reason = f"{reason}, expected quality {single.solution.quality or 0.0:.4f}"
     elif chosen and dearer < 1e-9:
@@ -337,6 +341,7 @@ def _alternative(single: _Single, best: Solution, bought: set[str]) -> Alternati
         gpu=single.gpu,
         chosen=chosen,
         usd_per_hour=_money(cost),
+        switching_usd_per_hour=_money(alone.switching_usd_per_hour),
         replicas={
             o.name: int(n) for o, n in zip(options, single.solution.replicas, strict=True) if n
         },

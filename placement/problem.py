@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from placement.limits import Limits
-from placement.plan import AUTO
+from placement.plan import AUTO, PlannedRouter
 from profiler.capacity import lone_latency
 from profiler.core import GpuType, Market, ModelSpec, Profile, SizeBucket, Slo
 from profiler.rates import max_rates, why_infeasible
@@ -158,6 +158,7 @@ class Problem:
     models: dict[str, ModelSpec] = field(default_factory=dict)
     gpus: dict[str, GpuType] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    router: PlannedRouter | None = None
     headroom_of: Mapping[str, float] = field(default_factory=dict)
 
     @property

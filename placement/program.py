@@ -35,10 +35,12 @@ class Slack:
 class Survival:
     """Rows of `node_loss`: ``constant + per_replica . (n - lost) <= 0`` for any one node lost,
     which holds for every fleet that survives that. ``per_replica`` is ``[options]``, none over 0.
+    Without ``loses_node`` the same of fleets of which no node is lost.
     """
 
     constant: float
     per_replica: tuple[float, ...]
+    loses_node: bool = True
 
 
 @dataclass(frozen=True)

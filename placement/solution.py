@@ -39,6 +39,12 @@ class Solution:
         """What is minimised: the rent, and the moves spread over their horizon."""
         return self.usd_per_hour + self.switching_usd_per_hour
 
+    @property
+    def preference(self) -> tuple[float, float]:
+        """Less is better: quality first where a budget makes it the objective, then the cost."""
+        quality = self.quality if self.quality_bound is not None else None
+        return -round(quality or 0.0, 5), round(self.objective_usd_per_hour, 9)
+
 
 def nodes_needed(problem: Problem, replicas: Counts) -> Counts:
     """Whole nodes to buy per stock, ``[stocks]``; 0 where accelerators are bought one by one.

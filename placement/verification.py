@@ -41,6 +41,9 @@ class Verification(Noun):
     requests: int = Field(description="requests in the trace as tried")
     unverified_usd_per_hour: NonNegative
     promise_usd_per_hour: float = Field(description="the cost of the promise: after less before")
+    unverified_quality: Share | None = Field(
+        None, description="expected quality before it was tried; set where a budget was"
+    )
     headroom: dict[str, Share] = Field(
         default_factory=dict, description="groups planned at less than the plan's headroom"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import tempfile
@@ -80,3 +81,8 @@ def writable(path: str | Path) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{path}: cannot write here: {error}") from None
     return target
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal; raises as `read_bytes`."""
+    return hashlib.sha256(read_bytes(path)).hexdigest()

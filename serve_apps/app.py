@@ -16,7 +16,7 @@ from placement.plan import Plan
 from serve_apps.engine_app import HEALTH_TIMEOUT_S, EngineReplica
 from serve_apps.gateway import QUEUE_TIMEOUT_S
 from serve_apps.ingress import ENGINE, Ingress
-from serve_apps.pool import QUEUE_FACTOR, EngineSettings
+from serve_apps.pool import QUEUE_FACTOR, EngineSettings, RouterFiles
 
 INGRESS_APP = "Ingress"
 """Capitalised: no replica group can have this name."""
@@ -51,8 +51,16 @@ def engine_application(settings: EngineSettings) -> Application:
     return _versioned(deployment, settings.version).bind(settings.model_dump(mode="json"))
 
 
-def ingress_application(plan: Plan, drain_timeout_s: float) -> Application:
-    """The application that answers clients and routes by the plan."""
+def ingress_application(
+    plan: Plan, drain_timeout_s: float, router: RouterFiles | None = None
+) -> Application:
+    """The application that answers clients and routes by the plan.
+
+    ``router`` names the files of the plan's learned router, on the machine of the ingress.
+    """
+    config = {"plan": plan.model_dump(mode="json")}
+    if router is not None:
+        config["router"] = router.model_dump(mode="json")
     deployment = serve.deployment(
         Ingress,
         name="ingress",
@@ -61,7 +69,7 @@ def ingress_application(plan: Plan, drain_timeout_s: float) -> Application:
         max_ongoing_requests=INGRESS_MAX_ONGOING,
         graceful_shutdown_timeout_s=drain_timeout_s,
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
-        user_config={"plan": plan.model_dump(mode="json")},
+        user_config=config,
     )
     return _versioned(deployment, INGRESS_VERSION).bind(QUEUE_TIMEOUT_S)
 

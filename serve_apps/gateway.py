@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+from typing import Protocol
 
 import aiohttp
 from starlette.applications import Starlette
@@ -22,6 +24,8 @@ from starlette.types import Receive, Scope, Send
 
 from placement.plan import Plan
 from serve_apps import openai_api
+from serve_apps.asking import Headers, route_request
+from serve_apps.feedback import Feedback, Given
 from serve_apps.metrics import Metrics, Outcome
 from serve_apps.openai_api import ApiError, ApiRequest
 from serve_apps.relay import Call, ClientGoneError, read_body, until_disconnect
@@ -33,6 +37,7 @@ from serve_apps.router.base import (
     RouteRequest,
     UnknownModelError,
 )
+from serve_apps.router.learned import LearnedRouter
 from serve_apps.router.table import RouteTable
 
 CONNECT_TIMEOUT_S = 5.0
@@ -40,7 +45,17 @@ QUEUE_TIMEOUT_S = 60.0
 """A request waits at most this long for a slot in a group, when no other can take it."""
 SPILL_AFTER_S = 1.0
 """A request waits this long for a slot in a group that is full, before it goes to another."""
-Reader = Callable[[bytes], ApiRequest]
+
+
+class Reader(Protocol):
+    """Reads a body, with what a learned router looks at or without."""
+
+    def __call__(self, body: bytes, *, prompts: bool = False) -> ApiRequest:
+        """
+        Raises:
+            ApiError: 400, naming what is wrong.
+        """
+        ...
 
 
 class Gateway:
@@ -57,22 +72,61 @@ class Gateway:
         self.queue_timeout_s = queue_timeout_s
         self.spill_after_s = min(spill_after_s, queue_timeout_s)
         self.metrics = Metrics()
+        self.feedback = Feedback()
         self._plan: Plan | None = None
         self._table: RouteTable | None = None
+        self._learned: LearnedRouter | None = None
         self._started_s = int(time.time())
         self._session: aiohttp.ClientSession | None = None
         if plan is not None:
             self.configure(plan)
 
-    def configure(self, plan: Plan) -> None:
-        """Route by this plan from the next request on; requests in flight are not disturbed."""
-        self._table = RouteTable(plan)
+    def configure(
+        self, plan: Plan, learned: LearnedRouter | None = None, feedback: Path | None = None
+    ) -> None:
+        """Route by this plan from the next request on; requests in flight are not disturbed.
+
+        ``learned`` is the plan's learned router, ``feedback`` a file that judgements are added to.
+        """
+        if learned is not None and self._learned is not None:
+            learned.take_over(self._learned)
+        self._table = RouteTable(plan) if learned is None else learned.table
+        self._learned = learned
         self._plan = plan
+        self.feedback.path = feedback
 
     @property
     def router(self) -> Router:
         """What decides where a request goes."""
-        return self._configured()[1]
+        return self._learned or self._configured()[1]
+
+    @property
+    def learned(self) -> bool:
+        """Whether a learned router is in force."""
+        return self._learned is not None
+
+    def read(
+        self, reader: Reader, body: bytes, headers: Headers
+    ) -> tuple[ApiRequest, RouteRequest]:
+        """A body as it was sent, and what the router is asked about it.
+
+        Raises:
+            ApiError: 400, malformed.
+        """
+        request = reader(body, prompts=self.learned)
+        models = self._configured()[1].models
+        return request, route_request(request, headers, models, learned=self.learned)
+
+    def judge(self, body: bytes) -> Given:
+        """Take in feedback, and let the router learn from it.
+
+        Raises:
+            ApiError: 400, 404 or 409, see `Feedback.give`.
+        """
+        given = self.feedback.give(body)
+        if self._learned is not None and given.decision.ask is not None:
+            self._learned.learn(given.decision.ask, given.decision.model, given.score)
+        return given
 
     @property
     def plan(self) -> Plan:
@@ -110,13 +164,12 @@ class Gateway:
         if self._session is not None:
             await self._session.close()
 
-    def decide(self, request: ApiRequest, avoid: Collection[str] = ()) -> Decision | None:
+    def decide(self, asked: RouteRequest, avoid: Collection[str] = ()) -> Decision | None:
         """Where the request goes; None when no group is left that it need not avoid.
 
         Raises:
             ApiError: 404, no such model in this pool.
         """
-        asked = RouteRequest(request.model, request.input_tokens, request.max_output_tokens)
         try:
             return self.router.route(asked, avoid)
         except NoGroupLeftError:
@@ -159,11 +212,17 @@ def build_app(gateway: Gateway) -> Starlette:
         text, content_type = gateway.metrics.render()
         return Response(text, media_type=content_type)
 
+    async def feedback(request: Request) -> Response:
+        given = gateway.judge(await request.body())
+        body = {"object": "feedback", "request_id": given.request_id, "score": given.score}
+        return JSONResponse(body | {"model": given.decision.model})
+
     chat, text = "/v1/chat/completions", "/v1/completions"
     return Starlette(
         routes=[
             Route(chat, Completions(gateway, chat, openai_api.read_chat), methods=["POST"]),
             Route(text, Completions(gateway, text, openai_api.read_completion), methods=["POST"]),
+            Route("/v1/feedback", feedback, methods=["POST"]),
             Route("/v1/models", models),
             Route("/v1/models/{name:path}", model),
             Route("/health", health),
@@ -192,18 +251,20 @@ class Completions:
         with call.counted():
             try:
                 body = await read_body(scope, receive, openai_api.MAX_BODY_BYTES)
-                await until_disconnect(receive, self._answer(call, body), call.answered)
+                await until_disconnect(
+                    receive, self._answer(call, body, scope["headers"]), call.answered
+                )
             except ApiError as error:
                 await call.fail(error)
             except ClientGoneError:
                 call.outcome = Outcome.CANCELLED
 
-    async def _answer(self, call: Call, body: bytes) -> None:
+    async def _answer(self, call: Call, body: bytes, headers: Headers) -> None:
         """Try the groups that may take the request, and last the first full one once more."""
-        request = self._read(body)
+        request, asked = self._gateway.read(self._read, body, headers)
         avoid: set[str] = set()
         full: Decision | None = None
-        decision = self._gateway.decide(request)
+        decision = self._gateway.decide(asked)
         while decision is not None:
             try:
                 return await self._relay(call, request, decision, body, last=not decision.others)
@@ -214,7 +275,7 @@ class Completions:
             except NoReplicaError:
                 pass
             avoid.add(decision.group)
-            decision = self._gateway.decide(request, avoid)
+            decision = self._gateway.decide(asked, avoid)
         if full is None:
             raise call.unavailable()
         try:
@@ -228,7 +289,8 @@ class Completions:
         self, call: Call, request: ApiRequest, decision: Decision, body: bytes, *, last: bool
     ) -> None:
         gateway = self._gateway
-        call.decided(decision.model, decision.group)
+        call.decided(decision)
+        gateway.feedback.note(call.request_id, decision)
         wait_s = gateway.queue_timeout_s if last else gateway.spill_after_s
         if request.model != decision.model:
             body = openai_api.with_model(body, decision.model)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -14,10 +16,16 @@ from ray.serve.exceptions import RayServeException
 from starlette.types import ASGIApp
 
 from placement.plan import Plan
+from profiler.errors import OrchestratorError
 from serve_apps.engine_app import URL
 from serve_apps.gateway import Gateway, build_app
+from serve_apps.pool import RouterFiles
 from serve_apps.replica_router import AVOID
 from serve_apps.replicas import GroupBusyError, NoReplicaError, Replica
+from serve_apps.router.artefact import load_artefact
+from serve_apps.router.learned import LearnedRouter
+
+log = logging.getLogger("orchestrator.ingress")
 
 ENGINE = "engine"
 """Name of the deployment in each group's application."""
@@ -101,8 +109,24 @@ class Ingress:
         self._gateway = Gateway(ServePicker(), queue_timeout_s=queue_timeout_s)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Route by the plan in ``user_config["plan"]`` from now on."""
-        self._gateway.configure(Plan.model_validate(user_config["plan"]))
+        """Route by the plan in ``user_config["plan"]`` from now on, and by its learned router."""
+        plan = Plan.model_validate(user_config["plan"])
+        files = user_config.get("router")
+        if files is None:
+            self._gateway.configure(plan)
+            return
+        found = RouterFiles.model_validate(files)
+        feedback = Path(found.feedback) if found.feedback else None
+        self._gateway.configure(plan, learned_router(plan, Path(found.artefact)), feedback)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return build_app(self._gateway)
+
+
+def learned_router(plan: Plan, artefact: Path) -> LearnedRouter | None:
+    """The plan's learned router; None where its artefact is gone: the plan's shares stand alone."""
+    try:
+        return LearnedRouter(plan, load_artefact(artefact))
+    except OrchestratorError:
+        log.exception("no learned router; requests go by the plan's shares")
+        return None

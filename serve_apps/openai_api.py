@@ -11,6 +11,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from serve_apps.chat_prompt import chat_prompt, completion_text
+from serve_apps.router.prompts import Prompt
+
 CHARS_PER_TOKEN = 4
 """A rule of thumb for English text, used for choosing a size bucket only."""
 IMAGE_TOKENS = 576
@@ -39,40 +42,52 @@ class ApiError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """The part of a request that routing needs."""
+    """The part of a request that routing needs; ``prompt`` only where it was asked for."""
 
     model: str
     stream: bool
     input_tokens: int
     max_output_tokens: int | None
+    prompt: Prompt | None = None
+    session: str | None = None
 
 
-def read_chat(body: bytes) -> ApiRequest:
-    """Read a ``/v1/chat/completions`` body.
+def read_chat(body: bytes, *, prompts: bool = False) -> ApiRequest:
+    """Read a ``/v1/chat/completions`` body; with ``prompts`` also what a learned router looks at.
 
     Raises:
         ApiError: 400, naming the parameter that is missing or has the wrong type.
     """
-    fields = _fields(body)
+    fields = parse_object(body)
     model = _model(fields)
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages:
         raise _bad("messages", "a non-empty list of messages", fields)
-    return _request(fields, model, sum(_message_tokens(m) for m in messages))
+    request = _request(fields, model, sum(_message_tokens(m) for m in messages))
+    if not prompts:
+        return request
+    return dataclasses.replace(
+        request, prompt=chat_prompt(fields, request.max_output_tokens), session=_session(fields)
+    )
 
 
-def read_completion(body: bytes) -> ApiRequest:
-    """Read a ``/v1/completions`` body.
+def read_completion(body: bytes, *, prompts: bool = False) -> ApiRequest:
+    """Read a ``/v1/completions`` body; as `read_chat`. Token ids have no text to look at.
 
     Raises:
         ApiError: 400, naming the parameter that is missing or has the wrong type.
     """
-    fields = _fields(body)
+    fields = parse_object(body)
     model = _model(fields)
     prompt = fields.get("prompt")
     if not isinstance(prompt, str | list) or prompt == []:
         raise _bad("prompt", "text, token ids, or a list of either", fields)
-    return _request(fields, model, _prompt_tokens(prompt))
+    request = _request(fields, model, _prompt_tokens(prompt))
+    text = completion_text(prompt)
+    if not prompts or text is None:
+        return request
+    seen = Prompt(text, max_output_tokens=request.max_output_tokens)
+    return dataclasses.replace(request, prompt=seen, session=_session(fields))
 
 
 def with_model(body: bytes, model: str) -> bytes:
@@ -109,7 +124,12 @@ def _skip(text: str, at: int, sign: str) -> int:
     return at
 
 
-def _fields(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A body's JSON object.
+
+    Raises:
+        ApiError: 400, it is none.
+    """
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -132,6 +152,14 @@ def _request(fields: dict[str, Any], model: str, input_tokens: int) -> ApiReques
     if not isinstance(stream, bool | None):
         raise _bad("stream", "true or false", fields)
     return ApiRequest(model, bool(stream), max(1, input_tokens), _max_tokens(fields))
+
+
+def _session(fields: dict[str, Any]) -> str | None:
+    """What tells a conversation: the key made for it, else who asks."""
+    for name in ("prompt_cache_key", "user"):
+        if isinstance(fields.get(name), str) and fields[name]:
+            return str(fields[name])
+    return None
 
 
 def _max_tokens(fields: dict[str, Any]) -> int | None:

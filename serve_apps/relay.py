@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from serve_apps.metrics import NONE, Metrics, Outcome
 from serve_apps.openai_api import ApiError
 from serve_apps.replicas import NoReplicaError, ReplicaPicker
+from serve_apps.router.base import Decision
 
 ATTEMPTS = 2
 """Tries in one group: an engine that cannot be reached before its first byte is replaced once.
@@ -85,10 +86,11 @@ class Call:
     def __init__(self, metrics: Metrics, request_id: str, send: Send) -> None:
         self.outcome = Outcome.INTERNAL_ERROR
         self._metrics = metrics
-        self._request_id = request_id
+        self.request_id = request_id
         self._send = send
         self._labels = (NONE, NONE)
         self._decided = False
+        self._headers: dict[str, str] = {}
         self._lost = 0
         self._started = False
         self._answered = False
@@ -113,11 +115,12 @@ class Call:
                 self._metrics.in_flight.labels(*self._labels).dec()
                 self._metrics.duration.labels(*self._labels).observe(self._age_s())
 
-    def decided(self, model: str, group: str) -> None:
+    def decided(self, decision: Decision) -> None:
         """Note where the request goes; again, when it has to go elsewhere."""
         if self._decided:
             self._metrics.in_flight.labels(*self._labels).dec()
-        self._labels = (model, group)
+        self._labels = (decision.model, decision.group)
+        self._headers = _decision_headers(decision)
         self._decided = True
         self._metrics.in_flight.labels(*self._labels).inc()
 
@@ -157,7 +160,7 @@ class Call:
         raise NoReplicaError(self._labels[1])
 
     async def _exchange(self, session: aiohttp.ClientSession, url: str, body: bytes) -> None:
-        headers = {"content-type": "application/json", "x-request-id": self._request_id}
+        headers = {"content-type": "application/json", "x-request-id": self.request_id}
         try:
             answer = await session.post(url, data=body, headers=headers)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
@@ -208,11 +211,8 @@ class Call:
         await self._send(_body(last, more=False))
 
     async def _start(self, status: int, headers: dict[str, str]) -> None:
-        model, group = self._labels
-        own = {"x-request-id": self._request_id}
-        if self._decided:
-            own |= {"x-orchestrator-model": model, "x-orchestrator-group": group}
-        raw = [(k.encode(), v.encode("latin-1")) for k, v in {**headers, **own}.items()]
+        own = {"x-request-id": self.request_id, **self._headers}
+        raw = [(k.encode(), _header_bytes(v)) for k, v in {**headers, **own}.items()]
         self._started = True
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
@@ -255,6 +255,28 @@ async def _disconnected(receive: Receive) -> None:
 
 def _body(chunk: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": chunk, "more_body": more}
+
+
+def _decision_headers(decision: Decision) -> dict[str, str]:
+    """What the answer tells of the choice; the last two only where a learned router made it."""
+    told = {
+        "x-orchestrator-model": decision.model,
+        "x-orchestrator-group": decision.group,
+        "x-orchestrator-reason": decision.reason,
+    }
+    if decision.quality is not None:
+        told["x-orchestrator-predicted-quality"] = f"{decision.quality:.3f}"
+    if decision.cost_usd is not None:
+        told["x-orchestrator-predicted-cost-usd"] = f"{decision.cost_usd:.3g}"
+    return told
+
+
+def _header_bytes(value: str) -> bytes:
+    """Printable ASCII, as every HTTP library takes it; anything else is escaped."""
+    if value.isascii() and value.isprintable():
+        return value.encode()
+    safe = value.encode("ascii", "backslashreplace").decode()
+    return "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in safe).encode()
 
 
 def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:

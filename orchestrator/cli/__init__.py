@@ -13,7 +13,17 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import catalog, demo, deploy, plan, profile, service, simulate, trace
+from orchestrator.cli import (
+    catalog,
+    demo,
+    deploy,
+    plan,
+    profile,
+    router,
+    service,
+    simulate,
+    trace,
+)
 from profiler.errors import OrchestratorError
 
 app = typer.Typer(
@@ -49,6 +59,7 @@ catalog.add_to(app)
 trace.add_to(app)
 profile.add_to(app)
 plan.add_to(app)
+router.add_to(app)
 simulate.add_to(app)
 deploy.add_to(app)
 demo.add_to(app)

@@ -46,16 +46,20 @@ def deploy(
 ) -> None:
     """Run a plan's engines on this machine behind one OpenAI-compatible address."""
     from orchestrator.deploy.local import deploy_local, running_plan
-    from orchestrator.report import plan_changes
+    from orchestrator.learned_router import checked_artefact
+    from orchestrator.report import plan_changes, router_line
     from placement.plan import Plan
     from profiler import documents
     from profiler.errors import ClusterError
 
     wanted = documents.read(plan, Plan)
+    artefact = checked_artefact(wanted, plan.parent)
     current = running_plan(wanted.service)
     changes = plan_changes(current, wanted)
     for line in changes:
         say(line)
+    if wanted.router is not None:
+        say(f"{router_line(wanted.router)}; from {artefact}")
     if dry_run:
         say("dry run: nothing was changed")
         return
@@ -69,6 +73,7 @@ def deploy(
             wait_s=wait,
             on_progress=show,
             keep_on_failure=keep,
+            artefact=artefact,
         )
     say(status.message or f"running; stop it with: orchestrator delete {wanted.service}")
     emit(status.model_dump(mode="json"), output, lambda: [status_table(status)])
@@ -133,6 +138,8 @@ def status_table(status: Status) -> Table:
         box=None,
         pad_edge=False,
         title=f"{status.name}: {status.state} at {status.url}",
+        caption=status.router or None,
+        caption_justify="left",
         title_justify="left",
     )
     for g in status.groups:

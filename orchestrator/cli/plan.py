@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,6 +81,10 @@ def plan(
         plan_again=explain or report is not None,
         try_it=verify,
     )
+    if found.router is not None:
+        from orchestrator.learned_router import located
+
+        found = located(found, save.parent if save is not None else Path())
     if save is not None:
         documents.write(save, documents.dump(found))
     if report is not None:
@@ -109,7 +112,7 @@ def _complain(found: Plan, *, check: bool) -> None:
 
     record = found.verification
     if record is None and check:
-        raise SloMissedError("the plan was not tried, for lack of time; raise --time-limit")
+        raise SloMissedError("the plan was not tried in simulation")
     if record is None or record.holds:
         return
     message = f"{missed_line(record)}; {record.note or 'no plan tried holds'}"
@@ -134,14 +137,18 @@ def solved(
         problem = build_problem(loaded, step, traces)
         verified = None
         if try_it:
-            from orchestrator.traffic import traffic_of
+            from orchestrator.traffic import TooFastError, traffic_of
             from orchestrator.verifying import verify
 
-            traffic = traffic_of(loaded, traces)
-            with suppress(TimeLimitError):  # planned without trying below, from what there is
+            try:
+                traffic = traffic_of(loaded, traces)
                 verified = verify(
                     problem, name, traffic, solver_limit_s=time_limit, gap=gap, on_step=step
                 )
+            except TooFastError as error:
+                say(f"warning: not tried in simulation: {error}")
+            except TimeLimitError:  # planned without trying below, from what there is
+                say("warning: not tried in simulation, for lack of time; raise --time-limit")
         plan = make_plan(
             problem,
             name,
@@ -152,8 +159,6 @@ def solved(
             plan_again=plan_again,
             found=verified.mix if verified else None,
         )
-        if try_it and verified is None:
-            say("warning: not tried in simulation, for lack of time; raise --time-limit")
         return verified.stamp(plan) if verified else plan
 
 

@@ -54,6 +54,7 @@ class Status(Noun):
     url: str = Field(description="base URL for OpenAI clients, ending in /v1")
     plan_digest: str = Field(description="the plan in force, or being put in force")
     request: str = Field("", description="the newest request that was taken up")
+    router: str = Field("", description="the learned router, with its version; empty without one")
     groups: tuple[GroupStatus, ...] = ()
     failure: Failure | None = None
     pid: int = Field(description="process that keeps the pool")

@@ -40,20 +40,22 @@ def deploy_local(
     on_progress: Progress = lambda _status: None,
     keep_on_failure: bool = False,
     root: Path | None = None,
+    artefact: Path | None = None,
 ) -> Status:
     """Make the plan run on this machine and wait until it is healthy.
 
     The pool is named after the plan's service. The same plan again changes nothing; another plan
     for the same service replaces it group by group. A failed or interrupted first deploy leaves
     nothing running unless ``keep_on_failure``; a failed change goes back to the plan before.
+    ``artefact`` is the plan's router artefact; the pool keeps a copy.
 
     Raises:
-        InputError: the port is taken, or the pool runs on another port.
+        InputError: the port is taken, the pool runs on another port, or the artefact is missing.
         EngineError: an engine did not start; carries the end of its log.
         ClusterError: something this needs is missing here, or it took longer than ``wait_s``.
     """
     state = StateDir(plan.service, root)
-    wait = _Wait(state, plan, wait_s, on_progress)
+    wait = _Wait(state, plan, wait_s, on_progress, artefact)
     with state.lock():
         supervisor = state.supervisor()
         if supervisor is None:
@@ -121,6 +123,17 @@ class _Wait:
     plan: Plan
     wait_s: float
     on_progress: Progress
+    artefact: Path | None = None
+
+    def request(self) -> PlanRequest:
+        """Ask for the plan, with its artefact in place.
+
+        Raises:
+            InputError: it is missing, or another one.
+        """
+        if self.plan.router is not None:
+            self.state.keep_artefact(self.plan.router, self.artefact)
+        return self.state.request(self.plan)
 
     def until_running(self, supervisor: ProcessId, request: PlanRequest) -> Status:
         """The status once the request is in force; what became of others does not count.
@@ -172,9 +185,9 @@ def _deploy_new(wait: _Wait, port: int, *, keep: bool) -> Status:
     preflight.check_port(port)
     state.clear(keep_logs=False)  # what a pool whose keeper died has left
     state.path.mkdir(parents=True, exist_ok=True)
-    request = state.request(plan)
     supervisor = None
     try:
+        request = wait.request()
         supervisor = _launch(state, port, keep=keep)
         return wait.until_running(supervisor, request)
     except BaseException as error:
@@ -202,7 +215,7 @@ def _deploy_over(wait: _Wait, supervisor: ProcessId, port: int) -> Status:
         status = wait.until_running(supervisor, newest)
         return status.model_copy(update={"message": "already running; nothing changed"})
     preflight.check_accelerators(plan, find_hardware().gpus)
-    request = state.request(plan)
+    request = wait.request()
     supervisor.send(signal.SIGHUP)
     return wait.until_running(supervisor, request)
 

@@ -12,7 +12,7 @@ from orchestrator.deploy.state import StateDir
 from placement.plan import Plan
 from profiler import logtail
 from profiler.errors import ClusterError, EngineError
-from serve_apps.pool import EngineSettings, engine_settings
+from serve_apps.pool import EngineSettings, RouterFiles, engine_settings
 
 log = logging.getLogger("orchestrator.pool")
 
@@ -117,7 +117,13 @@ class LocalPool:
 
         from serve_apps.app import INGRESS_APP, ingress_application
 
-        app = ingress_application(plan, DRAIN_TIMEOUT_S)
+        files = None
+        if plan.router is not None:
+            files = RouterFiles(
+                artefact=str(self._state.artefact(plan.router)),
+                feedback=str(self._state.feedback_log),
+            )
+        app = ingress_application(plan, DRAIN_TIMEOUT_S, files)
         self._run([api.RunTarget(app, name=INGRESS_APP, route_prefix="/")])
         self._ingress = plan
 

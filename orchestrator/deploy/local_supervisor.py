@@ -25,6 +25,7 @@ from orchestrator.deploy.base import SETTLED, Failure, PlanRequest, PoolState, S
 from orchestrator.deploy.local_pool import LocalPool, group_statuses
 from orchestrator.deploy.preflight import HOST
 from orchestrator.deploy.state import StateDir
+from orchestrator.report import router_line
 from placement.plan import Plan
 from profiler.errors import EngineError, InputError, OrchestratorError
 from serve_apps.pool import EngineSettings
@@ -197,6 +198,7 @@ class Supervisor:
             url=f"http://{HOST}:{self._port}/v1",
             plan_digest=plan.digest if plan else "",
             request=self._request,
+            router=router_line(plan.router) if plan and plan.router else "",
             groups=groups,
             failure=self._failure,
             pid=os.getpid(),

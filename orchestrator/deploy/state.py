@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -15,10 +16,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from orchestrator.deploy.base import PlanRequest, Status
-from placement.plan import Plan
+from placement.plan import Plan, PlannedRouter
 from profiler import documents
 from profiler.core import Noun
 from profiler.errors import ClusterError, InputError
+from profiler.files import read_bytes
 
 POLL_S = 0.2
 
@@ -100,6 +102,32 @@ class StateDir:
         return self.path / "supervisor.log"
 
     @property
+    def feedback_log(self) -> Path:
+        """What clients said of answers, one JSON object a line."""
+        return self.path / "feedback.jsonl"
+
+    def artefact(self, router: PlannedRouter) -> Path:
+        """Where the pool's own copy of a router artefact is kept."""
+        return self.path / f"router-{router.version}.npz"
+
+    def keep_artefact(self, router: PlannedRouter, source: Path | None) -> None:
+        """Copy the artefact, so that what is deployed does not change with the user's file.
+
+        Raises:
+            InputError: there is none, or it is not the one that the plan was made with.
+        """
+        kept = self.artefact(router)
+        path = source or kept
+        if not path.is_file():
+            raise InputError(f"the plan needs the router artefact {router.version}; found none")
+        content = read_bytes(path)
+        found = hashlib.sha256(content).hexdigest()
+        if found != router.sha256:
+            raise InputError(f"{path}: found artefact {found[:12]}, expected {router.version}")
+        if path != kept:
+            documents.write_bytes(kept, content)
+
+    @property
     def exists(self) -> bool:
         """Whether anything is left of a pool here."""
         return self._pid_file.exists()
@@ -157,7 +185,7 @@ class StateDir:
         """
         files = (self._pid_file, self._status_file, self._request_file, self._in_force_file)
         ours = any(file.exists() for file in (*files, self.supervisor_log))
-        for file in files:
+        for file in (*files, *self.path.glob("router-*.npz")):
             file.unlink(missing_ok=True)
         if ours and not keep_logs:
             shutil.rmtree(self.path, ignore_errors=True)

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.simulation.compiled import compiled, inner
 from orchestrator.simulation.state import NONE, Array, State
+from profiler.compiled import compiled, inner
 
 # What `serve` and `offer` answer.
 SENT, NO_REPLICA, FULL = 0, 1, 2

@@ -69,7 +69,8 @@ def buckets_of(plan: Plan, load: Load) -> tuple[Ints, list[tuple[str, str]]]:
     found = np.zeros(len(load), dtype=np.int64)
     for s, stream in enumerate(load.streams):
         rows = np.flatnonzero(load.stream == s)
-        routes = [r for r in plan.routes if r.stream == stream]
+        # One of each size: a trace does not tell how difficult a request is.
+        routes = list({r.bucket.key: r for r in plan.routes if r.stream == stream}.values())
         if routes:
             found[rows] = len(names) + _nearest_route(
                 routes, load.input_tokens[rows], load.output_tokens[rows]

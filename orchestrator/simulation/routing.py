@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.simulation.compiled import compiled
 from orchestrator.simulation.load import Load, outside
 from orchestrator.simulation.state import NONE
 from orchestrator.simulator import Floats, Ints
+from profiler.compiled import compiled
 from serve_apps.router.base import RouteRequest, UnknownModelError
 from serve_apps.router.table import RouteTable
 

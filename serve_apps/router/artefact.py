@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from profiler.errors import InputError
 from serve_apps.router.estimates import Arrays, Estimates, Estimator, FeatureExtractor
 from serve_apps.router.estimators import registry as estimators
-from serve_apps.router.estimators.calibrated import part_of
+from serve_apps.router.estimators.calibrated import CalibratedEstimator, part_of
 from serve_apps.router.features import registry as features
 from serve_apps.router.outcomes import Outcomes
 from serve_apps.router.prompts import Prompt
+from serve_apps.router.reference import Reference
+from serve_apps.router.settings import HeldOut, Setting
 
 VERSION = 2
 KIND = "orchestrator-router"
@@ -37,7 +39,8 @@ class Description:
     """What an artefact says of itself.
 
     ``ece`` and ``brier`` are of held-out folds, ``brier_of_mean`` is that of always predicting
-    each model's mean score; ``onboarded`` names models joined later, by how many probes.
+    each model's mean score; ``onboarded`` names models joined later, by how many probes. ``split``
+    tells which prompts it never saw, ``setting`` what was calibrated for it.
     """
 
     models: tuple[str, ...]
@@ -50,6 +53,8 @@ class Description:
     brier: float | None = None
     brier_of_mean: float | None = None
     onboarded: dict[str, int] = field(default_factory=dict)
+    split: HeldOut | None = None
+    setting: Setting | None = None
     version: int = VERSION
 
 
@@ -60,6 +65,7 @@ class Artefact:
     description: Description
     features: FeatureExtractor
     estimator: Estimator
+    reference: Reference | None = None
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -69,6 +75,23 @@ class Artefact:
     def estimate(self, prompts: Sequence[Prompt]) -> Estimates:
         """What each model of the pool is expected to make of each prompt."""
         return self.estimator.estimate(self.features.transform(prompts))
+
+    def expected(self, prompts: Sequence[Prompt]) -> Estimates:
+        """As `estimate`, without the uncertainty where that is quicker to tell."""
+        features = self.features.transform(prompts)
+        if isinstance(self.estimator, CalibratedEstimator):
+            return self.estimator.expected(features)
+        return self.estimator.estimate(features)
+
+    def reference_estimates(self) -> Estimates:
+        """What is expected of the prompts it was calibrated on, by scorers that had not seen them.
+
+        Raises:
+            InputError: the artefact was trained before it kept such prompts.
+        """
+        if self.reference is None:
+            raise InputError("the router artefact holds no calibration prompts; train it again")
+        return self.reference.estimates(self.estimator)
 
     def require_pool(self, models: Sequence[str]) -> None:
         """Check that it was trained for these models.
@@ -93,6 +116,10 @@ class Artefact:
         self.require_pool(models)
         return PoolView(self, tuple(models))
 
+    def reference_arrays(self) -> Arrays:
+        """The reference as arrays; none where there is no reference."""
+        return {} if self.reference is None else self.reference.arrays()
+
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all.
 
@@ -103,6 +130,7 @@ class Artefact:
             DESCRIPTION: np.array(json.dumps({"kind": KIND, **asdict(self.description)})),
             **{f"features.{k}": v for k, v in self.features.arrays().items()},
             **{f"estimator.{k}": v for k, v in self.estimator.arrays().items()},
+            **{f"reference.{k}": v for k, v in self.reference_arrays().items()},
         }
         try:
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
@@ -128,18 +156,15 @@ class PoolView:
 
     def estimate(self, prompts: Sequence[Prompt]) -> Estimates:
         """As `Artefact.estimate`, for these models only."""
-        found = self.artefact.estimate(prompts)
-        at = [found.models.index(m) for m in self.models]
-        return Estimates(
-            self.models,
-            found.quality[:, at],
-            found.quality_sd[:, at],
-            found.output_tokens[:, at],
-        )
+        return self.artefact.estimate(prompts).only(self.models)
+
+    def expected(self, prompts: Sequence[Prompt]) -> Estimates:
+        """As `Artefact.expected`, for these models only."""
+        return self.artefact.expected(prompts).only(self.models)
 
 
 def load_artefact(path: Path, pool: Sequence[str] | None = None) -> Artefact:
-    """Read an artefact; ``pool``: models it must have been trained for.
+    """Read an artefact, ready to use; ``pool``: models it must have been trained for.
 
     Raises:
         InputError: no such file, not an artefact, damaged, of a version this program does not
@@ -152,7 +177,12 @@ def load_artefact(path: Path, pool: Sequence[str] | None = None) -> Artefact:
             description,
             features.feature_class(description.features).from_arrays(part_of(arrays, "features")),
             estimators.restore(description.estimator, part_of(arrays, "estimator")),
+            Reference.from_arrays(part_of(arrays, "reference")),
         )
+        # Whatever is compiled or laid out at first use is so now, not at the first request.
+        ready = [Prompt("Are you ready?")]
+        artefact.estimate(ready)
+        artefact.expected(ready)
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise InputError(
             f"{path}: the artefact is incomplete or damaged ({error}); train it again"
@@ -165,6 +195,12 @@ def load_artefact(path: Path, pool: Sequence[str] | None = None) -> Artefact:
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     if not path.exists():
         raise InputError(f"{path}: no such file; `orchestrator router train` makes an artefact")
+    # What NumPy says of other files speaks of pickles, and of how to load them all the same.
+    if not zipfile.is_zipfile(path):
+        raise InputError(
+            f"{path}: expected a router artefact (.npz), found another kind of file, or a damaged "
+            "one"
+        )
     try:
         with path.open("rb") as opened:
             file = np.load(opened, allow_pickle=False)
@@ -192,7 +228,13 @@ def _description(path: Path, arrays: Arrays) -> Description:
             "train it again"
         )
     try:
-        return Description(**told | {"models": tuple(told["models"])})
+        split, setting = told.get("split"), told.get("setting")
+        parts = {
+            "models": tuple(told["models"]),
+            "split": HeldOut(**split) if split else None,
+            "setting": Setting(**setting) if setting else None,
+        }
+        return Description(**told | parts)
     except (KeyError, TypeError) as error:
         raise InputError(f"{path}: the artefact's description is damaged: {error}") from error
 

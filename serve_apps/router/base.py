@@ -7,6 +7,9 @@ from collections.abc import Collection
 from typing import Protocol
 
 from profiler.errors import UnknownNameError
+from serve_apps.router.policies.base import Ask
+from serve_apps.router.policies.preference import Preference
+from serve_apps.router.prompts import Prompt
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -14,24 +17,34 @@ class RouteRequest:
     """What is known of a request when it arrives.
 
     ``input_tokens`` is an estimate; ``max_output_tokens`` is the client's limit, None without one.
+    ``prompt`` is what a learned router looks at, None where there is no such router or no text;
+    ``session`` tells requests of one conversation; ``preference`` is how much quality it wants.
     """
 
     model: str
     input_tokens: int
     max_output_tokens: int | None = None
+    prompt: Prompt | None = None
+    session: str | None = None
+    preference: Preference | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Decision:
     """Where a request goes: a replica group, the model it hosts, and the reason in one line.
 
-    ``others`` tells whether yet another group could take it.
+    ``others`` tells whether yet another group could take it. ``quality`` is the expected score of
+    the answer and ``cost_usd`` the share of the fleet's price that it takes, where a learned
+    router decided; ``ask`` is then what it was asked, for policies that learn.
     """
 
     group: str
     model: str
     reason: str
     others: bool = False
+    quality: float | None = None
+    cost_usd: float | None = None
+    ask: Ask | None = None
 
 
 class UnknownModelError(UnknownNameError):

@@ -52,7 +52,11 @@ def difficulty_bins(
     """
     if not prompts or bins < 1:
         raise InputError(f"found {len(prompts)} prompts and {bins} bins, expected at least one")
-    estimates = artefact.estimate(prompts)
+    return bins_of(artefact.estimate(prompts), bins)
+
+
+def bins_of(estimates: Estimates, bins: int) -> DifficultyBins:
+    """As `difficulty_bins`, of prompts that were estimated."""
     hard = difficulty(estimates)
     edges = np.unique(np.quantile(hard, np.arange(1, bins) / bins))
     edges = edges[edges > hard.min()]
@@ -60,4 +64,4 @@ def difficulty_bins(
     count = np.bincount(of, minlength=edges.size + 1)
     total = np.zeros((count.size, len(estimates.models)))
     np.add.at(total, of, estimates.quality)
-    return DifficultyBins(estimates.models, edges, count / len(prompts), total / count[:, None], of)
+    return DifficultyBins(estimates.models, edges, count / len(of), total / count[:, None], of)

@@ -38,6 +38,15 @@ class Estimates:
     quality_sd: Floats
     output_tokens: Floats
 
+    def only(self, models: Sequence[str]) -> Estimates:
+        """These models' columns, in this order."""
+        if tuple(models) == self.models:
+            return self
+        at = [self.models.index(m) for m in models]
+        return Estimates(
+            tuple(models), self.quality[:, at], self.quality_sd[:, at], self.output_tokens[:, at]
+        )
+
 
 class FeatureExtractor(Protocol):
     """Prompts to vectors. Fitted once, then called per request: it must not keep state."""

@@ -113,7 +113,7 @@ def read_outcomes(path: Path, *, scores: str = "s") -> Outcomes:
 
     def texts(name: str) -> tuple[str, ...]:
         if name not in table.column_names:
-            return tuple([""] * int(table.num_rows))
+            return ("",) * len(table)
         values: list[object] = table[name].to_pylist()
         return tuple("" if v is None else str(v) for v in values)
 

@@ -113,7 +113,7 @@ class RouteTable:
         ranges = self._ranges_for(request.model)
         if not ranges:
             return request.model, None, frozenset()
-        inputs = _nearest_range(ranges, request.input_tokens)
+        inputs = nearest_range(ranges, request.input_tokens)
         return request.model, inputs, _possible(ranges[inputs], request.max_output_tokens)
 
     def _ranges_for(self, model: str) -> Mapping[Range, set[Range]]:
@@ -166,10 +166,10 @@ def _streams(routes: Iterable[Route]) -> dict[str, list[Route]]:
     return dict(streams)
 
 
-def _nearest_range(ranges: Iterable[Range], tokens: int) -> Range:
+def nearest_range(ranges: Iterable[Range], tokens: float) -> Range:
     """The (low, high] range that holds a count, else the nearest one, the first at a tie."""
 
-    def distance(r: Range) -> int:
+    def distance(r: Range) -> float:
         return max(r[0] + 1 - tokens, tokens - r[1], 0)
 
     return min(ranges, key=distance)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from profiler.errors import InputError
 from serve_apps.router.artefact import Artefact, Description, data_hash
+from serve_apps.router.estimates import Estimator
 from serve_apps.router.estimators import registry as estimators
 from serve_apps.router.estimators.calibrated import CalibratedEstimator
+from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table
 from serve_apps.router.features.registry import feature_class
 from serve_apps.router.outcomes import Outcomes
+from serve_apps.router.reference import sample
 
 MIN_PROMPTS = 20
 DEFAULT_FEATURES = "text"
@@ -31,11 +34,12 @@ def train(
     estimator_settings: Mapping[str, Any] | None = None,
     group: str = "prompt",
     isotonic: bool = False,
+    on_fold: Callable[[int, int], None] | None = None,
 ) -> Artefact:
     """Fit features and estimator; everything chosen is chosen by cross-validation inside.
 
     ``group``: "prompt", or "subject" to be trained for subjects that are not in the data (see
-    `CalibratedEstimator`).
+    `CalibratedEstimator`). ``on_fold`` is told how many fits are done, and of how many.
 
     Raises:
         InputError: too few prompts, or a model without a score.
@@ -48,7 +52,11 @@ def train(
         settings.setdefault("layout", "hand" if group == "prompt" else "hand, unseen")
     made = estimators.build(estimator, settings, group=group, isotonic=isotonic)
     x = extractor.transform(outcomes.prompts)
-    fitted = made.fit(x, outcomes, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    restore = _watch(made, on_fold) if on_fold is not None else None
+    fitted = made.fit(x, outcomes, rng)
+    if restore is not None:
+        restore(fitted)
     error = fitted.error if isinstance(fitted, CalibratedEstimator) else None
     description = Description(
         models=outcomes.models,
@@ -61,7 +69,47 @@ def train(
         brier=error.brier if error else None,
         brier_of_mean=error.brier_of_mean if error else None,
     )
-    return Artefact(description, extractor, fitted)
+    return Artefact(description, extractor, fitted, sample(x, fitted, outcomes.prompts))
+
+
+class _Watched(Scorer):
+    """A scorer that tells of each fit."""
+
+    name = "watched"
+
+    def __init__(self, scorer: Scorer, on_fit: Callable[[], None]) -> None:
+        self._scorer, self._on_fit = scorer, on_fit
+
+    def prepare(self, x: Floats, rng: np.random.Generator) -> State:
+        return self._scorer.prepare(x, rng)
+
+    def fit(self, shared: State, table: Table, rng: np.random.Generator) -> State:
+        state = self._scorer.fit(shared, table, rng)
+        self._on_fit()
+        return state
+
+    def predict(self, shared: State, state: State, x: Floats) -> Floats:
+        return self._scorer.predict(shared, state, x)
+
+
+def _watch(made: Estimator, on_fold: Callable[[int, int], None]) -> Callable[[Estimator], None]:
+    """Have each fold's fit told of; what is returned takes the watching out of the fitted copy."""
+    if not isinstance(made, CalibratedEstimator):
+        return lambda _: None
+    # One fit per fold, and one on all of them.
+    scorer, total, done = made.scorer, made.folds + 1, 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        on_fold(done, total)
+
+    def restore(fitted: Estimator) -> None:
+        if isinstance(fitted, CalibratedEstimator):
+            fitted.scorer, fitted.name = scorer, scorer.name
+
+    made.scorer = _Watched(scorer, count)
+    return restore
 
 
 def _hand_first(features: str, settings: Mapping[str, Any]) -> bool:

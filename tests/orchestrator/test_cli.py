@@ -76,9 +76,13 @@ def test_version(run):
     assert run("--version").stdout.strip().count(".") == 2
 
 
-def test_init_validate_plan(run):
+def test_init_validate_plan(run, tmp_path):
     assert run("init").returncode == 0
     assert run("validate", "service.yaml").returncode == 0
+    template = (tmp_path / "service.yaml").read_text()
+    assert "duration_s: 3600" in template
+    shorter = template.replace("duration_s: 3600", "duration_s: 600")
+    (tmp_path / "service.yaml").write_text(shorter)
     done = run("plan", "service.yaml", "--save", "plan.yaml", "-o", "json")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)

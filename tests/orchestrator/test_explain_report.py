@@ -15,6 +15,7 @@ USE = Use(
 )  # fmt: skip
 LOSER = Loser(gpu="A100", reason="1 x A100 at $3.43/h would pay at $2.97/h (-13%)")
 FULL = LimitUse(limit="headroom of a", used=0.85, allowed=0.85, binds=True, words="a is full")
+SPOT_FULL = LimitUse(limit="headroom of s", used=0.64, allowed=0.64, binds=True, words="s is full")
 STOCK = LimitUse(limit="stock of H100", used=1, allowed=8, binds=False, words="1 of 8 H100 in use")
 QUALITY = LimitUse(limit="mean quality", used=0.7, allowed=0.7, binds=True, words="quality is 0.7")
 TPOT = Marginal(change="10 ms more TPOT", shadow_usd_per_hour=0.16)
@@ -53,6 +54,10 @@ def test_a_line_for_each_type_what_binds_and_what_would_save():
         ((), "nothing but that replicas come whole"),
         ((STOCK,), "nothing but that replicas come whole"),
         ((QUALITY, FULL, STOCK), "quality is 0.7; full to the headroom of 85%: a"),
+        (
+            (FULL, SPOT_FULL, FULL),
+            "full to the headroom of 85%: a, a; full to the headroom of 64%: s",
+        ),
     ],
 )
 def test_what_binds(limits, words):

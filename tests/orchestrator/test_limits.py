@@ -137,7 +137,7 @@ def test_a_plan_says_the_quality_nodes_and_targets_it_rests_on(problem):
     assert plan.quality.mean >= 0.5
     assert {r.slo.ttft_s for r in plan.routes if r.slo} == {9.0}
     printed = "\n".join(str(t) for t in plan_tables(plan))
-    assert "1 nodes of 8 x H100" in printed
+    assert "1 node of 8 x H100" in printed
     assert "expected quality 0." in printed
 
 

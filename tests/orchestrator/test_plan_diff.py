@@ -39,7 +39,7 @@ def test_groups_are_added_removed_resized_and_replaced():
     assert (resized.replicas_before, resized.replicas_after) == (1, 3)
     assert resized.usd_per_hour_change == pytest.approx(0.2)
     text = shown(plan_diff(before, after))
-    assert "- a: 1 replicas" in text
+    assert "- a: 1 replica\n" in text
     assert "+ d: 1 x (1 x cpu)" in text
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from orchestrator.loading import load_service
-from orchestrator.traffic import busiest, faster, of_trace, scenario, traffic_of
+from orchestrator.traffic import TooFastError, busiest, faster, of_trace, scenario, traffic_of
 from profiler.arrivals import PoissonArrivals
 from profiler.generator import generate
 from profiler.traces import write_trace
@@ -66,3 +66,10 @@ def test_once_the_rate_is_the_traffic_itself():
     traffic = of_trace(a_trace(np.arange(100.0)))
     assert faster(traffic, 1.0) is traffic
     assert len(faster(traffic, 2.0).trace) == 200
+
+
+def test_a_rate_of_which_only_moments_could_be_tried_is_refused(tmp_path):
+    text = SERVICE.replace("trace: t.csv, multiply_rate: 2", "rate_rps: 1e6, sizes: azure-chat")
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(TooFastError, match=r"1e\+06 requests/s .* last 0\.5 s"):
+        traffic_of(load_service(tmp_path / "s.yaml"))

@@ -2,6 +2,7 @@
 
 from orchestrator.plan_page import page
 from orchestrator.verification_report import missed_line, verification_lines
+from placement.plan import ExpectedQuality
 from placement.verification import TriedStream, Verification
 from tests import builders, plan_builders
 
@@ -48,3 +49,19 @@ def test_the_page_tells_the_same():
 
 def test_a_plan_not_tried_says_nothing():
     assert list(verification_lines(plan_builders.plan())) == []
+
+
+def test_under_a_budget_the_promise_is_paid_in_quality():
+    plan, _ = lines(unverified_quality=0.78, promise_usd_per_hour=-1.0)
+    bought = ExpectedQuality(mean=0.73, bound=0.73)
+    text = "\n".join(verification_lines(plan.model_copy(update={"quality": bought})))
+    assert "the promise costs 0.0500 of quality: the best plan, of quality 0.7800" in text
+
+
+def test_streams_of_one_name_are_told_apart_by_their_slo():
+    (tried,) = record().streams
+    other = tried.model_copy(update={"slo": builders.slo(6.0, 0.08)})
+    _, text = lines(streams=(tried, other), requests=1)
+    assert "auto in 2 s, 60 ms 96.0%" in text
+    assert "auto in 6 s, 80 ms 96.0%" in text
+    assert "of 1 request and" in text

@@ -4,16 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from orchestrator import verifying
 from orchestrator.traffic import of_trace, scenario
 from orchestrator.trying import try_plan
 from orchestrator.verifying import verify
+from placement.limits import Limits
 from placement.planner import make_plan
-from placement.problem import RequestClass, Stock
+from placement.problem import Option, RequestClass, Stock
 from profiler.arrivals import BurstArrivals, PoissonArrivals
 from profiler.generator import generate
 from profiler.sizes import FixedTokens, SizeDistribution
 from profiler.workload import workload_from_trace
-from tests.builders import problem
+from tests.builders import fitted, gpu, model, problem
 
 SIZES = SizeDistribution(
     input_tokens=FixedTokens(tokens=1000), output_tokens=FixedTokens(tokens=150)
@@ -79,3 +81,27 @@ def test_where_stock_ends_it_says_so_and_gives_the_best_it_tried():
     assert not record.holds
     assert record.streams[0].worst < 0.95
     assert "no plan" in record.note
+
+
+def test_under_a_budget_the_best_answers_that_held_are_kept(monkeypatch):
+    small = model("small", total_params=3_000_000_000, active_params=3_000_000_000)
+    options = tuple(Option(fitted(m, gpu()), "on_demand", 2.0) for m in (small, model("large")))
+    made, traffic = asked(BURSTS)
+    made = problem(
+        made.classes,
+        options,
+        quality={"small": 0.5, "large": 0.9},
+        limits=Limits(budget_usd_per_hour=6.0),
+    )
+    trials = []
+
+    def watched(*args, **kwargs):
+        trials.append(try_plan(*args, **kwargs))
+        return trials[-1]
+
+    monkeypatch.setattr(verifying, "try_plan", watched)
+    found = verify(made, "s", traffic)
+    held = {t.plan.quality.mean for t in trials if t.holds}
+    assert found.mix.plan.quality.mean == max(held)
+    assert len(held) > 1, "else there was nothing to choose"
+    assert found.record.unverified_quality == trials[0].plan.quality.mean > max(held)

@@ -172,3 +172,32 @@ def test_a_plan_comes_with_prices_and_reasons_that_name_its_groups():
     assert all(m.resolved_usd_per_hour is None for m in plan.explanation.marginals)
     again = make_plan(mixed(), "chat", plan_again=True)
     assert all(m.resolved_usd_per_hour >= 0 for m in again.explanation.marginals)
+
+
+def on_nodes(node_loss):
+    """Two models on one type that is sold in nodes of eight, as many as survive a lost one."""
+    options = tuple(
+        Option(profile(model, "H100", tensor_parallel=2), "on_demand", 2.0, node_gpus=8)
+        for model in ("m1", "m2")
+    )
+    classes = (request_class(2, stream="m1"), request_class(2, stream="m2"))
+    return replace(
+        problem(classes, options, limits=Limits(node_loss_headroom=node_loss)),
+        stocks=(Stock("H100", "on_demand", 64, "", 8, 8.0),),
+        load_s=np.array([[0.4, NAN], [NAN, 0.4]]),
+    )
+
+
+@pytest.mark.parametrize(("node_loss", "nodes"), [(None, 1), (1.0, 4)])
+def test_whole_nodes_are_used_and_paid_whole(node_loss, nodes):
+    p = on_nodes(node_loss)
+    found = explain(p, solve(p))
+    (stock,) = [x for x in found.limits if x.limit.startswith("stock of")]
+    assert (stock.used, stock.allowed) == (8 * nodes, 64)
+    assert [u.usd_per_hour for u in found.uses] == [8.0 * nodes]
+
+
+def test_spot_is_not_priced_where_none_is_allowed():
+    spot = Option(profile(gpu="cheap"), "spot", 0.1)
+    p = mixed(spot, limits=Limits(spot_share=0.0))
+    assert {x.gpu: x.reason for x in told(p).losers}["cheap"] == "spot.share allows none"

@@ -1,8 +1,11 @@
 """Cost against a limit: what planning at each setting gives, never dearer for a looser one."""
 
+from dataclasses import replace
+
 import pytest
 
 from placement.ilp import solve
+from placement.limits import Limits, Switching
 from placement.moved import with_quality
 from placement.pareto import pareto
 from placement.problem import Option, Stock
@@ -66,3 +69,20 @@ def test_requests_left_out_are_told():
 def test_one_model_has_no_quality_to_trade():
     with pytest.raises(InputError, match="nothing to trade it for"):
         pareto(chat(), "quality")
+
+
+def test_over_quality_a_budget_is_what_the_curve_is_about():
+    p = two_models(target=None)
+    bought = replace(p, limits=Limits(budget_usd_per_hour=0.0))
+    assert costs(pareto(bought, "quality", 3)) == costs(pareto(p, "quality", 3))
+
+
+def test_what_moving_costs_counts():
+    p = chat()
+    (rented,) = [o for o, n in zip(p.options, solve(p).replicas, strict=True) if n][:1]
+    running = Switching({rented.name: 9}, stop_usd=100.0)
+    for point in pareto(replace(p, limits=Limits(switching=running)), "tpot", 3).points:
+        if point.usd_per_hour is not None:
+            total = point.usd_per_hour + point.switching_usd_per_hour
+            assert point.lower_bound_usd_per_hour <= total
+            assert point.replicas[rented.name] == 9

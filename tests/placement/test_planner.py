@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from placement import planner
-from placement.ilp import TimeLimitError
-from placement.limits import Limits, ReplicaBound
+from placement.ilp import TimeLimitError, solve
+from placement.limits import Limits, ReplicaBound, Switching
 from placement.plan import ExpectedQuality, Plan
 from placement.planner import make_plan, mix
 from placement.problem import Option, Stock, dns_name
@@ -15,6 +15,7 @@ from profiler import documents
 from profiler.errors import InfeasibleError
 from tests.builders import problem, profile, request_class, slo, step_time
 from tests.placement.problems import loaded, option
+from tests.placement.test_prices import two_models
 
 
 def plan(p=None, **kwargs):
@@ -222,3 +223,26 @@ def test_remarks_do_not_change_what_is_deployed_but_shares_do():
     assert silent.digest == found.digest
     fewer = found.model_copy(update={"routes": found.routes[:1]})
     assert fewer.digest != found.digest
+
+
+def test_a_single_type_pays_for_stopping_what_runs_of_the_others():
+    p = problem((request_class(5),))
+    keep, other = sorted(p.options, key=lambda o: o.usd_per_hour)
+    moving = Switching({keep.name: 8}, stop_usd=7.0)
+    plan = make_plan(replace(p, limits=Limits(switching=moving)), "s")
+    assert plan.cost.switching_usd_per_hour == 0
+    alone = {a.gpu: a for a in plan.alternatives}
+    assert alone[keep.gpu].switching_usd_per_hour == 0
+    assert alone[other.gpu].switching_usd_per_hour == 8 * 7.0
+    assert alone[other.gpu].usd_per_hour < plan.cost.usd_per_hour, "its rent alone would win"
+    more = (alone[other.gpu].usd_per_hour + 56) / plan.cost.usd_per_hour - 1
+    assert alone[other.gpu].reason == f"alone {more:+.1%} with its moves"
+
+
+def test_under_a_budget_better_answers_are_preferred_to_a_lower_cost():
+    p = two_models(target=None)
+    found = solve(replace(p, limits=Limits(budget_usd_per_hour=20.0)))
+    worse = replace(found, quality=found.quality - 0.1, usd_per_hour=found.usd_per_hour / 2)
+    assert found.preference < worse.preference
+    without = replace(found, quality_bound=None), replace(worse, quality_bound=None)
+    assert without[0].preference > without[1].preference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -62,6 +62,7 @@ class CalibratedEstimator:
         self._states: list[State] = []
         self._calibration: Calibration | None = None
         self._lengths: Lengths | None = None
+        self._predictors: dict[int, Callable[[Floats], Floats]] = {}
 
     def fit(self, features: Floats, outcomes: Outcomes, rng: np.random.Generator) -> Self:
         """A fitted copy.
@@ -96,10 +97,25 @@ class CalibratedEstimator:
         """
         if self._calibration is None or self._lengths is None:
             raise ValueError("fit comes before estimate")
-        each = self._calibration(self.scorer.predict_all(self._shared, self._states, features))
+        each = self._calibration(self._predictor(0)(features))
         parts, quality = each[:-1], each[-1]
-        spread = ((parts - parts.mean(axis=0)) ** 2).sum(axis=0) * (1 - 1 / len(parts))
+        apart = parts - np.add.reduce(parts) / len(parts)
+        spread = np.add.reduce(apart * apart) * (1 - 1 / len(parts))
         return Estimates(self.models, quality, np.sqrt(spread), self._lengths(features))
+
+    def expected(self, features: Floats) -> Estimates:
+        """As `estimate` without the uncertainty (NaN), which takes most of the time."""
+        if self._calibration is None or self._lengths is None:
+            raise ValueError("fit comes before estimate")
+        quality = self._calibration(self._predictor(-1)(features))[0]
+        unknown = np.full_like(quality, np.nan)
+        return Estimates(self.models, quality, unknown, self._lengths(features))
+
+    def _predictor(self, first: int) -> Callable[[Floats], Floats]:
+        """Of the states from this one on, made once."""
+        if first not in self._predictors:
+            self._predictors[first] = self.scorer.predictor(self._shared, self._states[first:])
+        return self._predictors[first]
 
     @property
     def calibration(self) -> Calibration:

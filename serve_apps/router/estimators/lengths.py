@@ -8,6 +8,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_apps.router.estimators.rows import product
+
 Floats = NDArray[np.float64]
 UNKNOWN_TOKENS = 256.0
 """Assumed where no length of any answer was ever recorded."""
@@ -55,8 +57,8 @@ class Lengths:
 
     def __call__(self, x: Floats) -> Floats:
         """Expected output tokens ``[prompts, models]``, at least one."""
-        grown = np.exp(np.minimum(x @ self.weights + self.bias, 20.0)) * self.smear - 1
-        return np.asarray(np.clip(grown, 1.0, self.longest))
+        grown = np.exp(np.minimum(product(x, self.weights) + self.bias, 20.0)) * self.smear - 1
+        return np.asarray(np.minimum(np.maximum(grown, 1.0), self.longest))
 
     def arrays(self) -> dict[str, Floats]:
         """All four."""

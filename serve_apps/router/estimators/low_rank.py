@@ -18,8 +18,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_apps.router.estimators.folds_of_factors import FoldsOfFactors
 from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table, filled
-from serve_apps.router.features.hand import NAMES, VOCABULARY
+from serve_apps.router.features.hand import NAMES
+from serve_apps.router.features.vocabulary import VOCABULARY
 
 Folds = NDArray[np.int64]
 Shape = tuple[float, float, float, float]
@@ -34,6 +36,7 @@ SHAPES: Mapping[str, tuple[Shape, ...]] = {
 prompts; weights of the two blocks' kernels; weight of the plain features beside them."""
 FORM = tuple(i for i, name in enumerate(NAMES) if name not in VOCABULARY)
 """Columns of the hand features that say what a prompt looks like, not what it is about."""
+NEITHER = -1
 LENGTH = NAMES.index("log_bytes")
 ROUNDS = 20
 INNER_FOLDS = 3
@@ -64,8 +67,13 @@ class LowRankScorer(Scorer):
         """Landmarks, and the typical squared distance between two prompts."""
         chosen = rng.choice(len(x), min(self.landmarks, len(x)), replace=False)
         points = x[np.sort(chosen)]
-        typical = [_typical(block) for block in self._blocks(points)]
-        return {"landmarks": points, "typical": np.array(typical)}
+        columns = np.zeros(x.shape[1], dtype=np.int64)
+        if self.layout:
+            columns[: len(NAMES)] = NEITHER
+            columns[list(FORM)] = 0
+            columns[len(NAMES) :] = 1
+        typical = [_typical(points[:, columns == block]) for block in range(columns.max() + 1)]
+        return {"landmarks": points, "columns": columns, "typical": np.array(typical)}
 
     def fit(self, shared: State, table: Table, rng: np.random.Generator) -> State:
         """Factor the scores, then learn to predict the factors."""
@@ -73,8 +81,8 @@ class LowRankScorer(Scorer):
         mean = filled(y).mean(axis=0)
         factors, loadings = factorise(y - mean, self.rank, rng)
         inner = table.inner_folds(INNER_FOLDS, rng)
-        near = self._near(shared, x)
-        between = self._near(shared, shared["landmarks"])
+        near = _near(shared, x)
+        between = _near(shared, shared["landmarks"])
         # What tells models apart is what routing is about; what they share moves no choice.
         worth = ((loadings - loadings.mean(axis=0)) ** 2).sum(axis=0)
         best: tuple[float, Shape, Floats, Floats, Floats] | None = None
@@ -105,43 +113,19 @@ class LowRankScorer(Scorer):
 
     def predict(self, shared: State, state: State, x: Floats) -> Floats:
         """Mean and predicted factors times loadings."""
-        return np.asarray(state["mean"] + self.factors(shared, [state], x)[0] @ state["loadings"].T)
+        return np.asarray(self.predict_all(shared, [state], x)[0])
 
     def predict_all(self, shared: State, states: Sequence[State], x: Floats) -> Floats:
         """As `predict`; distances to the landmarks are measured once for all folds."""
-        factors = self.factors(shared, states, x)
-        return np.stack(
-            [s["mean"] + f @ s["loadings"].T for s, f in zip(states, factors, strict=True)]
-        )
+        return self.predictor(shared, states)(x)
+
+    def predictor(self, shared: State, states: Sequence[State]) -> FoldsOfFactors:
+        """As `predict_all`."""
+        return FoldsOfFactors(shared, states)
 
     def factors(self, shared: State, states: Sequence[State], x: Floats) -> list[Floats]:
         """Predicted factors ``[prompts, rank]`` of each fold."""
-        near = self._near(shared, x)
-        at: list[Shape] = [tuple(state["shape"].tolist()) for state in states]
-        found: list[Floats] = [np.zeros(0)] * len(states)
-        for shape in set(at):
-            of = [i for i, other in enumerate(at) if other == shape]
-            # One product for all folds of a shape: a single prompt is all overhead.
-            weights = np.concatenate([states[i]["weights"] for i in of], axis=1)
-            linear = np.concatenate([states[i]["linear"] for i in of], axis=1)
-            bias = np.concatenate([states[i]["bias"] for i in of])
-            together = _kernel(near, shape) @ weights + x @ linear + bias
-            ends = np.cumsum([states[i]["bias"].size for i in of])[:-1]
-            for i, part in zip(of, np.split(together, ends, axis=1), strict=True):
-                found[i] = part
-        return found
-
-    def _near(self, shared: State, x: Floats) -> list[Floats]:
-        """Per block the squared distances to the landmarks, over the typical one."""
-        pairs = zip(
-            self._blocks(x), self._blocks(shared["landmarks"]), shared["typical"], strict=True
-        )
-        return [squared_distances(a, b) / typical for a, b, typical in pairs]
-
-    def _blocks(self, x: Floats) -> list[Floats]:
-        if not self.layout:
-            return [x]
-        return [x[:, FORM], x[:, len(NAMES) :]]
+        return FoldsOfFactors(shared, states).factors(x)
 
 
 def _choose(phi: Floats, factors: Floats, inner: Folds) -> tuple[Floats, Floats]:
@@ -182,6 +166,15 @@ def _typical(points: Floats) -> float:
     """Median squared distance between two points."""
     apart = squared_distances(points, points)[np.triu_indices(len(points), 1)]
     return max(float(np.median(apart)) if apart.size else 1.0, 1e-9)
+
+
+def _near(shared: State, x: Floats) -> list[Floats]:
+    """Per block the squared distances to the landmarks, over the typical one."""
+    points, columns = shared["landmarks"], shared["columns"]
+    return [
+        squared_distances(x[:, columns == block], points[:, columns == block]) / typical
+        for block, typical in enumerate(shared["typical"])
+    ]
 
 
 def _kernel(near: Sequence[Floats], shape: Shape) -> Floats:

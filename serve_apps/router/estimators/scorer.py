@@ -7,8 +7,9 @@ around it by `calibrated.CalibratedEstimator`, the same way for all.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -70,6 +71,10 @@ class Scorer(ABC):
     def predict_all(self, shared: State, states: Sequence[State], x: Floats) -> Floats:
         """``[folds, prompts, models]``."""
         return np.stack([self.predict(shared, state, x) for state in states])
+
+    def predictor(self, shared: State, states: Sequence[State]) -> Callable[[Floats], Floats]:
+        """`predict_all` of these; what does not depend on the prompts may be done beforehand."""
+        return partial(self.predict_all, shared, states)
 
 
 def filled(y: Floats) -> Floats:

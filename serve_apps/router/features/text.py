@@ -1,6 +1,6 @@
 """The default features: hand-made ones, and hashed words and characters seen through an SVD.
 
-No model file, no library but NumPy at request time. Words, pairs of words and a sample of the
+No model file, and a pass of compiled code over the bytes. Words, pairs of words and a sample of the
 runs of four characters are hashed into buckets and weighted by TF-IDF (Sparck Jones, 1972); the
 leading directions of the training prompts (latent semantic analysis, Deerwester et al., 1990)
 keep what they have in common, so that the vector is short and dense.
@@ -9,6 +9,7 @@ keep what they have in common, so that the vector is short and dense.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -16,17 +17,13 @@ from numpy.typing import NDArray
 
 from serve_apps.router.estimates import Arrays
 from serve_apps.router.features.hand import HandFeatures
-from serve_apps.router.features.scan import Hashes, Integers, Scan, scan
+from serve_apps.router.features.kernel import BUCKETS, directions
+from serve_apps.router.features.scan import Scan, scan
 from serve_apps.router.prompts import Prompt
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
-WORD_BITS = 14
-GRAM_BITS = 14
-GRAM_SIZE = 4
-KEPT_GRAMS = np.uint64(0x3)
-"""Of the runs of characters one in four is read, always the same ones: two bits of the hash."""
 MIN_PROMPTS = 2
 """A bucket that fewer training prompts fill says nothing about others."""
 
@@ -69,10 +66,14 @@ class TextFeatures:
             raise ValueError("TextFeatures.fit comes before transform")
         scanned = scan([p.text for p in prompts])
         hand = self._hand.of_scan(prompts, scanned)
-        words = _sums(self._table, scanned.rows, *_words(scanned))
-        words += _sums(self._table, scanned.rows, *_pairs(scanned))
-        grams = _sums(self._table, scanned.rows, *_grams(scanned))
-        text = (_unit(words) + _unit(grams)) * (self.weight * np.sqrt(0.5))
+        text = directions(
+            self._table,
+            scanned.words,
+            scanned.word_ends,
+            scanned.grams,
+            scanned.gram_ends,
+            self.weight * sqrt(0.5),
+        )
         return np.concatenate([hand, text], axis=1)
 
     def arrays(self) -> Arrays:
@@ -90,46 +91,10 @@ class TextFeatures:
     def from_arrays(cls, arrays: Arrays) -> Self:
         """The extractor these arrays came from."""
         rows: NDArray[Any] = arrays["table"]
-        table = np.zeros(((1 << WORD_BITS) + (1 << GRAM_BITS), rows.shape[1]), dtype=np.float32)
+        table = np.zeros((2 * BUCKETS, rows.shape[1]), dtype=np.float32)
         table[arrays["buckets"]] = rows
         hand = HandFeatures.from_arrays({k: arrays[f"hand.{k}"] for k in ("mean", "spread")})
         return cls(rows.shape[1] - 1, float(arrays["weight"]), hand, table)
-
-
-def _words(s: Scan) -> tuple[Integers, Integers]:
-    return s.word_row, _bucket(s.word_hash, WORD_BITS)
-
-
-def _pairs(s: Scan) -> tuple[Integers, Integers]:
-    row, hashes = s.pairs()
-    return row, _bucket(hashes, WORD_BITS)
-
-
-def _grams(s: Scan) -> tuple[Integers, Integers]:
-    row, hashes = s.grams(GRAM_SIZE)
-    kept = (hashes & KEPT_GRAMS) == 0
-    return row[kept], _bucket(hashes[kept], GRAM_BITS) + (1 << WORD_BITS)
-
-
-def _bucket(hashes: Hashes, bits: int) -> Integers:
-    return (hashes >> np.uint64(64 - bits)).astype(np.int64)
-
-
-def _sums(table: Singles, rows: int, row: Integers, bucket: Integers) -> Floats:
-    """Per text the sum of its buckets' rows of the table; ``row`` is ascending."""
-    sums = np.zeros((rows, table.shape[1]))
-    if row.size:
-        first = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
-        sums[row[first]] = np.add.reduceat(table[bucket], first, axis=0)
-    return sums
-
-
-def _unit(sums: Floats) -> Floats:
-    """Projections over the length of the TF-IDF vector, whose square is the last column.
-
-    Repeats count as if each were a word of its own, which spares sorting them out.
-    """
-    return np.asarray(sums[:, :-1] / np.sqrt(np.maximum(sums[:, -1:], 1e-6)))
 
 
 def _table(s: Scan, dimensions: int) -> Singles:
@@ -137,28 +102,29 @@ def _table(s: Scan, dimensions: int) -> Singles:
     from scipy import sparse
     from sklearn.utils.extmath import randomized_svd
 
-    buckets = (1 << WORD_BITS) + (1 << GRAM_BITS)
-    parts = (_words(s), _pairs(s), _grams(s))
-    row = np.concatenate([part[0] for part in parts])
-    bucket = np.concatenate([part[1] for part in parts])
-    counts = sparse.csr_array((np.ones(row.size), (row, bucket)), shape=(s.rows, buckets))
+    row = [np.repeat(np.arange(s.rows), np.diff(ends)) for ends in (s.word_ends, s.gram_ends)]
+    bucket = np.concatenate([s.words, s.grams])
+    buckets = 2 * BUCKETS
+    counts = sparse.csr_array(
+        (np.ones(bucket.size), (np.concatenate(row), bucket)), shape=(s.rows, buckets)
+    )
     counts.sum_duplicates()
     filled = np.bincount(counts.indices, minlength=buckets)
     idf = np.where(filled >= min(MIN_PROMPTS, s.rows), np.log((1 + s.rows) / (1 + filled)) + 1, 0.0)
     lengths = [
         np.sqrt(np.maximum(counts[:, part] @ idf[part] ** 2, 1e-6))
-        for part in (slice(0, 1 << WORD_BITS), slice(1 << WORD_BITS, buckets))
+        for part in (slice(0, BUCKETS), slice(BUCKETS, buckets))
     ]
     weighted = sparse.hstack(
         [
-            sparse.diags_array(1 / lengths[0]) @ counts[:, : 1 << WORD_BITS],
-            sparse.diags_array(1 / lengths[1]) @ counts[:, 1 << WORD_BITS :],
+            sparse.diags_array(1 / lengths[0]) @ counts[:, :BUCKETS],
+            sparse.diags_array(1 / lengths[1]) @ counts[:, BUCKETS:],
         ]
     ) @ sparse.diags_array(idf)
     size = min(dimensions, s.rows)
-    _, _, directions = randomized_svd(sparse.csr_matrix(weighted), size, random_state=0)
+    _, _, leading = randomized_svd(sparse.csr_matrix(weighted), size, random_state=0)
     table = np.zeros((buckets, dimensions + 1), dtype=np.float32)
-    table[:, :size] = directions.T * idf[:, None]
+    table[:, :size] = leading.T * idf[:, None]
     table[:, -1] = idf**2
     # What an artefact keeps is what training saw: no drift after saving.
     return table.astype(np.float16).astype(np.float32)

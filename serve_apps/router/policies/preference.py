@@ -15,14 +15,16 @@ from serve_apps.router.evaluation.metrics import Curve, best_single, upper_hull
 from serve_apps.router.policies.base import Answer, Ask, Choice, Floats, Policy
 
 Kind = Literal["default", "quality", "cost", "threshold"]
-_EXPECTED = "expected auto, auto:quality=0.95, auto:cost, or router-NAME-0.116"
+_EXPECTED = "expected auto, auto:quality=0.95, auto:cost, auto:cost=2.5, or router-NAME-0.116"
+_BOUNDS = "quality lies above 0, at most 1; cost is dollars per 1,000 requests, above 0"
 
 
 @dataclass(frozen=True)
 class Preference:
     """What a request asks for.
 
-    ``quality``: so much of the best single model's quality, in (0, 1]. ``cost``: the cheapest.
+    ``quality``: so much of the best single model's quality, in (0, 1]. ``cost``: the cheapest, or
+    with a value at most so many dollars per thousand requests in the mean.
     ``threshold``: P(strong) - P(weak) at which two models switch, as RouteLLM's users write it.
     """
 
@@ -45,13 +47,18 @@ def parse_preference(model: str) -> Preference | None:
     wish = model.removeprefix("auto:")
     if wish == "cost":
         return Preference("cost")
-    try:
-        value = float(wish.removeprefix("quality="))
-    except ValueError:
-        value = math.nan
-    if not wish.startswith("quality=") or not 0 < value <= 1:
-        raise InputError(f"model: found {model!r}, {_EXPECTED}; quality lies above 0, at most 1")
+    kind, _, number = wish.partition("=")
+    value = _number(number)
+    if kind == "cost" and 0 < value < math.inf:
+        return Preference("cost", value)
+    if kind != "quality" or not 0 < value <= 1:
+        raise InputError(f"model: found {model!r}, {_EXPECTED}; {_BOUNDS}")
     return Preference("quality", value)
+
+
+def _number(text: str) -> float:
+    """NaN where it is none; only what a person would write, not ``1_0``."""
+    return float(text) if re.fullmatch(r"\d*\.?\d+(e-?\d+)?", text, re.ASCII) else math.nan
 
 
 @dataclass(frozen=True)
@@ -125,8 +132,9 @@ class ByPreference:
     def with_preference(self, ask: Ask, wish: Preference) -> Ask:
         """The request with its worth set; by default it is the policy's own.
 
-        A threshold t is the gain in quality that just pays for the dearest model over the
-        cheapest; of two models it is the gap at which they switch.
+        The table's cost is in dollars per request. A threshold t is the gain in quality that just
+        pays for the dearest model over the cheapest; of two models it is the gap at which they
+        switch.
         """
         match wish.kind:
             case "threshold":
@@ -134,7 +142,9 @@ class ByPreference:
                 return replace(ask, worth=span / wish.value if wish.value else math.inf)
             case "quality":
                 return replace(ask, worth=self.table.for_quality(wish.value))
-            case "cost":
+            case "cost" if math.isnan(wish.value):
                 return replace(ask, worth=0.0)
+            case "cost":
+                return replace(ask, worth=self.table.for_cost(wish.value / 1000))
             case _:
                 return ask

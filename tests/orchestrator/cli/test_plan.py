@@ -61,7 +61,7 @@ def test_all_reasons_plan_again(run, tmp_path):
 
 
 def test_the_data_holds_prices_and_reasons_and_can_be_read_back(run, tmp_path):
-    done = run("s.yaml", "-o", "json", "-s", "p.yaml")
+    done = run("s.yaml", "--no-verify", "-o", "json", "-s", "p.yaml")
     data = json.loads(done.stdout)
     assert set(data["prices"]["load"]) == {g["name"] for g in data["groups"]}
     assert data["explanation"]["uses"]
@@ -80,23 +80,23 @@ def test_a_cost_curve_as_bars_and_as_data(run, tmp_path):
 
 
 def test_two_plan_files_are_compared(run, tmp_path):
-    run("s.yaml", "-s", "a.yaml")
+    run("s.yaml", "--no-verify", "-s", "a.yaml")
     tmp_path.joinpath("s.yaml").write_text(SERVICE.replace("rate_rps: 5", "rate_rps: 25"))
-    run("s.yaml", "-s", "b.yaml")
+    run("s.yaml", "--no-verify", "-s", "b.yaml")
     assert "->" in run("diff", "a.yaml", "b.yaml").stdout
     data = json.loads(run("diff", "a.yaml", "b.yaml", "-o", "json").stdout)
     assert data["usd_per_hour_after"] > data["usd_per_hour_before"]
     assert data["groups"]
     assert "no difference" in run("diff", "a.yaml", "a.yaml").stdout
-    assert "$/h" in run("s.yaml", "--against", "a.yaml").stdout.splitlines()[-2]
+    assert "$/h" in run("s.yaml", "--no-verify", "--against", "a.yaml").stdout.splitlines()[-2]
 
 
 def test_a_plan_is_compared_with_what_runs(run, tmp_path, monkeypatch):
-    run("s.yaml", "-s", "a.yaml")
+    run("s.yaml", "--no-verify", "-s", "a.yaml")
     runs = documents.read(tmp_path / "a.yaml", Plan)
     monkeypatch.setattr(local, "running_plan", {"chat": runs}.get)
     assert "no difference" in run("diff", "running", "a.yaml").stdout
-    done = run("s.yaml", "--against", "running", "-o", "json")
+    done = run("s.yaml", "--no-verify", "--against", "running", "-o", "json")
     assert "no difference" in done.stderr
     assert json.loads(done.stdout)["service"] == "chat"
 
@@ -137,11 +137,20 @@ def test_a_plan_that_cannot_hold_is_printed_with_a_warning_and_fails_a_check(run
     text = SERVICE.replace(
         "gpus: [L40S, {type: H100, available: 4}]", "gpus: [{type: H100, available: 1}]"
     )
-    bursts = "arrivals: {kind: bursts, calm_rps: 2, burst_rps: 150, calm_s: 40, burst_s: 8}"
-    text = text.replace("rate_rps: 5", f"{bursts}\n  duration_s: 300\n  plan_for: p50")
+    bursts = "arrivals: {kind: bursts, calm_rps: 2, burst_rps: 150, calm_s: 30, burst_s: 6}"
+    text = text.replace("rate_rps: 5", f"{bursts}\n  duration_s: 120\n  plan_for: p50")
     (tmp_path / "b.yaml").write_text(text)
     done = run("b.yaml")
     assert done.exit_code == 0
     assert "DOES NOT HOLD" in done.stdout
     with pytest.raises(SloMissedError, match="met the SLO in simulation"):
         run("b.yaml", "--check")
+
+
+def test_a_rate_too_high_to_simulate_is_planned_all_the_same(run, tmp_path):
+    (tmp_path / "f.yaml").write_text(SERVICE.replace("rate_rps: 5", "rate_rps: 9000"))
+    done = run("f.yaml")
+    assert "not tried in simulation: 9,000 requests/s" in done.stderr
+    assert "$/h alone" in done.stdout
+    with pytest.raises(SloMissedError, match="not tried"):
+        run("f.yaml", "--check")

@@ -20,7 +20,9 @@ from placement.plan import Plan
 from profiler import documents
 from profiler.engine import free_port
 from profiler.errors import ClusterError, EngineError, InputError
+from profiler.files import sha256_of
 from tests.plan_builders import group, plan
+from tests.router_builders import planned_router
 
 PORT = free_port()
 
@@ -228,3 +230,34 @@ def test_importing_the_target_does_not_import_ray() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout.strip() == "False"
+
+
+def with_router(artefact: Path) -> Plan:
+    router = planned_router(["m1"], artefact=artefact.name, sha256=sha256_of(artefact))
+    return plan().model_copy(update={"router": router})
+
+
+def test_the_pool_keeps_its_own_copy_of_the_routers_artefact(root: Path, tmp_path: Path) -> None:
+    source = tmp_path / "router.npz"
+    source.write_bytes(b"an artefact")
+    p = with_router(source)
+    assert p.router is not None
+    deploy(p, root, artefact=source)
+    kept = StateDir("demo", root).artefact(p.router)
+    source.unlink()
+    assert kept.read_bytes() == b"an artefact"
+    again = deploy(p, root)
+    assert "nothing changed" in again.message
+
+
+def test_an_artefact_that_is_not_the_plans_is_refused(root: Path, tmp_path: Path) -> None:
+    source = tmp_path / "router.npz"
+    source.write_bytes(b"an artefact")
+    p = with_router(source)
+    deploy(plan(), root)
+    source.write_bytes(b"another")
+    with pytest.raises(InputError, match="found artefact"):
+        deploy(p, root, artefact=source)
+    with pytest.raises(InputError, match="found none"):
+        deploy(p, root)
+    assert running_plan("demo", root) == plan()

@@ -1,5 +1,6 @@
 """Artefacts come back bit for bit, refuse what is not theirs, and can run nothing."""
 
+import functools
 import json
 import os
 import pickle
@@ -11,38 +12,52 @@ import numpy as np
 import pytest
 
 from profiler.errors import InputError, UnknownNameError
-from serve_apps.router.artefact import data_hash, load_artefact
+from serve_apps.router.artefact import Artefact, data_hash, load_artefact
 from serve_apps.router.difficulty import difficulty, difficulty_bins
 from serve_apps.router.training import train
 from tests.serve_apps.router.planted import planted
 
 OUTCOMES, _ = planted(120)
 SMALL = {"feature_settings": {"dimensions": 4}, "estimator_settings": {"landmarks": 16}}
-ARTEFACT = train(OUTCOMES, **SMALL)
+
+
+@functools.cache
+def artefact() -> Artefact:
+    """Trained when first asked for: importing a test must be quick."""
+    return train(OUTCOMES, **SMALL)
 
 
 def test_a_saved_artefact_estimates_bit_for_bit_the_same(tmp_path):
     path = tmp_path / "router.npz"
-    ARTEFACT.save(path)
+    artefact().save(path)
     loaded = load_artefact(path, OUTCOMES.models)
-    assert loaded.description == ARTEFACT.description
+    assert loaded.description == artefact().description
     for one, other in zip(
         vars(loaded.estimate(OUTCOMES.prompts)).values(),
-        vars(ARTEFACT.estimate(OUTCOMES.prompts)).values(),
+        vars(artefact().estimate(OUTCOMES.prompts)).values(),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
 
 
+def test_an_estimate_of_a_batch_is_bit_for_bit_that_of_each_prompt_alone():
+    batch = artefact().estimate(OUTCOMES.prompts[:64])
+    for i, prompt in enumerate(OUTCOMES.prompts[:64]):
+        alone = artefact().estimate([prompt])
+        np.testing.assert_array_equal(alone.quality[0], batch.quality[i])
+        np.testing.assert_array_equal(alone.quality_sd[0], batch.quality_sd[i])
+        np.testing.assert_array_equal(alone.output_tokens[0], batch.output_tokens[i])
+
+
 def test_the_same_data_and_seed_give_the_same_router():
     again = train(OUTCOMES, **SMALL)
     np.testing.assert_array_equal(
-        again.estimate(OUTCOMES.prompts).quality, ARTEFACT.estimate(OUTCOMES.prompts).quality
+        again.estimate(OUTCOMES.prompts).quality, artefact().estimate(OUTCOMES.prompts).quality
     )
 
 
 def test_it_tells_its_data_and_its_error():
-    told = ARTEFACT.description
+    told = artefact().description
     assert told.data_sha256 == data_hash(OUTCOMES)
     assert told.data_sha256 != data_hash(OUTCOMES.rows(np.arange(100)))
     assert told.ece is not None and told.brier is not None and told.brier_of_mean is not None
@@ -51,14 +66,14 @@ def test_it_tells_its_data_and_its_error():
 
 def test_a_pool_it_was_not_trained_for_is_refused(tmp_path):
     path = tmp_path / "router.npz"
-    ARTEFACT.save(path)
+    artefact().save(path)
     with pytest.raises(InputError, match=r"trained for m0.*found 'stranger'.*onboard"):
         load_artefact(path, ["m0", "stranger"])
 
 
 def test_a_part_of_the_pool_is_estimated_in_the_order_asked_for():
-    view = ARTEFACT.only(["m3", "m1"]).estimate(OUTCOMES.prompts[:5])
-    whole = ARTEFACT.estimate(OUTCOMES.prompts[:5])
+    view = artefact().only(["m3", "m1"]).estimate(OUTCOMES.prompts[:5])
+    whole = artefact().estimate(OUTCOMES.prompts[:5])
     assert view.models == ("m3", "m1")
     np.testing.assert_array_equal(view.quality, whole.quality[:, [3, 1]])
 
@@ -82,7 +97,7 @@ def test_a_pickle_is_never_run(tmp_path, monkeypatch):
 
 def test_damage_is_told(tmp_path):
     path = tmp_path / "router.npz"
-    ARTEFACT.save(path)
+    artefact().save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="damaged"):
@@ -96,14 +111,14 @@ def test_damage_is_told(tmp_path):
 
 def test_missing_arrays_and_other_versions_are_told(tmp_path):
     whole, cut = tmp_path / "whole.npz", tmp_path / "cut.npz"
-    ARTEFACT.save(whole)
+    artefact().save(whole)
     with zipfile.ZipFile(whole) as source, zipfile.ZipFile(cut, "w") as target:
         for name in source.namelist():
             if "calibration" not in name:
                 target.writestr(name, source.read(name))
     with pytest.raises(InputError, match="incomplete or damaged"):
         load_artefact(cut)
-    newer = replace(ARTEFACT, description=replace(ARTEFACT.description, version=99))
+    newer = replace(artefact(), description=replace(artefact().description, version=99))
     newer.save(whole)
     with pytest.raises(InputError, match="version 99"):
         load_artefact(whole)
@@ -115,7 +130,7 @@ def test_missing_arrays_and_other_versions_are_told(tmp_path):
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "gone" / "router.npz"
     with pytest.raises(InputError, match="cannot write"):
-        ARTEFACT.save(path)
+        artefact().save(path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,11 +150,11 @@ def test_training_refuses_what_it_cannot_learn_from():
 
 
 def test_difficulty_bins_share_the_prompts_and_rank_them():
-    bins = difficulty_bins(ARTEFACT, OUTCOMES.prompts, 3)
+    bins = difficulty_bins(artefact(), OUTCOMES.prompts, 3)
     assert bins.share.sum() == pytest.approx(1)
     assert abs(bins.share - 1 / 3).max() < 0.1
     assert (np.diff(bins.quality.mean(axis=1)) < 0).all()
-    estimates = ARTEFACT.estimate(OUTCOMES.prompts)
+    estimates = artefact().estimate(OUTCOMES.prompts)
     np.testing.assert_array_equal(bins.bin_of(estimates), bins.of)
     hard = difficulty(estimates)
     assert hard[bins.of == 0].max() <= hard[bins.of == 2].min()
@@ -148,4 +163,4 @@ def test_difficulty_bins_share_the_prompts_and_rank_them():
 
 def test_no_prompt_has_no_difficulty():
     with pytest.raises(InputError, match="0 prompts"):
-        difficulty_bins(ARTEFACT, [], 3)
+        difficulty_bins(artefact(), [], 3)

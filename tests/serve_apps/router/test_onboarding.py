@@ -1,9 +1,12 @@
 """A model joins from a few probes, and is then estimated nearly as if trained with all labels."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from profiler.errors import InputError
+from serve_apps.router.artefact import Artefact
 from serve_apps.router.onboarding import choose_probes, onboard
 from serve_apps.router.training import train
 from tests.serve_apps.router.planted import planted
@@ -12,13 +15,18 @@ TRAIN, _ = planted(400, models=8)
 TEST, TRUTH = planted(200, models=8, seed=1)
 KNOWN = TRAIN.only(TRAIN.models[1:])
 SMALL = {"feature_settings": {"dimensions": 4}, "estimator_settings": {"landmarks": 16}}
-ARTEFACT = train(KNOWN, **SMALL)
+
+
+@functools.cache
+def artefact() -> Artefact:
+    """Trained when first asked for: importing a test must be quick."""
+    return train(KNOWN, **SMALL)
 
 
 def grown(count: int):
-    rows = choose_probes(ARTEFACT, KNOWN.prompts, count, KNOWN.score)
+    rows = choose_probes(artefact(), KNOWN.prompts, count, KNOWN.score)
     return onboard(
-        ARTEFACT,
+        artefact(),
         "m0",
         [KNOWN.prompts[i] for i in rows],
         TRAIN.score[rows, 0],
@@ -42,31 +50,31 @@ def test_the_other_models_stay_as_they_were_and_the_artefact_tells_who_joined(tm
     more = grown(30)
     assert more.models == (*KNOWN.models, "m0")
     assert more.description.onboarded == {"m0": 30}
-    before, after = ARTEFACT.estimate(TEST.prompts), more.estimate(TEST.prompts)
+    before, after = artefact().estimate(TEST.prompts), more.estimate(TEST.prompts)
     np.testing.assert_allclose(after.quality[:, :-1], before.quality)
     tokens = after.output_tokens[:, -1]
     assert abs(tokens.mean() / TEST.output_tokens[:, 0].mean() - 1) < 0.2
 
 
 def test_chosen_probes_tell_more_than_the_first_ones():
-    rows = choose_probes(ARTEFACT, KNOWN.prompts, 20, KNOWN.score)
+    rows = choose_probes(artefact(), KNOWN.prompts, 20, KNOWN.score)
     assert len(set(rows.tolist())) == 20
-    x = ARTEFACT.estimate(KNOWN.prompts).quality
+    x = artefact().estimate(KNOWN.prompts).quality
 
     # Told apart best are models on prompts that are far apart in what is expected of them.
-    chosen = choose_probes(ARTEFACT, KNOWN.prompts, 20)
+    chosen = choose_probes(artefact(), KNOWN.prompts, 20)
     assert x[chosen].var(axis=0).sum() > 1.2 * x.var(axis=0).sum()
 
 
 def test_what_cannot_join_is_told():
     with pytest.raises(InputError, match="in the artefact already"):
-        onboard(ARTEFACT, "m3", KNOWN.prompts[:2], np.ones(2))
+        onboard(artefact(), "m3", KNOWN.prompts[:2], np.ones(2))
     with pytest.raises(InputError, match=r"2 scores in \[0, 1\]"):
-        onboard(ARTEFACT, "new", KNOWN.prompts[:2], np.array([0.5, np.nan]))
+        onboard(artefact(), "new", KNOWN.prompts[:2], np.array([0.5, np.nan]))
     with pytest.raises(InputError, match="at least 500"):
-        choose_probes(ARTEFACT, KNOWN.prompts, 500)
+        choose_probes(artefact(), KNOWN.prompts, 500)
     other = train(KNOWN, estimator="knn", feature_settings={"dimensions": 4})
     with pytest.raises(InputError, match="estimator 'low_rank'"):
         choose_probes(other, KNOWN.prompts, 5)
     with pytest.raises(InputError, match="expected 7"):
-        choose_probes(ARTEFACT, KNOWN.prompts, 5, KNOWN.score[:, :2])
+        choose_probes(artefact(), KNOWN.prompts, 5, KNOWN.score[:, :2])

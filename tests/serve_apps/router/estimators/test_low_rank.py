@@ -19,6 +19,39 @@ def test_factors_recover_what_noise_and_gaps_hide():
     np.testing.assert_allclose(factors.T @ factors / 300, np.eye(2), atol=1e-8)
 
 
+def test_all_folds_at_once_predict_what_each_does_by_its_formula():
+    rng = np.random.default_rng(1)
+    points, x = rng.normal(size=(7, 5)), rng.normal(size=(4, 5))
+    columns = np.array([0, 1, 0, -1, 1])
+    shared = {"landmarks": points, "columns": columns, "typical": np.array([3.0, 2.0])}
+    wide = (2.0, 1.0, 0.0, 0.1)
+    states = [
+        {
+            "weights": rng.normal(size=(7, rank)),
+            "linear": rng.normal(size=(5, rank)),
+            "bias": rng.normal(size=rank),
+            "shape": np.array(shape),
+            "loadings": rng.normal(size=(6, rank)),
+            "mean": rng.normal(size=6),
+        }
+        for shape, rank in ((wide, 3), ((0.7, 0.5, 1.5, 0.1), 2), (wide, 1))
+    ]
+    square = (x[:, None] - points) ** 2
+    form = square[:, :, columns == 0].sum(axis=2) / 3.0
+    rest = square[:, :, columns == 1].sum(axis=2) / 2.0
+    factors = []
+    for s in states:
+        width, first, second, _ = s["shape"]
+        kernel = first * np.exp(-form / width) + second * np.exp(-rest / width)
+        factors.append(kernel @ s["weights"] + x @ s["linear"] + s["bias"])
+    scorer = LowRankScorer()
+    for found, expected in zip(scorer.factors(shared, states, x), factors, strict=True):
+        np.testing.assert_allclose(found, expected)
+    expected = [s["mean"] + f @ s["loadings"].T for s, f in zip(states, factors, strict=True)]
+    np.testing.assert_allclose(scorer.predict_all(shared, states, x), expected)
+    np.testing.assert_allclose(scorer.predict(shared, states[1], x), expected[1])
+
+
 def test_two_models_keep_both_ranks():
     y = np.array([[0.5, -0.5], [0.2, 0.4], [-0.7, 0.1]])
     factors, loadings = factorise(y, 1, np.random.default_rng(0))

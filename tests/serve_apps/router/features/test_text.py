@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_apps.router.features.hand import NAMES, HandFeatures, raw_features
-from serve_apps.router.features.scan import MAX_BYTES, hash_of, scan
+from serve_apps.router.features.scan import scan
 from serve_apps.router.features.text import TextFeatures
 from serve_apps.router.prompts import Prompt
 from tests.serve_apps.router.planted import planted
@@ -25,7 +25,7 @@ def test_a_row_of_a_batch_is_what_the_prompt_gives_alone(texts):
     batch = FITTED.transform(prompts)
     alone = np.concatenate([FITTED.transform([p]) for p in prompts])
     assert np.isfinite(batch).all()
-    np.testing.assert_allclose(batch, alone, atol=1e-6)
+    np.testing.assert_array_equal(batch, alone)
 
 
 def test_fitting_twice_gives_the_same():
@@ -45,29 +45,11 @@ def test_an_unfitted_extractor_says_so():
         TextFeatures().transform([Prompt("x")])
 
 
-def test_words_are_hashed_whatever_their_case_and_place():
-    hashes = scan(["Alpha beta", "beta, ALPHA!"]).word_hash
-    assert hashes[0] == hashes[3] == hash_of("alpha")
-    assert hashes[1] == hashes[2] != hashes[0]
-
-
-def test_runs_of_characters_stay_inside_their_text():
-    row, hashes = scan(["abcd", "efgh"]).grams(4)
-    assert row.tolist() == [0, 1]
-    assert hashes[0] != hashes[1]
-
-
-def test_of_a_long_text_both_ends_are_read():
-    s = scan(["first " + "x" * 3 * MAX_BYTES + " last"])
-    assert s.length[0] == MAX_BYTES
-    assert {hash_of("first"), hash_of("last")} <= set(s.word_hash)
-
-
 def test_choices_and_their_stem_are_counted():
     text = "Which one?\nA. 12\nB. 345\nC. six"
     assert value("choices", Prompt(text)) == 3
     assert value("stem_length", Prompt(text)) == np.log1p(len("Which one?"))
-    assert value("choice_digits", Prompt(text)) == pytest.approx(5 / 8, abs=0.2)
+    assert value("choice_digits", Prompt(text)) == pytest.approx(5 / 11)
 
 
 def test_what_surrounds_a_text_counts():

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numba
 
-from orchestrator.simulation import compiled
+from profiler import compiled
 
 
 def test_where_nothing_can_be_kept_on_disk_functions_are_compiled_anew(monkeypatch):

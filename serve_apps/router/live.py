@@ -1,0 +1,87 @@
+"""The price of load now: the plan's, and more where a group is asked for more than it can do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from placement.plan import Plan
+from serve_apps.router.pricing import LivePrice
+
+TICK_S = 1.0
+TARGET = 1.0
+"""Prices rise above saturation inside the SLO. The headroom below it is there for chance."""
+MOST_GAIN_PER_S = 0.2
+"""Half as much again as a group can do doubles its price in about seven seconds, at most."""
+USUAL_RISE = 0.05
+"""What the queue that chance brings at the planned load adds to log(price / rent), in mean."""
+LET_PASS = 10 * USUAL_RISE
+"""So much does not count: a queue of ten times the mean comes by chance once in e^10 times."""
+
+
+class LivePrices:
+    """Per group, dollars per hour for one replica kept at saturation: the plan's and today's.
+
+    Load is counted as work is handed out, so a price is e to the work that a group was given
+    beyond what it could do so far: a queue that is reckoned, not seen. How steeply it rises follows
+    from the queue that Poisson arrivals bring at the planned load anyway (M/D/1, mean
+    rho * s / (2 (1 - rho))): groups of many small requests react within seconds, a single slow
+    replica later.
+    """
+
+    def __init__(self, plan: Plan, clock: Callable[[], float]) -> None:
+        told = plan.prices.load if plan.prices else {}
+        rent = {g.name: g.usd_per_hour / plan.headroom for g in plan.groups}
+        self.planned = {name: told.get(name, price) for name, price in rent.items()}
+        self.calm = True
+        self._rent = rent
+        self._replicas = {g.name: g.replicas for g in plan.groups}
+        self._live = {
+            name: LivePrice(self.planned[name], base=rent[name], target=TARGET, gain_per_s=gain)
+            for name, gain in _gains(plan).items()
+        }
+        self._now = dict(self.planned)
+        self._work_s = dict.fromkeys(rent, 0.0)
+        self._clock = clock
+        self._last_s = clock()
+
+    def now(self, group: str) -> float:
+        """The group's price now."""
+        return self._now[group]
+
+    def add(self, group: str, load_s: float) -> None:
+        """A request that takes so many replica-seconds went to the group."""
+        if math.isfinite(load_s):
+            self._work_s[group] += load_s
+
+    def tick(self) -> None:
+        """Let time pass: once a second prices follow the work handed out since."""
+        elapsed = self._clock() - self._last_s
+        if elapsed < TICK_S:
+            return
+        self._last_s += elapsed
+        for name, live in self._live.items():
+            utilisation = self._work_s[name] / (elapsed * self._replicas[name])
+            self._now[name] = self._beyond_chance(name, live.observe(utilisation, elapsed))
+            self._work_s[name] = 0.0
+        self.calm = all(now <= self.planned[name] for name, now in self._now.items())
+
+    def _beyond_chance(self, name: str, price: float) -> float:
+        planned, rent = self.planned[name], self._rent[name]
+        times = (1 + (price - planned) / rent) * math.exp(-LET_PASS)
+        return planned + rent * max(times - 1, 0.0)
+
+
+def _gains(plan: Plan) -> dict[str, float]:
+    """Per second of work beyond what a group can do, by how much log(price / rent) rises."""
+    rate = {g.name: 0.0 for g in plan.groups}
+    for route in plan.routes:
+        for name, share in route.shares.items():
+            rate[name] += share * route.rate_rps
+    spare = max(1 - plan.headroom, 0.05)
+    gains = {}
+    for g in plan.groups:
+        each_s = g.load / rate[g.name] if rate[g.name] else 1.0
+        usual_s = max(plan.headroom * each_s / (2 * spare), 1e-9)
+        gains[g.name] = min(MOST_GAIN_PER_S, USUAL_RISE / usual_s)
+    return gains

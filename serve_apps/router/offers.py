@@ -1,0 +1,121 @@
+"""What each model's answer to a request costs: by the plan, and now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from placement.plan import Plan
+from profiler.core import Slo
+from serve_apps.router.base import RouteRequest
+from serve_apps.router.classes import SECONDS_PER_HOUR
+from serve_apps.router.live import LivePrices
+from serve_apps.router.loads import LoadGrid
+from serve_apps.router.quick import Estimate
+from serve_apps.router.sessions import LastTurn, Sessions
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One model's answer: expected quality and length, and its price in dollars.
+
+    ``groups`` are those that would answer inside the SLO and need not be avoided, with what each
+    takes now; ``price`` is the least of them, ``planned_price`` the least by the plan's prices.
+    """
+
+    quality: float
+    output_tokens: float
+    price: float
+    planned_price: float
+    groups: Mapping[str, float]
+
+
+class Market:
+    """The hosted models' offers: load of the request's own size times the price of load.
+
+    A session's prompt is cached where it was answered last, in one replica of that group: there
+    the group's price counts the fewer tokens to prefill, by the chance to meet that replica.
+    """
+
+    def __init__(
+        self, plan: Plan, pool: Iterable[str], slos: Iterable[Slo], clock: Callable[[], float]
+    ) -> None:
+        """``pool``: the models in the order of estimates; ``slos``: all that are asked about."""
+        self._groups: dict[str, list[str]] = {}
+        for g in plan.groups:
+            self._groups.setdefault(g.config.model, []).append(g.name)
+        self.position = {m: i for i, m in enumerate(pool) if m in self._groups}
+        self.prices = LivePrices(plan, clock)
+        self.sessions = Sessions()
+        self._replicas = {g.name: g.replicas for g in plan.groups}
+        self._loads = {
+            slo: {g.name: LoadGrid(g.profile, slo) for g in plan.groups} for slo in set(slos)
+        }
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those hosted, in the pool's order."""
+        return tuple(self.position)
+
+    def load_s(self, group: str, input_tokens: float, output_tokens: float, slo: Slo) -> float:
+        """Replica-seconds of a request; infinite where the SLO cannot be kept."""
+        return self._loads[slo][group](input_tokens, output_tokens)
+
+    def planned_price(
+        self, model: str, input_tokens: float, output_tokens: float, slo: Slo
+    ) -> float:
+        """Dollars by the plan's prices; infinite where no group keeps the SLO."""
+        loads = self._loads[slo]
+        cheapest = min(
+            loads[g](input_tokens, output_tokens) * self.prices.planned[g]
+            for g in self._groups[model]
+        )
+        return cheapest / SECONDS_PER_HOUR
+
+    def offers(
+        self, request: RouteRequest, estimate: Estimate, slo: Slo, avoid: Collection[str]
+    ) -> dict[str, Offer]:
+        """One offer per hosted model."""
+        cached = self.sessions.cached(request.session, request.input_tokens)
+        return {m: self._offer(m, request, estimate, slo, avoid, cached) for m in self.position}
+
+    def _offer(
+        self,
+        model: str,
+        request: RouteRequest,
+        estimate: Estimate,
+        slo: Slo,
+        avoid: Collection[str],
+        cached: tuple[str, float] | None,
+    ) -> Offer:
+        at, loads, prices = self.position[model], self._loads[slo], self.prices
+        output = limited(estimate.output_tokens[at], request)
+        groups, planned = {}, math.inf
+        for name in self._groups[model]:
+            load = loads[name](request.input_tokens, output)
+            if load == math.inf:
+                continue
+            planned = min(planned, load * prices.planned[name])
+            if name in avoid:
+                continue
+            if cached is not None and cached[0] == name:
+                prefill = request.input_tokens - cached[1] / self._replicas[name]
+                load = min(load, loads[name](prefill, output))
+            groups[name] = load * prices.now(name) / SECONDS_PER_HOUR
+        price = min(groups.values(), default=math.inf)
+        return Offer(estimate.quality[at], output, price, planned / SECONDS_PER_HOUR, groups)
+
+    def took(self, request: RouteRequest, group: str, load_s: float, output_tokens: float) -> None:
+        """Note that a group got the request."""
+        self.prices.add(group, load_s)
+        if request.session:
+            context = request.input_tokens + output_tokens
+            turn = LastTurn(group, request.input_tokens, context)
+            self.sessions.remember(request.session, turn)
+
+
+def limited(output_tokens: float, request: RouteRequest) -> float:
+    """An expected answer, within the client's limit."""
+    limit = request.max_output_tokens
+    return output_tokens if limit is None else min(output_tokens, max(limit, 1))

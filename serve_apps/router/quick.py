@@ -1,0 +1,93 @@
+"""One prompt's estimates on the request's path: as plain numbers, and never at any price."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from serve_apps.router.estimates import Estimates
+from serve_apps.router.prompts import Prompt
+
+log = logging.getLogger("orchestrator.router")
+
+SLOW_S = 0.02
+SLOW_IN_A_ROW = 3
+REST_S = 30.0
+
+
+class SourceOfEstimates(Protocol):
+    """An artefact, or a part of one."""
+
+    def expected(self, prompts: list[Prompt]) -> Estimates:
+        """What each model is expected to make of each prompt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Of one prompt; an entry per model of the pool, in its order."""
+
+    quality: tuple[float, ...]
+    output_tokens: tuple[float, ...]
+
+    @property
+    def difficulty(self) -> float:
+        """1 - the mean expected score, as `router.difficulty` has it."""
+        return 1 - sum(self.quality) / len(self.quality)
+
+
+class QuickEstimates:
+    """Estimates of single prompts; after a failure or while too slow, a reason why there are none.
+
+    A code that blocks cannot be broken off, but it need not be called again: after a few slow
+    calls in a row the estimator rests.
+    """
+
+    def __init__(
+        self,
+        source: SourceOfEstimates,
+        *,
+        slow_s: float = SLOW_S,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._source = source
+        self._slow_s = slow_s
+        self._clock = clock
+        self._slow = 0
+        self._rests_until = float("-inf")
+        self._last: tuple[Prompt, Estimate] | None = None
+        self.failures = 0
+
+    def __call__(self, prompt: Prompt) -> Estimate | str:
+        """The estimate, or why there is none. The same prompt again is not estimated again."""
+        if self._last is not None and self._last[0] is prompt:
+            return self._last[1]
+        began = self._clock()
+        if began < self._rests_until:
+            return f"estimates take over {self._slow_s * 1e3:.0f} ms"
+        try:
+            found = self._source.expected([prompt])
+            estimate = Estimate(
+                tuple(found.quality[0].tolist()),
+                tuple(found.output_tokens[0].tolist()),
+            )
+        except Exception as error:  # features may be anybody's code
+            self.failures += 1
+            log.exception("a prompt could not be estimated")
+            return f"no estimate: {type(error).__name__}"
+        if not all(math.isfinite(value) for value in (*estimate.quality, *estimate.output_tokens)):
+            self.failures += 1
+            return "no estimate: not a finite number"
+        self._watch(began)
+        self._last = prompt, estimate
+        return estimate
+
+    def _watch(self, began: float) -> None:
+        now = self._clock()
+        self._slow = self._slow + 1 if now - began > self._slow_s else 0
+        if self._slow >= SLOW_IN_A_ROW:
+            self._slow, self._rests_until = 0, now + REST_S
