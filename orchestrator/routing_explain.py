@@ -11,9 +11,9 @@ import numpy as np
 
 from orchestrator.routing_costs import Costs, prompt_tokens
 from serve_apps.router.artefact import Artefact
+from serve_apps.router.estimates import Arrays, Floats
 from serve_apps.router.estimators.calibrated import CalibratedEstimator
 from serve_apps.router.estimators.low_rank import squared_distances
-from serve_apps.router.outcomes import Floats
 from serve_apps.router.policies.base import Ask
 from serve_apps.router.policies.utility import Utility
 from serve_apps.router.prompts import Prompt
@@ -143,14 +143,24 @@ def familiarity(artefact: Artefact, prompt: Prompt) -> Familiarity | None:
     if not isinstance(artefact.estimator, CalibratedEstimator):
         return None
     shared, _ = artefact.estimator.parts()
-    landmarks, typical = shared.get("landmarks"), shared.get("typical")
-    if landmarks is None or typical is None or len(landmarks) < 2:
+    if "typical" not in shared or len(shared.get("landmarks", ())) < 2:
         return None
-    x = artefact.features.transform([prompt])
-    among = squared_distances(landmarks, landmarks)
+    landmarks = shared["landmarks"]
+    among = _apart(shared, landmarks)
     np.fill_diagonal(among, np.inf)
-    nearest = float(squared_distances(x, landmarks).min())
-    return Familiarity(nearest / float(typical), float((among.min(axis=1) < nearest).mean()))
+    nearest = float(_apart(shared, artefact.features.transform([prompt])).min())
+    return Familiarity(nearest, float((among.min(axis=1) < nearest).mean()))
+
+
+def _apart(shared: Arrays, x: Floats) -> Floats:
+    """Squared distances to the landmarks over the typical one, the mean over blocks of columns."""
+    landmarks, typical = shared["landmarks"], np.atleast_1d(shared["typical"])
+    columns = shared.get("columns", np.zeros(landmarks.shape[1], dtype=np.int64))
+    apart = [
+        squared_distances(x[:, columns == block], landmarks[:, columns == block]) / one
+        for block, one in enumerate(typical)
+    ]
+    return np.asarray(np.mean(apart, axis=0), dtype=np.float64)
 
 
 def worth_and_costs(
