@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.router_tasks import LLAMA_8B, LLAMA_70B, LLAMA_405B
 from serve_apps.router.estimates import Estimates
 from serve_apps.router.estimators.registry import build
 from serve_apps.router.evaluation.contenders import Contender, cross_fitted, learned
@@ -16,14 +16,11 @@ from serve_apps.router.evaluation.splits import Split, hash_splits
 from serve_apps.router.features.text import TextFeatures
 from serve_apps.router.outcomes import Outcomes
 
-DATA = Path(__file__).parents[1].parent / "shared" / "data" / "outcomes"
 CONTENDER: Contender = learned(
     "text + low rank", TextFeatures(), build("low_rank", {"layout": "hand"})
 )
 SEED = 100
 
-LLAMA_8B, LLAMA_70B = "Meta-Llama-3.1-8B-Instruct", "Meta-Llama-3.1-70B-Instruct"
-LLAMA_405B = "Llama-3.1-405B-Instruct@sambanova"
 QWEN_7B, GEMMA_9B, PHI = "Qwen2-7B-Instruct", "gemma-2-9b-it", "Phi-3.5-mini-instruct"
 ACTIVE_B = {
     "gemma-2-2b-it": 2.6,

@@ -26,10 +26,6 @@ from benchmarks.router_cascades import Plan, cascades, share_saved
 from benchmarks.router_data import (
     ACTIVE_B,
     CONTENDER,
-    DATA,
-    LLAMA_8B,
-    LLAMA_70B,
-    LLAMA_405B,
     PROBES,
     SEED,
     Figure,
@@ -42,6 +38,7 @@ from benchmarks.router_data import (
     splits_of,
     told_of,
 )
+from benchmarks.router_tasks import DATA, LLAMA_8B, LLAMA_70B, LLAMA_405B
 from serve_apps.router.evaluation import metrics
 from serve_apps.router.evaluation.evaluate import complete
 from serve_apps.router.evaluation.metrics import Curve

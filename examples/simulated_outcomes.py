@@ -75,4 +75,7 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "simulated.parquet"))
+    given = sys.argv[1:] or ["simulated.parquet"]
+    if len(given) != 1 or given[0].startswith("-"):
+        sys.exit("usage: python examples/simulated_outcomes.py [FILE.parquet]")
+    main(Path(given[0]))

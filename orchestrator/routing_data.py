@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from profiler.errors import InputError, UnknownNameError
+from profiler.outcome_table import require_pyarrow
 from serve_apps.router.evaluation.importers import read_routellm, read_routerbench
 from serve_apps.router.outcomes import Floats, Outcomes, read_outcomes
 
@@ -149,6 +150,7 @@ def _imported(path: Path) -> Outcomes:
 
 
 def _columns(path: Path) -> list[str]:
+    require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 

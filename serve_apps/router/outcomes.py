@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.errors import InputError
+from profiler.outcome_table import require_pyarrow
 from serve_apps.router.prompts import Prompt
 
 Floats = NDArray[np.float64]
@@ -84,8 +85,10 @@ def read_outcomes(path: Path, *, scores: str = "s") -> Outcomes:
     """Read a Parquet outcome table (`profiler.outcome_table`); ``scores`` names the score columns.
 
     Raises:
-        InputError: the file is missing, no Parquet, or has no prompt or score columns.
+        InputError: the file is missing, no Parquet, or has no prompt or score columns; or
+            pyarrow is not installed.
     """
+    require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from profiler.errors import InputError
+from profiler.outcome_table import require_pyarrow
 from serve_apps.router.outcomes import Floats, Outcomes
 from serve_apps.router.prompts import Prompt
 
@@ -86,6 +87,7 @@ def _plain(value: Any) -> Any:
 
 
 def _columns(path: Path) -> dict[str, list[Any]]:
+    require_pyarrow()
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.json
