@@ -14,7 +14,8 @@ from placement.plan import AUTO, Plan
 from placement.problem import Floats, Option, RequestClass, quality_matrix
 from profiler import documents
 from profiler.core import BucketRate, SizeBucket
-from profiler.outcome_table import Score, read_scores, require_pyarrow
+from profiler.outcome_table import Score, read_scores
+from profiler.parquet import require_pyarrow
 
 
 def request_class(loaded: LoadedService, stream: str, rate: BucketRate) -> RequestClass:

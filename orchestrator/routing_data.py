@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from profiler.errors import InputError, UnknownNameError
-from profiler.outcome_table import require_pyarrow
+from profiler.parquet import require_pyarrow
 from serve_apps.router.evaluation.importers import read_routellm, read_routerbench
 from serve_apps.router.outcomes import Floats, Outcomes, read_outcomes
 
@@ -52,8 +52,6 @@ def read_table(path: Path, *, scores: str = "s") -> Outcomes:
     Raises:
         InputError: it is missing, or of another kind.
     """
-    from profiler.outcome_table import require_pyarrow
-
     require_pyarrow()
     if path.is_dir() or path.suffix.lower() != ".parquet":
         return _imported(path)
@@ -150,7 +148,6 @@ def _imported(path: Path) -> Outcomes:
 
 
 def _columns(path: Path) -> list[str]:
-    require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -40,17 +40,6 @@ _KEY = b"orchestrator.outcomes"
 _NONE: Mapping[str, Any] = {}
 
 
-def require_pyarrow() -> None:
-    """Raises InputError, with the mend, where pyarrow is not installed."""
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "outcome tables are Parquet files and need pyarrow; "
-            "pip install 'llm-orchestrator[profile]'"
-        ) from None
-
-
 def read_metadata(path: Path) -> dict[str, Any] | None:
     """What a table says of its run; None where there is no file.
 

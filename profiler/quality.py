@@ -23,7 +23,8 @@ from profiler.endpoint import describe
 from profiler.errors import InputError
 from profiler.graders import GRADERS, JUDGE, Grader
 from profiler.graders.judge import JudgeGrader
-from profiler.outcome_table import read_metadata, require_pyarrow, write_table
+from profiler.outcome_table import read_metadata, write_table
+from profiler.parquet import require_pyarrow
 from profiler.quality_work import Options, Progress, Work
 from profiler.questions import Question, QuestionSet
 from profiler.timing import Clock

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiler.errors import InputError
-from profiler.outcome_table import require_pyarrow
+from profiler.parquet import require_pyarrow
 from serve_apps.router.prompts import Prompt
 
 Floats = NDArray[np.float64]

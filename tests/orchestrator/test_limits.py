@@ -14,7 +14,8 @@ from placement.problem import Stock
 from profiler import documents
 from profiler.answer_log import Record
 from profiler.errors import InputError
-from profiler.outcome_table import require_pyarrow, write_table
+from profiler.outcome_table import write_table
+from profiler.parquet import require_pyarrow
 from profiler.questions import Question
 
 BASE = """\

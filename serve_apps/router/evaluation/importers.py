@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from profiler.errors import InputError
-from profiler.outcome_table import require_pyarrow
+from profiler.parquet import require_pyarrow
 from serve_apps.router.outcomes import Floats, Outcomes
 from serve_apps.router.prompts import Prompt
 
