@@ -19,6 +19,7 @@ from orchestrator.cli import (
     deploy,
     plan,
     profile,
+    render,
     router,
     service,
     simulate,
@@ -61,6 +62,7 @@ profile.add_to(app)
 plan.add_to(app)
 router.add_to(app)
 simulate.add_to(app)
+render.add_to(app)
 deploy.add_to(app)
 demo.add_to(app)
 
