@@ -13,7 +13,9 @@ from manifests.objects import MAX_NAME, Object, key_of
 from profiler.errors import InputError
 
 DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?")
+LABEL_KEY = re.compile(
+    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?"
+)
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)?")
 START_RESOURCES = ("num-cpus", "num-gpus", "memory", "resources")
 UPGRADES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")

@@ -84,7 +84,7 @@ def default_values(plan: Plan, settings: KubernetesSettings) -> dict[str, Any]:
 def values_schema(values: Mapping[str, Any]) -> dict[str, Any]:
     """JSON Schema of the values; a misspelt one is refused."""
     count = {"type": "integer", "minimum": 1}
-    groups = {name: count for name in values["replicas"]}
+    groups = dict.fromkeys(values["replicas"], count)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "type": "object",
@@ -132,8 +132,6 @@ def _open(spec: Object, plan: Plan, marks: _Marks) -> None:
             factor = group["maxReplicas"] / max(1, group["replicas"])
             group["replicas"] = marks.put(count)
             group["maxReplicas"] = marks.put(f"ceil (mulf {factor:g} ({count})) | int")
-            if group["minReplicas"]:
-                group["minReplicas"] = group["replicas"]
     spec["serveConfigV2"] = _open_replicas(spec["serveConfigV2"], plan, marks)
 
 
@@ -156,5 +154,10 @@ def _open_replicas(config: str, plan: Plan, marks: _Marks) -> str:
     parts = re.split(r"(?m)^(  - name: (\S+)$)", config)
     out = parts[0]
     for line, name, rest in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-        out += line + re.sub(r"num_replicas: \d+", lambda _: f"num_replicas: {marks.put(counts[name])}", rest, count=1)  # noqa: B023
+        out += line + re.sub(
+            r"num_replicas: \d+",
+            lambda _: f"num_replicas: {marks.put(counts[name])}",
+            rest,
+            count=1,
+        )
     return out

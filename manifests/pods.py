@@ -74,7 +74,9 @@ def engine_template(naming: Naming, plan: Plan, group: WorkerGroup) -> Object:
         for kind in ("requests", "limits"):
             container["resources"][kind][resource] = str(group.pod_gpus)
     spec = _pod(s, [container], naming)
-    _mount(spec, "shared-memory", "/dev/shm", _memory(f"{size.shared_memory_gib * group.pod_gpus:g}Gi"))
+    _mount(
+        spec, "shared-memory", "/dev/shm", _memory(f"{size.shared_memory_gib * group.pod_gpus:g}Gi")
+    )
     _mount(spec, "models", MODELS_PATH, _cache(naming))
     container["env"] += [_value("HF_HOME", MODELS_PATH), _value("XDG_CACHE_HOME", MODELS_PATH)]
     if s.hf_token is not None:
@@ -149,7 +151,9 @@ def _cpu_memory_gib(plan: Plan, group: WorkerGroup) -> float:
     return float(round((largest + CPU_OVERHEAD_BYTES) / 2**30 + 0.5))
 
 
-def _pod(settings: KubernetesSettings, containers: list[Object], naming: Naming | None = None) -> Object:
+def _pod(
+    settings: KubernetesSettings, containers: list[Object], naming: Naming | None = None
+) -> Object:
     spec: Object = {
         "containers": containers,
         "volumes": [],

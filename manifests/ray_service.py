@@ -104,7 +104,10 @@ def _head(naming: Naming) -> Object:
     return {
         "serviceType": "ClusterIP",
         "enableIngress": False,
-        "rayStartParams": {"dashboard-host": "0.0.0.0", **pods.RAY_PARAMS},  # noqa: S104  # in the pod; see the NetworkPolicy
+        "rayStartParams": {
+            "dashboard-host": "0.0.0.0",
+            **pods.RAY_PARAMS,
+        },  # in the pod; see the NetworkPolicy
         "resources": {"CPU": "0"},
         "template": pods.head_template(naming),
     }
@@ -140,13 +143,9 @@ def _group(naming: Naming, plan: Plan, group: WorkerGroup) -> Object:
 
 
 def _size(naming: Naming, replicas: int) -> Object:
-    """With Ray's own autoscaler the plan is the floor; else nothing but us changes ``replicas``."""
-    scaling = naming.settings.autoscaling
-    return {
-        "replicas": replicas,
-        "minReplicas": replicas if scaling.in_tree else 0,
-        "maxReplicas": math.ceil(replicas * scaling.max_factor),
-    }
+    """No floor: Serve's replicas hold the pods they run on, and a plan without them frees them."""
+    most = math.ceil(replicas * naming.settings.autoscaling.max_factor)
+    return {"replicas": replicas, "minReplicas": 0, "maxReplicas": most}
 
 
 def _fault_tolerance(naming: Naming) -> Object:
@@ -173,5 +172,5 @@ def _check_size(made: Object) -> None:
     if size > LIMIT_BYTES:
         raise InputError(
             f"the RayService would take {size / 2**20:.1f} MiB, of which its plan is most, and "
-            "Kubernetes stores objects of about 1 MiB; plan with fewer size buckets or difficulty bins"
+            "Kubernetes stores about 1 MiB an object; plan with fewer size buckets or difficulty bins"
         )

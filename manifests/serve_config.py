@@ -35,7 +35,7 @@ HEALTH_TIMEOUT_S = 15.0
 DRAIN_POLL_S = 0.5
 THIS_NODE = ""
 """Engines listen on the address of the node that they run on."""
-ENGINE_LOGS = "/tmp/llm-orchestrator/engines"  # noqa: S108  # in the pod, which is its own
+ENGINE_LOGS = "/tmp/llm-orchestrator/engines"  # in the pod, which is its own
 
 Options = Mapping[str, Any]
 
@@ -50,6 +50,10 @@ class ActorOptions(Noun):
     label_selector: dict[str, str] = Field(default_factory=dict)
 
 
+NO_DEMAND = ActorOptions()
+"""A replica that any node may run."""
+
+
 class DeploymentConfig(Noun):
     """One deployment of an application, with the options that change in place."""
 
@@ -60,7 +64,7 @@ class DeploymentConfig(Noun):
     graceful_shutdown_wait_loop_s: Positive = DRAIN_POLL_S
     health_check_period_s: Positive = HEALTH_PERIOD_S
     health_check_timeout_s: Positive = HEALTH_TIMEOUT_S
-    ray_actor_options: ActorOptions = ActorOptions()
+    ray_actor_options: ActorOptions = NO_DEMAND
     user_config: dict[str, Any] | None = None
 
 
@@ -78,7 +82,7 @@ class ApplicationConfig(Noun):
 class HttpOptions(Noun):
     """Where Serve's proxies listen."""
 
-    host: str = "0.0.0.0"  # noqa: S104  # a pod's own address is not known beforehand
+    host: str = "0.0.0.0"  # a pod's own address is not known beforehand
     port: Port = 8000
 
 
@@ -118,7 +122,7 @@ def serve_config(
     *,
     port: int = 8000,
     ingress_replicas: int = 1,
-    ingress_actor: ActorOptions = ActorOptions(),
+    ingress_actor: ActorOptions = NO_DEMAND,
     actor: Callable[[Plan, ReplicaGroup], ActorOptions] = default_actor,
     router: RouterFiles | None = None,
     external_scaler: bool = False,
@@ -179,7 +183,13 @@ def seen_by_engine(settings: EngineSettings) -> dict[str, Any]:
     """Settings with what no engine sees made constant: a new price must not restart engines."""
     constant = Price(on_demand_usd_per_hour=1.0, source="not an engine's", as_of=dt.date.min)
     gpu = settings.gpu.model_copy(update={"price": constant, "node_labels": {}})
-    fixed = {"replicas": 1, "gpu": gpu, "host": THIS_NODE, "cpu_cores": (), "pin_accelerator": False}
+    fixed = {
+        "replicas": 1,
+        "gpu": gpu,
+        "host": THIS_NODE,
+        "cpu_cores": (),
+        "pin_accelerator": False,
+    }
     return settings.model_copy(update=fixed).model_dump(mode="json", exclude_defaults=True) | {
         "host": THIS_NODE
     }

@@ -91,7 +91,9 @@ class Autoscaling(Noun):
     """How the number of pods may move between plans."""
 
     in_tree: bool = Field(
-        False, description="Ray's own autoscaler adds and removes pods as Serve asks for replicas"
+        True,
+        description="Ray's own autoscaler adds pods that Serve's replicas need and removes idle "
+        "ones; without it a deployment adds pods, and removes those of whole groups only",
     )
     max_factor: Annotated[float, Field(ge=1)] = Field(
         2.0, description="a worker group grows to at most this many times what the plan rents"
