@@ -86,10 +86,8 @@ def engine_template(naming: Naming, plan: Plan, group: WorkerGroup) -> Object:
     spec["tolerations"] += _tolerations(s, group)
     if affinity := _affinity(s, group):
         spec["affinity"] = affinity
-    if group.pods > 1:
-        spec["topologySpreadConstraints"] = [
-            _spread(naming, group.name, "topology.kubernetes.io/zone")
-        ]
+    # Whatever the count is: a template that changed with it would replace every pod.
+    spec["topologySpreadConstraints"] = [_spread(naming, group.name, "topology.kubernetes.io/zone")]
     return _template(naming, group.name, spec)
 
 

@@ -11,10 +11,10 @@ properties that it does not name.
 from __future__ import annotations
 
 import functools
+import json
 from typing import Any
 
 import jsonschema
-import kubernetes_validate
 from kubernetes_validate.utils import schema_contents
 
 KUBERNETES = "1.34.0"
@@ -164,6 +164,18 @@ CUSTOM = {
 }
 
 
+CORE = {
+    "Namespace": "io.k8s.api.core.v1.Namespace",
+    "ServiceAccount": "io.k8s.api.core.v1.ServiceAccount",
+    "ConfigMap": "io.k8s.api.core.v1.ConfigMap",
+    "PersistentVolumeClaim": "io.k8s.api.core.v1.PersistentVolumeClaim",
+    "Role": "io.k8s.api.rbac.v1.Role",
+    "RoleBinding": "io.k8s.api.rbac.v1.RoleBinding",
+    "NetworkPolicy": "io.k8s.api.networking.v1.NetworkPolicy",
+    "PodDisruptionBudget": "io.k8s.api.policy.v1.PodDisruptionBudget",
+}
+
+
 @functools.cache
 def definitions() -> Schema:
     name = "kubernetes-json-schema/v1.34.0-local-strict/_definitions.json"
@@ -173,6 +185,8 @@ def definitions() -> Schema:
 
 @functools.cache
 def validator(kind: str) -> jsonschema.Draft202012Validator:
+    if kind in CORE:
+        return jsonschema.Draft202012Validator(core(CORE[kind]) | {"$defs": definitions()})
     whole = fields(
         ("apiVersion", "kind", "metadata"),
         apiVersion=TEXT,
@@ -186,12 +200,11 @@ def validator(kind: str) -> jsonschema.Draft202012Validator:
 
 def faults(obj: dict[str, Any]) -> list[tuple[str, str]]:
     """What an object's schema says against it: a path such as ``.spec.x``, and why."""
-    if obj["kind"] in CUSTOM:
-        errors = list(validator(obj["kind"]).iter_errors(obj))
-    else:
-        try:
-            kubernetes_validate.validate(obj, KUBERNETES, strict=True)
-            return []
-        except kubernetes_validate.ValidationError as error:
-            errors = [error]
-    return [("." + ".".join(map(str, e.absolute_path)), e.message) for e in errors]
+    return list(_faults(json.dumps(obj)))
+
+
+@functools.lru_cache(256)
+def _faults(text: str) -> tuple[tuple[str, str], ...]:
+    obj = json.loads(text)
+    errors = validator(obj["kind"]).iter_errors(obj)
+    return tuple(("." + ".".join(map(str, e.absolute_path)), e.message) for e in errors)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 from collections.abc import Sequence
 
 from manifests.objects import Object, key_of
+from manifests.ray_service import in_order
 from orchestrator.deploy.kube.api import KubeApi
-from orchestrator.deploy.kube.changes import Change
+from orchestrator.deploy.kube.changes import Change, same_pods
 from orchestrator.deploy.kube.errors import ApiError
 from orchestrator.deploy.kube.owned import owned
 from profiler.errors import ClusterError
@@ -86,7 +88,7 @@ class Applied:
         if change.live is None:
             self.api.delete(*key_of(change.obj))
         elif before is not None:
-            self.api.apply(before, force=True)
+            self.api.apply(_with_groups_since(change, before), force=True)
         else:  # it was another's, and only just became ours too
             self.api.apply(_nothing(change.live), force=True)
 
@@ -120,6 +122,21 @@ def _last_manager(obj: Object) -> str:
     entries = [e for e in obj["metadata"].get("managedFields", ()) if not e.get("subresource")]
     newest = max(entries, key=lambda e: e.get("time", ""), default=None)
     return f"{newest['manager']!r} at {newest.get('time', '?')}" if newest else "another"
+
+
+def _with_groups_since(change: Change, before: Object) -> Object:
+    """Worker groups that a running cluster was given since then stay in it, without pods.
+
+    KubeRay never takes a group from a running cluster: it would make a second one.
+    """
+    live, then = change.live, change.then
+    if before["kind"] != "RayService" or live is None or then is None or not same_pods(live, then):
+        return before
+    made = copy.deepcopy(before)
+    cluster = made["spec"]["rayClusterConfig"]
+    since = then["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    cluster["workerGroupSpecs"] = in_order(cluster["workerGroupSpecs"], since)
+    return made
 
 
 def _nothing(live: Object) -> Object:

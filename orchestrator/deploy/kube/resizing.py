@@ -13,6 +13,7 @@ from typing import Any
 from manifests.objects import Object
 from orchestrator.deploy.kube.api import KubeApi
 from orchestrator.deploy.kube.changes import groups_of
+from orchestrator.deploy.kube.errors import ApiError
 from profiler.errors import ClusterError
 
 SIZES = ("replicas", "minReplicas", "maxReplicas")
@@ -76,7 +77,7 @@ def surplus(cluster: Object, service: Object) -> list[str]:
 def resize(api: KubeApi, wanted: Resize) -> None:
     """
     Raises:
-        ClusterError: refused, or the cannot be reached.
+        ClusterError: refused, or the cluster cannot be reached.
     """
     api.patch("RayCluster", wanted.cluster, wanted.operations())
 
@@ -89,6 +90,8 @@ def revert(api: KubeApi, done: list[Resize]) -> list[str]:
         try:
             resize(api, last.reverse)
         except ClusterError as error:
+            if isinstance(error, ApiError) and error.status == 404:
+                continue  # the cluster itself is gone
             left.append(f"worker group {last.group}: {error}")
     return left
 
