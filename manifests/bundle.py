@@ -66,7 +66,7 @@ def _check_names(plan: Plan, settings: KubernetesSettings) -> None:
     for part, names in (("node_selectors", settings.node_selectors), ("engines", settings.engines)):
         if unknown := next((n for n in names if n not in known), None):
             raise InputError(
-                f"settings: {part}: the plan has no GPU type {unknown!r}; it has: {', '.join(known)}"
+                f"settings: {part}: the plan has no GPU type {unknown!r}; it has {', '.join(known)}"
             )
 
 

@@ -70,7 +70,7 @@ def _cluster_faults(cluster: Mapping[str, Any]) -> Iterator[str]:
         yield "authOptions.mode: token authentication must be on"
     version = tuple(int(p) for p in re.findall(r"\d+", cluster.get("rayVersion", ""))[:3])
     if version < TOKEN_SINCE:
-        yield f"rayVersion {cluster.get('rayVersion')!r}: token authentication needs 2.52.0 or later"
+        yield f"rayVersion {cluster.get('rayVersion')!r}: tokens need 2.52.0 or later"
     head = cluster["headGroupSpec"]
     if head.get("enableIngress") or head.get("serviceType", "ClusterIP") != "ClusterIP":
         yield "head: its Service would show the dashboard outside the cluster"

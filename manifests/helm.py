@@ -154,10 +154,7 @@ def _open_replicas(config: str, plan: Plan, marks: _Marks) -> str:
     parts = re.split(r"(?m)^(  - name: (\S+)$)", config)
     out = parts[0]
     for line, name, rest in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-        out += line + re.sub(
-            r"num_replicas: \d+",
-            lambda _: f"num_replicas: {marks.put(counts[name])}",
-            rest,
-            count=1,
-        )
+        before, key, after = rest.partition("num_replicas: ")
+        count = after.partition("\n")[0]
+        out += line + before + key + marks.put(counts[name]) + after.removeprefix(count)
     return out

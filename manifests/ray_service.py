@@ -172,5 +172,5 @@ def _check_size(made: Object) -> None:
     if size > LIMIT_BYTES:
         raise InputError(
             f"the RayService would take {size / 2**20:.1f} MiB, of which its plan is most, and "
-            "Kubernetes stores about 1 MiB an object; plan with fewer size buckets or difficulty bins"
+            "Kubernetes stores about 1 MiB; plan with fewer size buckets or difficulty bins"
         )

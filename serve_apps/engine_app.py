@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
+from ray.util import get_node_ip_address
 
 from profiler.engine import VllmServer
 from profiler.errors import EngineError
@@ -41,7 +42,7 @@ class EngineReplica:
             s.gpu,
             s.weights,
             log_path=log,
-            host=s.host,
+            host=s.host or get_node_ip_address(),
             cpu_cores=cores,
             kv_cache_gib=s.kv_cache_gib,
         )

@@ -29,7 +29,7 @@ UNTRACKED = {("metadata", "name"), ("metadata", "namespace"), ("metadata", "reso
 WITH_GENERATION = ("RayService", "RayCluster", "NetworkPolicy", "PodDisruptionBudget", "PodMonitor")
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """An answer other than 2xx."""
 
     def __init__(self, status: int, message: str, reason: str = "", causes: Any = ()) -> None:
@@ -45,7 +45,7 @@ class FakeKubernetes:
     def __init__(self, *, namespaces: tuple[str, ...] = ("default",)) -> None:
         self.objects: dict[tuple[str, str, str], Object] = {}
         self.unknown_kinds: set[str] = set()
-        self.refuse: Callable[[str, str, str], Refusal | None] = lambda *_: None
+        self.refuse: Callable[[str, str, str], RefusedError | None] = lambda *_: None
         self.after_write: Callable[[], None] = lambda: None
         self.writes: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
@@ -141,13 +141,13 @@ class FakeKubernetes:
 
     def _check_types(self, key: tuple[str, str, str], body: Object) -> None:
         if body.get("kind") != key[0] or body["metadata"].get("name") != key[2]:
-            raise Refusal(400, "the object does not fit the request's path", "BadRequest")
+            raise RefusedError(400, "the object does not fit the request's path", "BadRequest")
         plain = copy.deepcopy(body)
         plain["metadata"].pop("resourceVersion", None)
         wrong = [f for f in faults(plain) if "is a required property" not in f[1]]
         if wrong:
             where, why = wrong[0]
-            raise Refusal(
+            raise RefusedError(
                 500,
                 f"failed to create typed patch object ({key[1]}/{key[2]}; {body['apiVersion']}, "
                 f"Kind={key[0]}): {where}: {why}: field not declared in schema",
@@ -157,9 +157,7 @@ class FakeKubernetes:
     def _check_version(self, live: Object | None, body: Object) -> None:
         asked = body["metadata"].get("resourceVersion")
         if live is not None and asked and asked != live["metadata"]["resourceVersion"]:
-            raise Refusal(
-                409, "the object has been modified; please apply your changes", "Conflict"
-            )
+            raise RefusedError(409, "the object has been modified; please try again", "Conflict")
 
     def _check_conflicts(
         self, key: Any, live: Object | None, mine: Mapping[Path, Any], others: Any, *, force: bool
@@ -173,7 +171,7 @@ class FakeKubernetes:
         ]  # fmt: skip
         if held:
             text = f"Apply failed with {len(held)} conflict(s): {held[0]['message']}"
-            raise Refusal(409, f"{text}: {held[0]['field']}", "Conflict", held)
+            raise RefusedError(409, f"{text}: {held[0]['field']}", "Conflict", held)
 
     def patch(self, key: tuple[str, str, str], operations: list[Object]) -> Object:
         made = copy.deepcopy(self.objects[key])
@@ -183,7 +181,9 @@ class FakeKubernetes:
             for part in parents:
                 at = at[int(part)] if isinstance(at, list) else at[part]
             if op["op"] == "test" and at.get(last) != op["value"]:
-                raise Refusal(422, f"the server rejected our request: test of {op['path']} failed")
+                raise RefusedError(
+                    422, f"the request is rejected: test of {op['path']}"
+                )
             if op["op"] in ("add", "replace"):
                 at[last] = op["value"]
         made["metadata"]["generation"] += 1
@@ -268,7 +268,7 @@ class Served:
     async def _answer(self, request: web.Request) -> web.Response:
         try:
             return self._route(request, await request.text())
-        except Refusal as refusal:
+        except RefusedError as refusal:
             return web.json_response(refusal.body, status=refusal.status)
 
     def _route(self, request: web.Request, text: str) -> web.Response:
@@ -277,7 +277,7 @@ class Served:
         if refusal := self.cluster.refuse(verb[request.method], kind, name):
             raise refusal
         if kind in self.cluster.unknown_kinds:
-            raise Refusal(404, "the server could not find the requested resource", "NotFound")
+            raise RefusedError(404, "the server could not find the requested resource", "NotFound")
         if rest == "log":
             return web.Response(text=self.cluster.logs.get(name, ""))
         key = (kind, space, name)
@@ -302,7 +302,7 @@ class Served:
             assert request.content_type == "application/apply-patch+yaml"
             query = request.query
             if key[1] and ("Namespace", "", key[1]) not in self.cluster.objects:
-                raise Refusal(404, f'namespaces "{key[1]}" not found', "NotFound")
+                raise RefusedError(404, f'namespaces "{key[1]}" not found', "NotFound")
             dry = query.get("dryRun") == "All"
             force = query.get("force", "").lower() == "true"
             made, new = self.cluster.apply(key, body, query["fieldManager"], force=force, dry=dry)
@@ -319,7 +319,7 @@ class Served:
     def _find(self, key: tuple[str, str, str]) -> Object:
         found = self.cluster.objects.get(key)
         if found is None:
-            raise Refusal(404, f'{KINDS[key[0]].plural} "{key[2]}" not found', "NotFound")
+            raise RefusedError(404, f'{KINDS[key[0]].plural} "{key[2]}" not found', "NotFound")
         return found
 
     def _read(self, key: tuple[str, str, str], selector: str) -> Object:
@@ -346,7 +346,7 @@ class Served:
                 if parts[0] == plural:
                     name, rest, *_ = (*parts[1:], "", "")
                     return kind, space, name, rest
-        raise Refusal(404, "the server could not find the requested resource", "NotFound")
+        raise RefusedError(404, "the server could not find the requested resource", "NotFound")
 
 
-__all__ = ["CUSTOM", "FakeKubernetes", "Refusal", "Served"]
+__all__ = ["CUSTOM", "FakeKubernetes", "RefusedError", "Served"]

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import yaml
+
 from manifests.objects import FIELD_MANAGER, Object
 from orchestrator.deploy.kube.errors import ApiError, refused, unreachable
 from profiler.errors import ClusterError
@@ -85,7 +87,7 @@ class KubeApi:
                 if kubeconfig or context:
                     raise
                 config.load_incluster_config(settings)
-        except (ConfigException, OSError, ValueError, TypeError) as error:
+        except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError) as error:
             raise ClusterError(
                 f"no Kubernetes cluster is configured: {error}; name one with --kubeconfig and "
                 "--context"
