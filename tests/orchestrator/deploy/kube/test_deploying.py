@@ -55,10 +55,11 @@ def test_the_same_plan_again_changes_nothing(place: Place) -> None:
     assert place.cluster.writes == writes
 
 
+@pytest.mark.parametrize("by_ray", [True, False])
 def test_more_replicas_reach_the_running_cluster_whose_sizes_the_operator_leaves_alone(
-    place: Place,
+    place: Place, by_ray: bool
 ) -> None:
-    in_tree = {"in_tree": False}
+    in_tree = {"in_tree": by_ray}
     deploy(place, autoscaling=in_tree)
     more = plan(group("chat", replicas=3), group("large", "A100-80GB", 2))
     prepared = prepare(place.api, more, settings(autoscaling=in_tree))
