@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.replica import Step
+from profiler.emulated.replica import Step
 from orchestrator.simulator import (
     Timings,
     attainment,
