@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from profiler.emulated.replica import Replica, Request, StepObserver
 from profiler.core import Profile, Slo
+from profiler.emulated.replica import Replica, Request, StepObserver
 from profiler.errors import InputError
 
 Floats = NDArray[np.float64]

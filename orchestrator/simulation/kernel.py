@@ -228,7 +228,7 @@ def _steps_with_room(state: State, replica: Any, r: int) -> int:
 
 @inner
 def _plan_mixed(state: State, replica: Any, r: int, needed: int) -> None:
-    """Plan one step with all the scheduler's rules: `profiler.emulated.replica.Replica._schedule`."""
+    """Plan one step with all the scheduler's rules, as the oracle's ``Replica._schedule``."""
     preempted = False
     if needed <= replica.free_blocks:
         replica.free_blocks -= needed
