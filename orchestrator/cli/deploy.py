@@ -41,6 +41,10 @@ def deploy(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave what runs when the deployment fails.")
     ] = False,
+    emulate: Annotated[
+        bool,
+        typer.Option("--emulate", help="No GPUs: engines that only keep the profiles' time."),
+    ] = False,
     yes: YesOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
@@ -74,6 +78,7 @@ def deploy(
             on_progress=show,
             keep_on_failure=keep,
             artefact=artefact,
+            emulate=emulate,
         )
     say(status.message or f"running; stop it with: orchestrator delete {wanted.service}")
     emit(status.model_dump(mode="json"), output, lambda: [status_table(status)])
@@ -128,6 +133,8 @@ def status_table(status: Status) -> Table:
     """A pool's groups, under its address."""
     from rich.table import Table
 
+    from orchestrator.report import emulated_mark
+
     table = Table(
         "group",
         "model",
@@ -137,7 +144,7 @@ def status_table(status: Status) -> Table:
         "log",
         box=None,
         pad_edge=False,
-        title=f"{status.name}: {status.state} at {status.url}",
+        title=f"{status.name}: {status.state}{emulated_mark(status)} at {status.url}",
         caption=status.router or None,
         caption_justify="left",
         title_justify="left",

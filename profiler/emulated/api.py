@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -12,9 +11,9 @@ from urllib.parse import parse_qs
 
 from pydantic import Field, ValidationError
 
-from profiler.core import Noun, Positive, Profile
+from profiler.core import Noun
 from profiler.emulated.answer import Answer, Label, Piece
-from profiler.emulated.asked import Outputs, Reader, Refusal
+from profiler.emulated.asked import Reader, Refusal
 from profiler.emulated.faults import Fault, Strikes
 from profiler.emulated.http import JSON, TEXT, Exchange
 from profiler.emulated.metrics import (
@@ -26,6 +25,7 @@ from profiler.emulated.metrics import (
 )
 from profiler.emulated.pacer import Clock, Pacer
 from profiler.emulated.replica import Request
+from profiler.emulated.settings import Settings
 
 VERSION = "0.0.0+emulated"
 ADMIN = "/emulated/"
@@ -36,23 +36,6 @@ DANGEROUS = (
 """What vLLM offers beside answers, and no gateway should pass on. Answered, so that a test sees a
 gateway that does."""
 WAIT_S = 30.0
-
-
-class Settings(Noun):
-    """What is emulated, and how."""
-
-    profile: Profile
-    outputs: Outputs = Outputs()
-    speed: Positive = Field(1.0, description="2: every time is halved")
-    fault: Fault | None = Field(None, description="from the start")
-    seed: int = Field(0, description="of the choice of requests that a fault strikes")
-
-    @property
-    def fingerprint(self) -> str:
-        """``emulated-`` and the profile's identity: its config, and a digest of its figures."""
-        figures = self.profile.model_dump_json(exclude={"points", "rates", "provenance"})
-        digest = hashlib.sha256(figures.encode()).hexdigest()[:8]
-        return f"emulated-{self.profile.config.key}-{digest}"
 
 
 class State(Noun):

@@ -93,7 +93,7 @@ class Reader:
             raise Refusal(404, f"The model `{model}` does not exist.", "NotFoundError", "model")
         prompts = _chat_prompts(fields) if chat else _prompts(fields)
         copies = _integer(fields, "n", 1, 1, MAX_CHOICES)
-        choices = []
+        choices: list[Choice] = []
         for tokens in prompts:
             for _ in range(copies):
                 choices.append(self._choice(fields, body, tokens, len(choices), chat=chat))

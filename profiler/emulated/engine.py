@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from profiler.core import Profile
-from profiler.emulated.api import Api, Settings, State
+from profiler.emulated.api import Api, State
 from profiler.emulated.faults import Fault
 from profiler.emulated.http import Connection
+from profiler.emulated.settings import Settings
 from profiler.errors import InputError
 
 
