@@ -30,7 +30,7 @@ PORT = free_port()
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "SUPERVISOR_MODULE", "tests.orchestrator.deploy.fake_supervisor")
-    monkeypatch.setattr(preflight, "check_installed", lambda: None)
+    monkeypatch.setattr(preflight, "check_installed", lambda **asked: None)
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ import sys
 from orchestrator import cli
 from orchestrator.deploy import local, preflight
 local.SUPERVISOR_MODULE = "tests.orchestrator.deploy.fake_supervisor"
-preflight.check_installed = lambda: None
+preflight.check_installed = lambda **asked: None
 sys.argv = ["orchestrator", "deploy", {str(root / "slow.plan.yaml")!r}, "--port", "{PORT}"]
 cli.main()
 """
