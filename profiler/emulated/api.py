@@ -185,6 +185,7 @@ class Api:
             for exchange in held:
                 exchange.on_gone = None
                 self.handle(exchange)
+        self._notify()
 
     def close(self) -> None:
         """Take no further step."""
@@ -278,6 +279,7 @@ class Api:
 
     def _hold(self, exchange: Exchange) -> None:
         self._held.append(exchange)
+        self._notify()
         exchange.on_gone = lambda: self._held.remove(exchange)
 
     def _admit_fault(self, exchange: Exchange) -> None:

@@ -76,6 +76,10 @@ class EmulatedEngine:
         """
         return await self._alive().until(holds, timeout_s)
 
+    async def listening(self) -> None:
+        """Wait until its port is open, where a fault that closed it has ended."""
+        await asyncio.gather(*self._tasks)
+
     def set_fault(self, fault: Fault) -> None:
         """Show a fault, in the place of the one before."""
         self._alive().set_fault(fault)
