@@ -49,7 +49,7 @@ def deploy(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Run a plan's engines on this machine behind one OpenAI-compatible address."""
-    from orchestrator.deploy.local import deploy_local, running_plan
+    from orchestrator.deploy.local import deploy_local, local_status, running_plan
     from orchestrator.learned_router import checked_artefact
     from orchestrator.report import plan_changes, router_line
     from placement.plan import Plan
@@ -62,12 +62,16 @@ def deploy(
     changes = plan_changes(current, wanted)
     for line in changes:
         say(line)
+    now = local_status(wanted.service)
+    switches = current is not None and now is not None and now.emulated != emulate
+    if switches:
+        say(f"engines: {'real' if emulate else 'emulated'} -> {'emulated' if emulate else 'real'}")
     if wanted.router is not None:
         say(f"{router_line(wanted.router)}; from {artefact}")
     if dry_run:
         say("dry run: nothing was changed")
         return
-    replaces = current is not None and current != wanted
+    replaces = current is not None and (current != wanted or switches)
     if replaces and not confirm(f"Change the running {wanted.service!r}?", yes=yes):
         raise ClusterError("nothing was changed")
     with progress() as show:

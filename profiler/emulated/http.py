@@ -176,7 +176,11 @@ class Connection(asyncio.Protocol):
         self._queue.popleft()
         if not exchange.keep_alive:
             self._close()
-        elif self._queue:
+        elif self._queue:  # not from here: a client may have sent many without waiting
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        if self._queue:
             self._handle(self._queue[0])
 
     def abort(self) -> None:
