@@ -63,7 +63,7 @@ class Replica:
         def each(read: Callable[[Profile], float]) -> Floats:
             if isinstance(profile, Profile):
                 return np.array(read(profile), float)
-            return np.array([[read(p)] for p in profile], float)
+            return np.array([read(p) for p in profile], float).reshape(-1, 1)
 
         self.input = np.asarray(input_tokens, float)
         self.output = np.maximum(np.asarray(output_tokens, float), 1.0)
