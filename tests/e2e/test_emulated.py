@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +45,7 @@ def fleet() -> Plan:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state")
+    return tmp_path_factory.mktemp("state") / "orchestrator"
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,9 @@ def test_every_group_is_ready_and_the_status_says_what_it_is(pool: Status) -> No
 
 @pytest.mark.parametrize("model", ["m1", "m2"])
 def test_an_openai_client_is_answered_and_told(client: Any, model: str) -> None:
-    answer = client.chat.completions.create(model=model, messages=TELL, max_tokens=5)
+    raw = client.chat.completions.with_raw_response.create(model=model, messages=TELL, max_tokens=5)
+    answer = raw.parse()
+    assert raw.headers["x-emulated"] == "1"
     assert answer.system_fingerprint.startswith(f"emulated-{model}@1x")
     assert answer.usage.completion_tokens <= 5
     stream = client.chat.completions.create(
@@ -91,6 +97,13 @@ def test_the_same_plan_again_changes_nothing(pool: Status, root: Path) -> None:
     again = deploy_local(fleet(), port=port, wait_s=60, root=root, emulate=True)
     assert again.pid == pool.pid
     assert "nothing changed" in again.message
+
+
+def test_the_command_line_says_it_too(pool: Status, root: Path) -> None:
+    command = [sys.executable, "-m", "orchestrator", "status", "emulated"]
+    env = {**os.environ, "XDG_STATE_HOME": str(root.parent)}
+    shown = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+    assert "running (emulated)" in shown
 
 
 def test_delete_leaves_nothing(pool: Status, root: Path) -> None:
