@@ -52,7 +52,7 @@ class Candidate(NamedTuple):
 class Attempt(NamedTuple):
     """One try at one replica; times are monotonic seconds, ``first_byte_s`` None without one.
 
-    ``result`` is the value of flow's ``Result``; ``span_id`` is set where the try was traced.
+    ``result`` is the value of flow's ``Result``.
     """
 
     group: str
@@ -62,7 +62,6 @@ class Attempt(NamedTuple):
     finished_s: float
     result: str
     status: int = 0
-    span_id: int = 0
 
 
 @dataclass(slots=True)
@@ -72,7 +71,8 @@ class RequestRecord:
     ``*_s`` times of the course are monotonic (the same clock for all), None where the request did
     not come that far. Strings are empty where nothing was decided. ``model_asked`` is the client's
     word and unbounded: it is never a label. ``input_tokens`` is estimated, ``output_tokens``
-    counted or read from the engine's usage. ``tried`` may stay empty where nothing is traced.
+    counted or read from the engine's usage. ``traceparent`` is the client's header as it came; the
+    ids after it are set by `Seeing`. ``tried`` grows by one `Attempt` when a try has ended.
     """
 
     request_id: str

@@ -18,10 +18,14 @@ class ReplicaState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaNow:
-    """One replica; ``in_flight`` counts the requests of this ingress process alone."""
+    """One replica; ``in_flight`` counts the requests of this ingress process alone.
+
+    ``url`` is where its engine listens, such as ``http://10.0.0.7:8000``.
+    """
 
     id: str
     group: str
+    url: str = ""
     state: ReplicaState = ReplicaState.READY
     in_flight: int = 0
     tokens_in_flight: int = 0
@@ -51,7 +55,8 @@ class Snapshot:
 
     ``queued`` counts all that wait in this process, also what waits for no group in particular;
     ``retry_budget`` is the share of the retry budget that is left, in 0..1; ``budget_usd`` is what
-    may be spent from the start of the service, None without a limit.
+    may be spent from the start of the service, None without a limit. ``ingresses`` are addresses
+    (``host:port``) at which each ingress process alone can be asked for its metrics.
     """
 
     service: str = ""
@@ -67,3 +72,4 @@ class Snapshot:
     ttft_slo_s: float | None = None
     tpot_slo_s: float | None = None
     attainment_slo: float | None = None
+    ingresses: tuple[str, ...] = ()
