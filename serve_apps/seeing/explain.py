@@ -157,6 +157,8 @@ def _against(measured_s: float, predicted_s: float | None) -> str:
     if not predicted_s:
         return _time(measured_s)
     off = measured_s / predicted_s - 1
+    if abs(off) < 0.005:
+        return f"{_time(measured_s)}, as predicted"
     side = "more" if off > 0 else "less"
     return f"{_time(measured_s)} ({_time(predicted_s)} predicted, {abs(off):.0%} {side})"
 
