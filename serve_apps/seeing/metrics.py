@@ -75,7 +75,7 @@ class Metrics:
             self.shed.add(where)
         if record.attempts > 1:
             self.retries.add(where, record.attempts - 1)
-        for tried in record.tried:
+        for tried in record.tries():
             result = tried.result if tried.result in _RESULTS else d.OTHER
             self.attempts.add((self.groups[tried.group], result))
         output = record.output_tokens or 0

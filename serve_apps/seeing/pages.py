@@ -45,7 +45,7 @@ def routes(seeing: Seeing, admin: Callable[[Headers], None]) -> list[Route]:
 
     async def ingresses(request: Request) -> Response:
         admin(request.headers.raw)
-        return _json(ingress_targets(seeing.snapshot(), METRICS_PATH))
+        return _json(ingress_targets(seeing.snapshot(), METRICS_PATH, request.url.netloc))
 
     async def engines(request: Request) -> Response:
         admin(request.headers.raw)

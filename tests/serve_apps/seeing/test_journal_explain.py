@@ -75,6 +75,9 @@ def test_words_tell_a_retry_a_fallback_and_shed_load():
 def test_words_tell_every_refusal_and_every_end():
     for refusal in Refusal:
         assert "refused with 429: " in "\n".join(words(refused(refusal=refusal)))
+    assert "It ended after 500 ms: the client went away." in words(
+        record(outcome=Outcome.CANCELLED, status=0)
+    )
     for outcome in Outcome:
         assert "It ended with 200" in "\n".join(words(record(outcome=outcome)))
 

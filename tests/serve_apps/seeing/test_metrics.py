@@ -108,6 +108,11 @@ def test_retries_and_tries_are_counted_where_they_were():
     assert found["orchestrator_attempts_total", "b", "unreachable"] == 1
 
 
+def test_a_try_that_broke_off_is_counted_as_cut():
+    found = samples(told(make(), record(outcome=Outcome.CUT)))
+    assert found["orchestrator_attempts_total", "a", "cut"] == 1
+
+
 def test_the_fleet_is_sampled_when_it_is_asked_for():
     found = samples(make())
     assert found["orchestrator_replicas", "a", "ready"] == 1

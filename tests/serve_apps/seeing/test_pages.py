@@ -12,7 +12,7 @@ from serve_apps.openai_api import ApiError
 from serve_apps.seeing.pages import routes
 from serve_apps.seeing.paths import DASHBOARD_PATH, LIVE_PATH, METRICS_PATH
 from serve_apps.seeing.seeing import Seeing
-from serve_apps.seeing.targets import scrape_config
+from serve_apps.seeing.targets import ingress_targets, scrape_config
 from tests.seeing_builders import record, snapshot
 
 
@@ -80,6 +80,11 @@ def test_targets_are_every_ingress_and_every_engine_found():
     assert engines[0]["labels"]["group"] == "a"
     assert engines[0]["labels"]["model"] == "m1"
     assert engines[0]["labels"]["__metrics_path__"] == "/metrics"
+
+
+def test_a_single_ingress_is_found_where_it_was_asked():
+    (found,) = ingress_targets(snapshot(ingresses=()), METRICS_PATH, "pool:8000")
+    assert found["targets"] == ["pool:8000"]
 
 
 def test_the_admin_key_is_never_sent_to_engines():

@@ -100,6 +100,15 @@ def test_each_try_is_a_span_of_its_own(traced):
     assert len({s.context.span_id for s in found.values()}) == len(found)
 
 
+def test_a_try_that_began_to_answer_ends_with_the_request(traced):
+    began = Attempt("a", "a#1", ARRIVED_S + 0.1, None, ARRIVED_S + 0.15, "ok")
+    found, _ = traced(record(outcome=Outcome.CUT), [began])
+    (engine,) = spans_of(found, SpanKind.CLIENT)
+    assert engine.end_time - engine.start_time == pytest.approx(0.4e9, abs=1e3)
+    assert engine.attributes["gen_ai.response.time_to_first_chunk"] == pytest.approx(0.3)
+    assert engine.status.description == "cut"
+
+
 def test_a_client_that_wants_no_trace_gets_none(traced):
     parent = CLIENT[:-2] + "00"
     found, (sent,) = traced(record(traceparent=parent), record().tried)
