@@ -75,8 +75,9 @@ class Metrics:
             self.shed.add(where)
         if record.attempts > 1:
             self.retries.add(where, record.attempts - 1)
-        for tried in record.tries():
-            result = tried.result if tried.result in _RESULTS else d.OTHER
+        for tried in record.tried:
+            result = record.end if tried.result == "ok" else tried.result
+            result = result if result in _RESULTS else d.OTHER
             self.attempts.add((self.groups[tried.group], result))
         output = record.output_tokens or 0
         for direction, tokens in (("input", record.input_tokens), ("output", output)):

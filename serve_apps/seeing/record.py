@@ -139,9 +139,14 @@ class RequestRecord:
         last = self.tried[-1]._replace(
             first_byte_s=self.first_byte_s,
             finished_s=self.finished_s,
-            result=_ENDS.get(self.outcome, "ok"),
+            result=self.end,
         )
         return [*self.tried[:-1], last]
+
+    @property
+    def end(self) -> str:
+        """What became of a try that began to answer, in the words of `Attempt.result`."""
+        return _ENDS.get(self.outcome, "ok")
 
     @property
     def duration_s(self) -> float | None:

@@ -1,11 +1,12 @@
 """One line of JSON per request, within a rate, and nothing in it that is a secret."""
 
+import io
 import json
 import logging
 
 import pytest
 
-from serve_apps.seeing.log import LOGGER, RequestLog, redacted
+from serve_apps.seeing.log import LOGGER, RequestLog, redacted, write_lines_to
 from serve_apps.seeing.record import Outcome, Refusal
 from serve_apps.seeing.settings import SeeingSettings
 from tests.seeing_builders import ARRIVED_S, record, refused
@@ -34,6 +35,20 @@ def test_a_line_says_who_where_to_and_how_long(lines):
 def test_a_refusal_says_why(lines):
     log().write(refused(refusal=Refusal.DEADLINE))
     assert lines()[0]["refusal"] == "deadline"
+
+
+def test_lines_go_where_they_are_sent_and_nowhere_twice():
+    logger = logging.getLogger(LOGGER)
+    before = logger.handlers[:], logger.level, logger.propagate
+    first, second = io.StringIO(), io.StringIO()
+    try:
+        for stream in (first, second):
+            write_lines_to(stream)
+        log().write(record())
+    finally:
+        logger.handlers[:], logger.level, logger.propagate = before
+    assert first.getvalue() == ""
+    assert json.loads(second.getvalue())["request_id"] == "req_1"
 
 
 def test_what_went_well_is_sampled_what_went_wrong_is_not(lines):

@@ -160,6 +160,14 @@ def test_tracing_is_on_where_an_endpoint_is_given(monkeypatch):
     assert not SeeingSettings().traces
 
 
+def test_without_the_library_the_pool_serves_all_the_same(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "serve_apps.seeing.tracing", None)
+    seeing = Seeing(snapshot, SeeingSettings(otlp_endpoint="http://collector:4318"))
+    seeing.started(told := record())
+    seeing.finished(told)
+    assert "install llm-orchestrator[otel]" in caplog.text
+
+
 def test_nothing_of_opentelemetry_is_imported_when_it_is_off():
     code = (
         "import os, sys\n"
