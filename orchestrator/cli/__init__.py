@@ -17,6 +17,8 @@ from orchestrator.cli import (
     catalog,
     demo,
     deploy,
+    emulate,
+    observe,
     plan,
     profile,
     render,
@@ -24,6 +26,7 @@ from orchestrator.cli import (
     service,
     simulate,
     trace,
+    watch,
 )
 from profiler.errors import OrchestratorError
 
@@ -64,6 +67,9 @@ router.add_to(app)
 simulate.add_to(app)
 render.add_to(app)
 deploy.add_to(app)
+emulate.add_to(app)
+watch.add_to(app)
+observe.add_to(app)
 demo.add_to(app)
 
 

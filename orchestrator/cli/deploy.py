@@ -74,13 +74,20 @@ def deploy(
         bool,
         typer.Option("--force-conflicts", help="Take over fields that others manage; kubernetes."),
     ] = False,
+    emulate: Annotated[
+        bool,
+        typer.Option("--emulate", help="No GPUs: engines that only keep the profiles' time."),
+    ] = False,
     yes: YesOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Run a plan's engines behind one OpenAI-compatible address, here or on Kubernetes."""
     if target is TargetName.KUBERNETES:
         from orchestrator.cli.deploy_kubernetes import Options, deploy_plan
+        from profiler.errors import InputError
 
+        if emulate:
+            raise InputError("--emulate: engines are emulated on this machine only")
         found = deploy_plan(
             plan,
             settings,
@@ -88,16 +95,25 @@ def deploy(
             progress,
         )
     else:
-        found = _deploy_local(plan, port, wait, dry_run=dry_run, keep=keep, yes=yes)
+        found = _deploy_local(
+            plan, port, wait, dry_run=dry_run, keep=keep, emulate=emulate, yes=yes
+        )
     if found is not None:
         say(found.message or _running(found, target))
         emit(found.model_dump(mode="json"), output, lambda: [status_table(found)])
 
 
 def _deploy_local(
-    plan: Path, port: int | None, wait: float | None, *, dry_run: bool, keep: bool, yes: bool
+    plan: Path,
+    port: int | None,
+    wait: float | None,
+    *,
+    dry_run: bool,
+    keep: bool,
+    emulate: bool,
+    yes: bool,
 ) -> Status | None:
-    from orchestrator.deploy.local import DEFAULT_WAIT_S, deploy_local, running_plan
+    from orchestrator.deploy.local import DEFAULT_WAIT_S, deploy_local, local_status, running_plan
     from orchestrator.learned_router import checked_artefact
     from orchestrator.report import plan_changes, router_line
     from placement.plan import Plan
@@ -110,12 +126,16 @@ def _deploy_local(
     changes = plan_changes(current, wanted)
     for line in changes:
         say(line)
+    now = local_status(wanted.service)
+    switches = current is not None and now is not None and now.emulated != emulate
+    if switches:
+        say(f"engines: {'real' if emulate else 'emulated'} -> {'emulated' if emulate else 'real'}")
     if wanted.router is not None:
         say(f"{router_line(wanted.router)}; from {artefact}")
     if dry_run:
         say("dry run: nothing was changed")
         return None
-    replaces = current is not None and current != wanted
+    replaces = current is not None and (current != wanted or switches)
     if replaces and not confirm(f"Change the running {wanted.service!r}?", yes=yes):
         raise ClusterError("nothing was changed")
     with progress() as show:
@@ -126,6 +146,7 @@ def _deploy_local(
             on_progress=show,
             keep_on_failure=keep,
             artefact=artefact,
+            emulate=emulate,
         )
 
 
@@ -212,13 +233,15 @@ def status_table(status: Status) -> Table:
     """A pool's groups, under its address; with cost where it is rented, with logs where here."""
     from rich.table import Table
 
+    from orchestrator.report import emulated_mark
+
     rented = any(g.usd_per_hour is not None for g in status.groups)
     table = Table(
         *("group", "model", "GPU", "ready", "state"),
         *(("$/h", "$ so far") if rented else ("log",)),
         box=None,
         pad_edge=False,
-        title=f"{status.name}: {status.state} at {status.url}",
+        title=f"{status.name}: {status.state}{emulated_mark(status)} at {status.url}",
         caption=status.router or None,
         caption_justify="left",
         title_justify="left",

@@ -18,6 +18,8 @@ from manifests.settings import KubernetesSettings
 from placement.plan import ExcludedClass, Plan, PlannedRouter
 from profiler.errors import InputError
 from profiler.files import sha256_of
+from serve_apps.seeing.alerts import rules
+from serve_apps.seeing.grafana import dashboards
 from tests import kube_builders as kb
 from tests.kube_schemas import faults
 from tests.plan_builders import bucket
@@ -289,3 +291,14 @@ def test_a_plan_too_large_for_an_object_is_refused() -> None:
     assert "ConfigMap 'demo-plan' would hold 1.0 MiB" in refused(plan, kb.settings())
     with pytest.raises(InputError, match="plan with fewer size buckets"):
         ray_service(Naming("demo", kb.settings()), plan, None)
+
+
+def test_the_products_own_alerts_and_dashboards_fit_their_objects() -> None:
+    objects = render(
+        kb.plan(), kb.settings(), rule_groups=rules()["groups"], dashboards=dashboards()
+    )
+    seen = [
+        o for o in objects if o["kind"] == "PrometheusRule" or "dashboard" in str(o["metadata"])
+    ]
+    assert len(seen) == 1 + len(dashboards())
+    assert {o["metadata"]["name"]: faults(o) for o in seen if faults(o)} == {}
