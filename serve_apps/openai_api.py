@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from serve_apps.api_error import ApiError as ApiError
+from serve_apps.api_error import ApiError
 from serve_apps.chat_prompt import chat_prompt, completion_text
 from serve_apps.router.prompts import Prompt
 
