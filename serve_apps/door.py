@@ -79,9 +79,9 @@ class DoorProtocol(HttpToolsProtocol):
         """Of `asyncio.Protocol`."""
         if self._refused:
             return
-        heads = self._heads
+        in_head, heads = self._in_head, self._heads
         super().data_received(data)
-        if self._in_head and self._heads == heads:
+        if in_head and self._in_head and self._heads == heads:
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
                 self._refuse(431, f"the head is larger than {MOST_HEAD_BYTES} bytes")
