@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable
 
 from placement.plan import AUTO
 from profiler.errors import InputError
-from serve_apps.openai_api import ApiError, ApiRequest
+from serve_apps.api_error import ApiError
+from serve_apps.openai_api import ApiRequest
 from serve_apps.router.base import RouteRequest
 from serve_apps.router.policies.preference import Preference, parse_preference
 

@@ -24,10 +24,11 @@ from starlette.types import Receive, Scope, Send
 
 from placement.plan import Plan
 from serve_apps import openai_api
+from serve_apps.api_error import ApiError
 from serve_apps.asking import Headers, route_request
 from serve_apps.feedback import Feedback, Given
 from serve_apps.metrics import Metrics, Outcome
-from serve_apps.openai_api import ApiError, ApiRequest
+from serve_apps.openai_api import ApiRequest
 from serve_apps.relay import Call, ClientGoneError, read_body, until_disconnect
 from serve_apps.replicas import GroupBusyError, NoReplicaError, ReplicaPicker
 from serve_apps.router.base import (

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from serve_apps.api_error import ApiError
 from serve_apps.chat_prompt import chat_prompt, completion_text
 from serve_apps.router.prompts import Prompt
 
@@ -19,25 +20,6 @@ CHARS_PER_TOKEN = 4
 IMAGE_TOKENS = 576
 """Estimate for one image part: the 24 x 24 patches of a CLIP ViT-L/14 encoder at 336 pixels."""
 MAX_BODY_BYTES = 32 * 1024 * 1024
-
-
-class ApiError(Exception):
-    """An answer other than success, in the shape that OpenAI's clients understand."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        kind: str = "invalid_request_error",
-        param: str | None = None,
-        code: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = dict(headers or {})
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

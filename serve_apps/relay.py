@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 from starlette.types import Message, Receive, Scope, Send
 
+from serve_apps.api_error import ApiError
 from serve_apps.metrics import NONE, Metrics, Outcome
-from serve_apps.openai_api import ApiError
 from serve_apps.replicas import NoReplicaError, ReplicaPicker
 from serve_apps.router.base import Decision
 
