@@ -44,7 +44,13 @@ def route_request(
         )
     session = told[SESSION].decode("latin-1") if told.get(SESSION) else request.session
     return RouteRequest(
-        model, request.input_tokens, request.max_output_tokens, request.prompt, session, wish
+        model,
+        request.input_tokens,
+        request.max_output_tokens,
+        request.prompt,
+        session,
+        wish,
+        request.stream,
     )
 
 
