@@ -17,6 +17,7 @@ from orchestrator.cli import (
     catalog,
     demo,
     deploy,
+    keys,
     plan,
     profile,
     router,
@@ -62,6 +63,7 @@ plan.add_to(app)
 router.add_to(app)
 simulate.add_to(app)
 deploy.add_to(app)
+keys.add_to(app)
 demo.add_to(app)
 
 

@@ -33,10 +33,10 @@ def engine_headers(
 ) -> list[tuple[bytes, bytes]]:
     """All headers that go to an engine: ours, and of the client's none but those allowed.
 
-    Identity (``authorization``, ``cookie``, ``x-user-*``), origin (``forwarded``, ``x-forwarded-*``,
-    ``x-real-ip``), orders to the engine (``x-request-id``, ``x-session-id``, ``x-vllm-priority``,
-    ``x-data-parallel-rank``), ``x-orchestrator-*`` and ``host`` end here, as does all that nobody
-    has thought of: there is an allow-list, and no other.
+    Identity (``authorization``, ``cookie``, ``x-user-*``), origin (``forwarded``, ``x-real-ip``,
+    ``x-forwarded-*``), orders to the engine (``x-request-id``, ``x-session-id``,
+    ``x-vllm-priority``, ``x-data-parallel-rank``), ``x-orchestrator-*`` and ``host`` end here, as
+    does all that nobody has thought of: there is an allow-list, and no other.
     """
     ours = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
     if engine_key is not None:
@@ -97,9 +97,25 @@ def check_origin(headers: Headers, allowed: Collection[str] = ()) -> None:
             continue
         if not _same(page, own, allowed):
             raise _foreign(f"{name.decode()} {page[:100]!r}")
-    told_own = b"origin" in told or b"referer" in told
-    if site not in ("none", "same-origin") and not (told_own and allowed):
+    named = b"origin" in told or b"referer" in told
+    if not named and site not in ("none", "same-origin"):
         raise _foreign(f"sec-fetch-site {site[:20]!r}")
+
+
+def check_local_page(headers: Headers, allowed: Collection[str] = ()) -> None:
+    """Whether a page that calls was itself loaded from this machine, by the name it calls.
+
+    Its origin equals the host it calls even where it has pointed a name of its own at 127.0.0.1
+    (DNS rebinding), so the name must be this machine's.
+
+    Raises:
+        ApiError: 403.
+    """
+    told = dict(headers)
+    if b"origin" not in told or told[b"origin"].decode("latin-1") in allowed:
+        return
+    if not is_loopback(_hostname(told.get(b"host", b"").decode("latin-1"))):
+        raise _foreign(f"host {told.get(b'host', b'')[:100].decode('latin-1')!r}")
 
 
 def is_local(headers: Headers, peer: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""The keys file on disk: read with a look at its permissions, changed in one step, one at a time."""
+"""The keys file on disk: read with a look at who may write it, changed by one at a time."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def revoke(path: Path, key_id: str) -> KeyEntry:
     Raises:
         InputError: as `load_keys`; UnknownNameError: there is no such key.
     """
-    gone = {"disabled": True, "previous_hash": None, "previous_until": None}
+    gone: dict[str, object] = {"disabled": True, "previous_hash": None, "previous_until": None}
     with _alone(path):
         return _change(path, key_id, gone)
 

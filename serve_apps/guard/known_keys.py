@@ -8,20 +8,22 @@ MIN_SECRET_CHARS = 24
 """Shorter than this, a secret that people chose can be guessed by trying."""
 MIN_DISTINCT_CHARS = 10
 
-KNOWN = frozenset(
-    """
-    sk-1234 sk-12345 sk-123456 sk-0000 sk-xxx sk-xxxx sk-test sk-fake sk-dummy sk-anything
-    sk-no-key-required sk-your-key sk-proj-1234 sk-litellm sk-master sk-local sk-abc123
-    empty none null nil no-key nokey no_key na n/a not-needed not-used notneeded unused dummy
-    fake fake-key fake-api-key test test-key test-api-key testing token-abc123 abc123 abcdef
-    abc abcd 123 1234 12345 123456 12345678 123456789 1234567890 key api-key api_key apikey
-    my-key my-api-key your-key your-api-key your_api_key yourapikey <your-api-key> secret
-    my-secret supersecret mysecret password passw0rd password123 pass admin administrator root
-    guest user default changeme change-me change_me changeit letmein qwerty welcome example
-    placeholder todo xxx xxxx local localhost ollama lm-studio vllm openai llama litellm bearer
-    token my-token sk_test aphrodite tabby koboldcpp anything whatever demo master orchestrator
-    """.split()
-)
+KNOWN = frozenset({
+    "sk-1234", "sk-12345", "sk-123456", "sk-0000", "sk-xxx", "sk-xxxx", "sk-test", "sk-fake",
+    "sk-dummy", "sk-anything", "sk-no-key-required", "sk-your-key", "sk-proj-1234", "sk-litellm",
+    "sk-master", "sk-local", "sk-abc123", "empty", "none", "null", "nil", "no-key", "nokey",
+    "no_key", "na", "n/a", "not-needed", "not-used", "notneeded", "unused", "dummy", "fake",
+    "fake-key", "fake-api-key", "test", "test-key", "test-api-key", "testing", "token-abc123",
+    "abc123", "abcdef", "abc", "abcd", "123", "1234", "12345", "123456", "12345678", "123456789",
+    "1234567890", "key", "api-key", "api_key", "apikey", "my-key", "my-api-key", "your-key",
+    "your-api-key", "your_api_key", "yourapikey", "<your-api-key>", "secret", "my-secret",
+    "supersecret", "mysecret", "password", "passw0rd", "password123", "pass", "admin",
+    "administrator", "root", "guest", "user", "default", "changeme", "change-me", "change_me",
+    "changeit", "letmein", "qwerty", "welcome", "example", "placeholder", "todo", "xxx", "xxxx",
+    "local", "localhost", "ollama", "lm-studio", "vllm", "openai", "llama", "litellm", "bearer",
+    "token", "my-token", "sk_test", "aphrodite", "tabby", "koboldcpp", "anything", "whatever",
+    "demo", "master", "orchestrator",
+})  # fmt: skip
 """In lower case."""
 
 

@@ -28,7 +28,7 @@ class Bucket:
         self.level = per_minute
 
     def wait_s(self, amount: float, now_s: float) -> float:
-        """How long until ``amount`` can be taken; more than a minute's worth asks for a full one."""
+        """Until ``amount`` can be taken; for more than a minute's worth, until it is full."""
         self.level = min(self._capacity, self.level + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
         return max(0.0, (min(amount, self._capacity) - self.level) / self._per_s)

@@ -13,9 +13,10 @@ from typing import Any
 from serve_apps.api_error import ApiError
 from serve_apps.guard.settings import BodyLimits
 
-TEXT_KEYS = frozenset(
-    {"type", "text", "refusal", "thinking", "signature", "name", "detail", "format", "cache_control"}
-)  # fmt: skip
+TEXT_KEYS = frozenset({
+    "type", "text", "refusal", "thinking", "signature", "name", "detail", "format",
+    "cache_control",
+})  # fmt: skip
 REFUSED_KEYS = frozenset(
     {"image_embeds", "audio_embeds", "video_embeds", "prompt_embeds", "image_pil", "uuid"}
 )

@@ -25,8 +25,8 @@ class TokenPrice(Noun):
 def plan_prices(plan: Plan) -> Mapping[str, TokenPrice]:
     """Rent of each model's groups over the tokens they serve at planned rates, in and out alike.
 
-    Sizes are the means of the plan's buckets: an estimate, the same for input and output. ``auto`` has the mean over the fleet. A model that
-    serves nothing under the plan has no price.
+    Sizes are the means of the plan's buckets: an estimate. ``auto`` has the mean over the fleet.
+    A model that serves nothing under the plan has no price.
     """
     models = {g.name: g.config.model for g in plan.groups}
     rent: dict[str, float] = defaultdict(float)

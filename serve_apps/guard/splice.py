@@ -20,8 +20,8 @@ def strip(body: bytes, keys: Collection[str]) -> bytes:
     if len(kept) == len(members):
         return body
     pieces = [text[: members[0][1]]]
-    for i in kept[:-1]:  # each with the comma and white space up to its neighbour
-        pieces.append(text[members[i][1] : members[i + 1][1]])
+    # Each with the comma and white space up to its neighbour, the last without.
+    pieces += [text[members[i][1] : members[i + 1][1]] for i in kept[:-1]]
     if kept:
         _, start, _, end = members[kept[-1]]
         pieces.append(text[start:end])
