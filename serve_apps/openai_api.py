@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,11 @@ CHARS_PER_TOKEN = 4
 """A rule of thumb for English text, used for choosing a size bucket only."""
 IMAGE_TOKENS = 576
 """Estimate for one image part: the 24 x 24 patches of a CLIP ViT-L/14 encoder at 336 pixels."""
-MAX_BODY_BYTES = 32 * 1024 * 1024
+PREFIX_CHARS = 512
+"""Prompts that are alike so far are taken to share a prefix."""
+_MODEL = re.compile(rb'"model"[ \t\n\r]*:[ \t\n\r]*("(?:[^"\\]|\\.)*")')
+_ESCAPED = b"\\u006"
+"""How JSON's escapes of the letters of ``model`` begin; a key with one is not found by bytes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,44 +37,58 @@ class ApiRequest:
     max_output_tokens: int | None
     prompt: Prompt | None = None
     session: str | None = None
+    prefix: int | None = None
 
 
-def read_chat(body: bytes, *, prompts: bool = False) -> ApiRequest:
+def chat_request(fields: dict[str, Any], *, prompts: bool = False) -> ApiRequest:
     """Read a ``/v1/chat/completions`` body; with ``prompts`` also what a learned router looks at.
 
     Raises:
         ApiError: 400, naming the parameter that is missing or has the wrong type.
     """
-    fields = parse_object(body)
     model = _model(fields)
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages:
         raise _bad("messages", "a non-empty list of messages", fields)
-    request = _request(fields, model, sum(_message_tokens(m) for m in messages))
-    if not prompts:
-        return request
-    return dataclasses.replace(
-        request, prompt=chat_prompt(fields, request.max_output_tokens), session=_session(fields)
-    )
+    tokens = sum(_message_tokens(m) for m in messages)
+    limit = _max_tokens(fields)
+    prompt = chat_prompt(fields, limit) if prompts else None
+    first = messages[0].get("content") if isinstance(messages[0], dict) else None
+    return _request(fields, model, tokens, limit, prompt, first)
 
 
-def read_completion(body: bytes, *, prompts: bool = False) -> ApiRequest:
-    """Read a ``/v1/completions`` body; as `read_chat`. Token ids have no text to look at.
+def completion_request(fields: dict[str, Any], *, prompts: bool = False) -> ApiRequest:
+    """Read a ``/v1/completions`` body; as `chat_request`. Token ids have no text to look at.
 
     Raises:
         ApiError: 400, naming the parameter that is missing or has the wrong type.
     """
-    fields = parse_object(body)
     model = _model(fields)
     prompt = fields.get("prompt")
     if not isinstance(prompt, str | list) or prompt == []:
         raise _bad("prompt", "text, token ids, or a list of either", fields)
-    request = _request(fields, model, _prompt_tokens(prompt))
-    text = completion_text(prompt)
-    if not prompts or text is None:
-        return request
-    seen = Prompt(text, max_output_tokens=request.max_output_tokens)
-    return dataclasses.replace(request, prompt=seen, session=_session(fields))
+    limit = _max_tokens(fields)
+    text = completion_text(prompt) if prompts else None
+    seen = Prompt(text, max_output_tokens=limit) if text is not None else None
+    return _request(fields, model, _prompt_tokens(prompt), limit, seen, prompt)
+
+
+def read_chat(body: bytes, *, prompts: bool = False) -> ApiRequest:
+    """`chat_request` of a body.
+
+    Raises:
+        ApiError: 400, as there, or no JSON object.
+    """
+    return chat_request(parse_object(body), prompts=prompts)
+
+
+def read_completion(body: bytes, *, prompts: bool = False) -> ApiRequest:
+    """`completion_request` of a body.
+
+    Raises:
+        ApiError: 400, as there, or no JSON object.
+    """
+    return completion_request(parse_object(body), prompts=prompts)
 
 
 def with_model(body: bytes, model: str) -> bytes:
@@ -78,6 +97,10 @@ def with_model(body: bytes, model: str) -> bytes:
     What the client wrote may have no equal in Python's terms (numbers beyond a float, halves of
     surrogate pairs), so nothing is decoded and encoded anew.
     """
+    places = list(_MODEL.finditer(body)) if body.count(b'"model"') == 1 else []
+    if len(places) == 1 and _ESCAPED not in body and b"\0" not in body[:4]:
+        start, end = places[0].span(1)
+        return b"".join((body[:start], json.dumps(model).encode(), body[end:]))
     text = body.decode(json.detect_encoding(body), "surrogatepass")
     pieces, copied = [], 0
     for start, end in _model_spans(text):
@@ -129,11 +152,21 @@ def _model(fields: dict[str, Any]) -> str:
     return model
 
 
-def _request(fields: dict[str, Any], model: str, input_tokens: int) -> ApiRequest:
+def _request(
+    fields: dict[str, Any],
+    model: str,
+    input_tokens: int,
+    limit: int | None,
+    prompt: Prompt | None,
+    first: Any,
+) -> ApiRequest:
     stream = fields.get("stream")
     if not isinstance(stream, bool | None):
         raise _bad("stream", "true or false", fields)
-    return ApiRequest(model, bool(stream), max(1, input_tokens), _max_tokens(fields))
+    prefix = hash(first[:PREFIX_CHARS]) if isinstance(first, str) and first else None
+    return ApiRequest(
+        model, bool(stream), max(1, input_tokens), limit, prompt, _session(fields), prefix
+    )
 
 
 def _session(fields: dict[str, Any]) -> str | None:

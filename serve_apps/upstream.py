@@ -320,7 +320,9 @@ class Upstream:
             SilentEngineError: as `ask`.
         """
         pool = self._pool(url)
-        return await self._ask(pool, b"".join((b"GET ", path, b" HTTP/1.1\r\n", pool.head, b"\r\n")), timeout_s)
+        return await self._ask(
+            pool, b"".join((b"GET ", path, b" HTTP/1.1\r\n", pool.head, b"\r\n")), timeout_s
+        )
 
     async def _ask(self, pool: _Pool, request: bytes, first_byte_s: float) -> Answer:
         answer = pool.take(asyncio.get_running_loop().time())
@@ -330,9 +332,7 @@ class Upstream:
             except EngineGoneError:
                 if answer.status:
                     raise
-        return await self._begin(
-            await pool.connect(self._connect_timeout_s), request, first_byte_s
-        )
+        return await self._begin(await pool.connect(self._connect_timeout_s), request, first_byte_s)
 
     async def _begin(self, answer: Answer, request: bytes, first_byte_s: float) -> Answer:
         try:
