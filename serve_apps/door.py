@@ -12,7 +12,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -71,9 +71,9 @@ class DoorProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         for cycle in busy:
             if cycle is not None and not cycle.response_complete:
-                left = cycle.scope["extensions"][LEFT]  # type: ignore[index]
-                if left.call is not None:
-                    left.call()
+                told = cast("Left", cycle.scope["extensions"][LEFT])  # type: ignore[index]
+                if told.call is not None:
+                    told.call()
 
     def data_received(self, data: bytes) -> None:
         """Of `asyncio.Protocol`."""
@@ -99,7 +99,7 @@ class DoorProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Of httptools."""
         super().on_message_begin()
-        self.scope["extensions"] = {LEFT: Left()}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = cast("dict[str, dict[object, object]]", {LEFT: Left()})
         self._late_s = self.loop.time() + HEAD_TIMEOUT_S
 
     def on_headers_complete(self) -> None:
@@ -168,14 +168,11 @@ def _problem(
     if sum(len(n) + len(v) for n, v in headers) + len(url) > MOST_HEAD_BYTES:
         return 431, f"the head is larger than {MOST_HEAD_BYTES} bytes"
     names = [name for name, _ in headers]
-    codings = [value for name, value in headers if name == b"transfer-encoding"]
     hosts = names.count(b"host")
-    if codings and (b"content-length" in names or version != "1.1"):
-        return 400, "transfer-encoding beside content-length, or before HTTP/1.1"
-    if codings and (len(codings) > 1 or codings[0].lower() != b"chunked"):
-        return 400, "the only transfer-encoding that is understood is chunked, once"
-    if names.count(b"content-length") > 1:
-        return 400, "more than one content-length"
+    if b"transfer-encoding" in names or names.count(b"content-length") > 1:
+        coding = [v.lower() for n, v in headers if n in (b"transfer-encoding", b"content-length")]
+        if coding != [b"chunked"] or version != "1.1":
+            return 400, "the body's length is told in more than one way, or in none that is known"
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         return 400, "expected one host header"
     if not url.startswith(b"/"):
@@ -229,16 +226,21 @@ class Door:
         """Requests that are being answered."""
         return len(self._state.tasks)
 
+    def refuse_more(self) -> None:
+        """Take no more connections or requests; those that are under way go on."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+
     async def close(self, drain_s: float) -> None:
-        """Take no more connections or requests, finish those that are under way, and close.
+        """Take no more, finish what is under way, and close.
 
         After ``drain_s`` what is left is broken off.
         """
         if self._server is None:
             return
-        self._server.close()
-        for connection in list(self._state.connections):
-            connection.shutdown()
+        self.refuse_more()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(drain_s):
                 while self._state.tasks:
