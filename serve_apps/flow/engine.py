@@ -111,26 +111,43 @@ class Engine:
         busy = law.per_prefill_s * self._prefill_per_s
         return self.tpot_ratio * step_s / (1.0 - (busy if busy < MOST_PREFILL else MOST_PREFILL))
 
-    def has_room(
-        self, prefill_tokens: float, output_tokens: float, tpot_limit_s: float, backlog_s: float
-    ) -> bool:
-        """Whether it may take one more of this size, beside what it has.
+    def cost_s(
+        self,
+        prefill_tokens: float,
+        output_tokens: float,
+        tpot_limit_s: float,
+        backlog_s: float,
+        now: float,
+    ) -> float:
+        """Until one more request of this size is answered in full; infinite without room for it.
 
-        Not above the engine's own limits, nor where all would miss ``tpot_limit_s`` by it, nor
-        while the prompts it holds take longer than ``backlog_s``.
+        There is none above the engine's own limits, nor where all would miss ``tpot_limit_s`` by
+        it, nor while the prompts it holds take longer than ``backlog_s``. An idle engine has room.
+        The sum of `ttft_s` and `tpot_s`, written out: this is asked of every replica each time.
         """
-        count = self.in_flight
-        if count == 0:
-            return True
-        law = self._law
-        if count >= (law.max_seqs if self.warm is None else min(law.max_seqs, self.warm)):
-            return False
-        needed = prefill_tokens + self._settings.kv_growth * output_tokens
-        if self.reserved_tokens + needed > law.kv_tokens:
-            return False
-        if law.per_prefill_s * self.backlog_tokens * self.ttft_ratio > backlog_s:
-            return False
-        return self.tpot_s(prefill_tokens, self._known_s) <= tpot_limit_s
+        law, count, backlog = self._law, self.in_flight, self.backlog_tokens
+        per_prefill_s = law.per_prefill_s
+        if count:
+            if count >= (law.max_seqs if self.warm is None else min(law.max_seqs, self.warm)):
+                return math.inf
+            needed = prefill_tokens + self._settings.kv_growth * output_tokens
+            if self.reserved_tokens + needed > law.kv_tokens:
+                return math.inf
+            if per_prefill_s * backlog * self.ttft_ratio > backlog_s:
+                return math.inf
+        tokens = backlog + prefill_tokens
+        kv = self._kv_tokens + self._decode_per_s * (now - self._known_s)
+        busy = per_prefill_s * self._prefill_per_s
+        left = 1.0 - busy if busy < MOST_PREFILL else 1.0 - MOST_PREFILL
+        step_s = law.base_s + law.per_sequence_s * (count + 1) + law.per_kv_s * (kv + tokens)
+        if law.extra_s:
+            step_s += law.extra_s[min(count + 1, len(law.extra_s) - 1)]
+        tpot_s = self.tpot_ratio * step_s / left
+        if count and tpot_s > tpot_limit_s:
+            return math.inf
+        steps = -(-tokens // (law.budget - self.decoding or 1)) + (0.5 if count else 0.0)
+        ttft_s = self.ttft_ratio * (steps * step_s + per_prefill_s * tokens)
+        return ttft_s + output_tokens * tpot_s
 
     # -- what happens
 

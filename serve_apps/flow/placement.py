@@ -21,7 +21,7 @@ from serve_apps.flow.nouns import Task
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a replica is not to be taken beyond, in seconds; see `Engine.has_room`.
+    """What a replica is not to be taken beyond, in seconds; see `Engine.cost_s`.
 
     ``failure_s`` is what each recent failure of a replica counts for: one that fails fast has
     little in flight, and must not look the better for it.
@@ -78,9 +78,7 @@ def _best(
         prefill = prompt
         if cached is not None and engine.replica.id == holder:
             prefill = max(prompt - cached.tokens, 1.0)
-        if not engine.has_room(prefill, output, tpot_s, backlog_s):
-            continue
-        took_s = engine.ttft_s(prefill, now) + output * engine.tpot_s(prefill, now)
+        took_s = engine.cost_s(prefill, output, tpot_s, backlog_s, now)
         if engine.failures:
             took_s += engine.failures * failure_s
         if took_s < least_s:
