@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from serve_apps.router.base import Decision, RouteRequest
 
 if TYPE_CHECKING:
+    from serve_apps.flow.admission import Request
     from serve_apps.flow.engine import Engine
+    from serve_apps.flow.group import Group
 
 RefusalKind = Literal["overload", "queue_full", "deadline", "unavailable"]
 """The first three are answered with 429, the last, when no engine is left, with 503."""
@@ -98,8 +100,8 @@ class Ledger(Protocol):
 class Task:
     """A request as the queues and engines see it: who asks, how big, by when.
 
-    Times are absolute, in seconds of the dispatcher's clock; ``output_tokens`` is expected,
-    ``load_s`` the replica-seconds that it takes on the group it is meant for.
+    Times are absolute, in seconds of the dispatcher's clock; ``output_tokens`` is expected;
+    ``load_s`` is the replica-seconds that it takes on the group it waits for.
     """
 
     asked: RouteRequest
@@ -109,10 +111,9 @@ class Task:
     given: bool
     """Whether the deadline is the caller's own."""
     decision: Decision
-    prefill_tokens: float
     output_tokens: float
-    load_s: float
-    shed: bool = False
+    request: Request
+    load_s: float = 0.0
 
 
 class Lease:
@@ -129,21 +130,31 @@ class Lease:
         "_ended",
         "_ledger",
         "attempt",
+        "decodes",
         "dispatched_s",
         "engine",
         "first_byte_s",
+        "group",
+        "overdue_s",
         "patience_s",
         "predicted_tpot_s",
         "predicted_ttft_s",
+        "prefill_tokens",
+        "reserved_tokens",
+        "result",
         "start_tick",
         "task",
         "tried",
+        "ttft_ratio",
         "waited_s",
     )
 
-    def __init__(self, ledger: Ledger, engine: Engine, task: Task, dispatched_s: float) -> None:
+    def __init__(
+        self, ledger: Ledger, group: Group, engine: Engine, task: Task, dispatched_s: float
+    ) -> None:
         self._ledger = ledger
         self._ended = False
+        self.group = group
         self.engine = engine
         self.task = task
         self.attempt = 1
@@ -151,7 +162,11 @@ class Lease:
         self.dispatched_s = dispatched_s
         self.waited_s = dispatched_s - task.arrived_s
         self.first_byte_s: float | None = None
-        self.start_tick = 0.0
+        self.prefill_tokens = float(task.asked.input_tokens)
+        self.reserved_tokens = self.start_tick = self.overdue_s = 0.0
+        self.result: Result | None = None
+        self.decodes = False
+        self.ttft_ratio = 1.0
         self.predicted_ttft_s: float | None = None
         self.predicted_tpot_s: float | None = None
         self.patience_s = math.inf
@@ -169,7 +184,7 @@ class Lease:
     @property
     def shed(self) -> bool:
         """Whether load moved it to another model than it would have had in a calm hour."""
-        return self.task.shed
+        return self.task.decision.shed
 
     @property
     def ended(self) -> bool:
@@ -192,6 +207,7 @@ class Lease:
         """
         if not self._ended:
             self._ended = True
+            self.result = result
             self._ledger.note_done(self, result, output_tokens)
 
 
@@ -202,7 +218,7 @@ class Wait:
     nobody waits any more: then it leaves no trace.
     """
 
-    __slots__ = ("_ledger", "answer", "cancelled", "finish_tag", "settle", "start_tag", "task")
+    __slots__ = ("_ledger", "answer", "cancelled", "predicted_s", "settle", "task")
 
     def __init__(self, ledger: Ledger, task: Task) -> None:
         self._ledger = ledger
@@ -210,7 +226,7 @@ class Wait:
         self.answer: Lease | Refused | None = None
         self.cancelled = False
         self.settle: Callable[[Lease | Refused], None] | None = None
-        self.start_tag = self.finish_tag = 0.0
+        self.predicted_s = 0.0
 
     @property
     def deadline_s(self) -> float:

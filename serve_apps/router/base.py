@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from profiler.core import Slo
 from profiler.errors import UnknownNameError
@@ -78,3 +78,13 @@ class Router(Protocol):
             NoGroupLeftError: every group that could take the request is to be avoided.
         """
         ...
+
+
+@runtime_checkable
+class WeighsLoad(Protocol):
+    """A router that chooses by price; it is asked once, with all that is to be avoided.
+
+    Others are asked where a request is meant to go, and again if it cannot go there.
+    """
+
+    weighs_load: bool
