@@ -71,7 +71,7 @@ class DoorProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         for cycle in busy:
             if cycle is not None and not cycle.response_complete:
-                told = cast("Left", cycle.scope["extensions"][LEFT])  # type: ignore[index]
+                told = cast("Left", cycle.scope["extensions"][LEFT])
                 if told.call is not None:
                     told.call()
 

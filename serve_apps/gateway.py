@@ -32,6 +32,7 @@ from serve_apps.seeing.record import RequestRecord
 from serve_apps.seeing.seeing import Seeing
 from serve_apps.seeing.settings import SeeingSettings
 from serve_apps.seeing.snapshot import Snapshot
+from serve_apps.snapshots import snapshot_of
 from serve_apps.upstream import EngineGoneError, SilentEngineError, Upstream
 
 TICK_S = 0.05
@@ -255,7 +256,9 @@ class Gateway:
 
     def snapshot(self) -> Snapshot:
         """The fleet now."""
-        return Snapshot() if self._plan is None else Snapshot(service=self._plan.service)
+        if self._plan is None or self._dispatcher is None:
+            return Snapshot()
+        return snapshot_of(self._plan, self._dispatcher.snapshot())
 
     async def _tick(self) -> None:
         sampled_s = synced_s = self.clock()

@@ -13,6 +13,8 @@ from serve_apps.router.base import (
     RouteRequest,
     UnknownModelError,
 )
+from serve_apps.router.learned import LearnedRouter
+from serve_apps.router.live import LivePrices
 
 log = logging.getLogger("orchestrator.router")
 
@@ -22,14 +24,16 @@ REST_S = 30.0
 
 
 class SteadyRouter:
-    """`base.Router` over two: ``first``, and ``second`` whenever that one fails.
+    """`base.Router` over two: a learned one, and another whenever that one fails.
 
     After a few failures or slow decisions in a row the first rests for a while.
     """
 
+    weighs_load = True
+
     def __init__(
         self,
-        first: Router,
+        first: LearnedRouter,
         second: Router,
         *,
         slow_s: float = SLOW_S,
@@ -42,6 +46,11 @@ class SteadyRouter:
         self._bad = 0
         self._rests_until = float("-inf")
         self.failures = 0
+
+    @property
+    def prices(self) -> LivePrices:
+        """Of the learned router."""
+        return self._first.prices
 
     def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:
         """See `base.Router.route`."""
