@@ -68,6 +68,15 @@ class Admission:
         predicted_s = self.wait_s(request, group) + group.admitted_ttft_s(prefill)
         return passed_s + predicted_s - self._settings.margin * allowed_s
 
+    def begins_in_s(self, request: Request, group: Group, now: float) -> float:
+        """Predicted seconds from now to the first token; infinite where no engine is left."""
+        if not group.open:
+            return math.inf
+        prefill = float(request.asked.input_tokens)
+        if not group.busy:
+            return group.ttft_s(prefill, now)
+        return self.wait_s(request, group) + group.admitted_ttft_s(prefill)
+
     def wait_s(self, request: Request, group: Group) -> float:
         """Predicted seconds in the group's queue."""
         load_s = group.load_s(request.asked.input_tokens, request.output_tokens)

@@ -239,6 +239,15 @@ class Dispatcher:
         """The time in seconds."""
         return self._clock()
 
+    def begins_in_s(self, asked: RouteRequest, caller: Asker) -> dict[str, float]:
+        """Predicted seconds to the first token in each group that may answer, queue included."""
+        now = self._clock()
+        request = self._request(asked, caller, now, None)
+        return {
+            g.name: self._admission.begins_in_s(request, g, now)
+            for g in self._pool.serving(asked.model)
+        }
+
     def strain(self, group: str) -> float:
         """See `router.live.LoadView`."""
         return self._pool.groups[group].strain
