@@ -50,6 +50,7 @@ def _replica(now: ReplicaSnapshot, group: str) -> ReplicaNow:
     return ReplicaNow(
         id=now.id,
         group=group,
+        url=now.url,
         state=_STATES[now.state],
         in_flight=now.in_flight,
         tokens_in_flight=tokens,

@@ -248,7 +248,7 @@ FLEET_RENT = Definition(
     scope=_FLEET,
 )  # fmt: skip
 SPEND_LIMIT = Definition(
-    "orchestrator_budget_usd", _G, "usd", "What may be spent; absent without a limit",
+    "orchestrator_budget_usd", _G, "usd", "What may be spent in 30 days; absent without a limit",
     scope=_FLEET,
 )  # fmt: skip
 SLO_TARGET = Definition(

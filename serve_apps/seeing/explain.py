@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -120,8 +121,9 @@ def _choice(record: RequestRecord) -> Iterator[str]:
 
 def _candidate(c: Candidate) -> str:
     quality = "quality unknown" if c.quality is None else f"quality {c.quality:.2f}"
+    price = f"${c.price_usd:.3g}" if math.isfinite(c.price_usd) else "no price"
     kept = "" if c.feasible else ", outside the latency targets"
-    return f"{c.model} ({quality}, ${c.price_usd:.3g}{kept})"
+    return f"{c.model} ({quality}, {price}{kept})"
 
 
 def _course(record: RequestRecord) -> Iterator[str]:
@@ -129,7 +131,7 @@ def _course(record: RequestRecord) -> Iterator[str]:
         yield f"It waited {_time(record.waited_s)} for a slot."
     for a in record.tried[:-1]:
         yield (
-            f"Replica {a.replica} was tried first and gave {a.result} after "
+            f"Replica {a.replica} gave {a.result} after "
             f"{_time(a.finished_s - a.started_s)}; another was taken."
         )
     if record.replica:
@@ -142,7 +144,7 @@ def _end(record: RequestRecord) -> Iterator[str]:
     if record.ttft_s is not None:
         yield f"First token after {_against(record.ttft_s, record.predicted_ttft_s)}."
     if record.tpot_s is not None:
-        yield f"Then {_against(record.tpot_s, record.predicted_tpot_s)} per token."
+        yield f"Each further token took {_against(record.tpot_s, record.predicted_tpot_s)}."
     if record.output_tokens is not None:
         told = record.predicted_output_tokens
         expected = "" if told is None else f", {told:,.0f} expected"

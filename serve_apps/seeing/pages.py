@@ -14,15 +14,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serve_apps.api_error import ApiError
+from serve_apps.seeing.paths import (
+    DASHBOARD_PATH,
+    ENGINE_TARGETS_PATH,
+    EXPLAIN_PATH,
+    INGRESS_TARGETS_PATH,
+    LIVE_PATH,
+    METRICS_PATH,
+)
 from serve_apps.seeing.plain import finite
 from serve_apps.seeing.seeing import Seeing
-from serve_apps.seeing.targets import targets
+from serve_apps.seeing.targets import engine_targets, ingress_targets
 
-METRICS_PATH = "/metrics"
-DASHBOARD_PATH = "/dashboard"
-LIVE_PATH = "/orchestrator/live"
-TARGETS_PATH = "/orchestrator/targets"
-EXPLAIN_PATH = "/orchestrator/explain/{request_id}"
 NONCE = "@nonce@"
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -40,9 +43,13 @@ def routes(seeing: Seeing, admin: Callable[[Headers, str | None], None]) -> list
         admin(request.headers.raw, _peer(request))
         return _json(seeing.look())
 
-    async def sd(request: Request) -> Response:
+    async def ingresses(request: Request) -> Response:
         admin(request.headers.raw, _peer(request))
-        return _json(targets(seeing.snapshot(), METRICS_PATH))
+        return _json(ingress_targets(seeing.snapshot(), METRICS_PATH))
+
+    async def engines(request: Request) -> Response:
+        admin(request.headers.raw, _peer(request))
+        return _json(engine_targets(seeing.snapshot()))
 
     async def explain(request: Request) -> Response:
         admin(request.headers.raw, _peer(request))
@@ -58,7 +65,8 @@ def routes(seeing: Seeing, admin: Callable[[Headers, str | None], None]) -> list
     return [
         Route(METRICS_PATH, metrics),
         Route(LIVE_PATH, live),
-        Route(TARGETS_PATH, sd),
+        Route(INGRESS_TARGETS_PATH, ingresses),
+        Route(ENGINE_TARGETS_PATH, engines),
         Route(EXPLAIN_PATH, explain),
         Route(DASHBOARD_PATH, dashboard),
     ]

@@ -55,7 +55,7 @@ class Snapshot:
 
     ``queued`` counts all that wait in this process, also what waits for no group in particular;
     ``retry_budget`` is the share of the retry budget that is left, in 0..1; ``budget_usd`` is what
-    may be spent from the start of the service, None without a limit. ``ingresses`` are addresses
+    may be spent in 30 days, None without a limit. ``ingresses`` are addresses
     (``host:port``) at which each ingress process alone can be asked for its metrics.
     """
 
