@@ -33,6 +33,7 @@ from serve_apps.seeing.seeing import Seeing
 from serve_apps.seeing.settings import SeeingSettings
 from serve_apps.seeing.snapshot import Snapshot
 from serve_apps.snapshots import snapshot_of
+from serve_apps.together import Together
 from serve_apps.upstream import EngineGoneError, SilentEngineError, Upstream
 
 TICK_S = 0.05
@@ -86,6 +87,8 @@ class Gateway:
         self._learned: LearnedRouter | None = None
         self._dispatcher: Dispatcher | None = None
         self._replicas: tuple[Replica, ...] = ()
+        self.together: Together | None = None
+        """What estimates prompts, where there is a learned router."""
         self._ticking: asyncio.Task[None] | None = None
         self._probes: set[asyncio.Task[None]] = set()
         if plan is not None:
@@ -106,7 +109,11 @@ class Gateway:
         self._learned = learned
         self._plan = plan
         self.feedback.path = feedback
-        router = self._table if learned is None else SteadyRouter(learned, self._table)
+        router: Router = self._table
+        self.together = None
+        if learned is not None:
+            router = steady = SteadyRouter(learned, self._table)
+            self.together = Together(steady.prepare)
         if self._dispatcher is None:
             self._dispatcher = Dispatcher(plan, router, self.clock)
         else:

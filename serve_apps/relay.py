@@ -152,6 +152,9 @@ class Call:
     async def _dispatch(self, asked: Question) -> Lease:
         gateway, record = self._gateway, self.record
         began_s = gateway.clock()
+        prompt, together = asked.route.prompt, gateway.together
+        if prompt is not None and together is not None and gateway.seeing.open > 1:
+            await together.prepared(prompt)
         try:
             lease = await gateway.dispatcher.dispatch(asked.route, asked.caller, asked.deadline_s)
         except Refused as error:

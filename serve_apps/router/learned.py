@@ -29,6 +29,7 @@ from serve_apps.router.policies.base import Ask, Floats, LearningPolicy, Policy
 from serve_apps.router.policies.preference import ByPreference, WorthTable, calibrate
 from serve_apps.router.policies.registry import policy_class
 from serve_apps.router.policies.utility import Utility
+from serve_apps.router.prompts import Prompt
 from serve_apps.router.quick import Estimate, QuickEstimates
 from serve_apps.router.table import RouteTable
 
@@ -92,6 +93,10 @@ class LearnedRouter:
     def failures(self) -> int:
         """Requests whose estimation failed."""
         return self._quick.failures
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """Estimate prompts together that are about to be routed one by one; never fails."""
+        self._quick.prepare(prompts)
 
     def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:
         """See `base.Router.route`."""

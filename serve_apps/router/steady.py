@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from serve_apps.router.base import (
     Decision,
@@ -15,6 +15,7 @@ from serve_apps.router.base import (
 )
 from serve_apps.router.learned import LearnedRouter
 from serve_apps.router.live import LivePrices
+from serve_apps.router.prompts import Prompt
 
 log = logging.getLogger("orchestrator.router")
 
@@ -51,6 +52,11 @@ class SteadyRouter:
     def prices(self) -> LivePrices:
         """Of the learned router."""
         return self._first.prices
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """See `LearnedRouter.prepare`; nothing while it rests."""
+        if self._clock() >= self._rests_until:
+            self._first.prepare(prompts)
 
     def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:
         """See `base.Router.route`."""
