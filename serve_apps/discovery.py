@@ -11,8 +11,8 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from serve_apps.board import BOARD, Board
 from serve_apps.flow.nouns import Replica
-from serve_apps.replica_router import BOARD, Board
 
 ENGINE = "engine"
 """Name of the deployment in each group's application."""

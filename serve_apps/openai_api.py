@@ -22,7 +22,8 @@ IMAGE_TOKENS = 576
 """Estimate for one image part: the 24 x 24 patches of a CLIP ViT-L/14 encoder at 336 pixels."""
 PREFIX_CHARS = 512
 """Prompts that are alike so far are taken to share a prefix."""
-_MODEL = re.compile(rb'"model"[ \t\n\r]*:[ \t\n\r]*("(?:[^"\\]|\\.)*")')
+_KEY = b'"model"'
+_VALUE = re.compile(rb'[ \t\n\r]*:[ \t\n\r]*("(?:[^"\\]|\\.)*")')
 _ESCAPED = b"\\u006"
 """How JSON's escapes of the letters of ``model`` begin; a key with one is not found by bytes."""
 
@@ -97,10 +98,11 @@ def with_model(body: bytes, model: str) -> bytes:
     What the client wrote may have no equal in Python's terms (numbers beyond a float, halves of
     surrogate pairs), so nothing is decoded and encoded anew.
     """
-    places = list(_MODEL.finditer(body)) if body.count(b'"model"') == 1 else []
-    if len(places) == 1 and _ESCAPED not in body and b"\0" not in body[:4]:
-        start, end = places[0].span(1)
-        return b"".join((body[:start], json.dumps(model).encode(), body[end:]))
+    if body.count(_KEY) == 1 and _ESCAPED not in body and b"\0" not in body[:4]:
+        value = _VALUE.match(body, body.index(_KEY) + len(_KEY))
+        if value is not None:
+            start, end = value.span(1)
+            return b"".join((body[:start], json.dumps(model).encode(), body[end:]))
     text = body.decode(json.detect_encoding(body), "surrogatepass")
     pieces, copied = [], 0
     for start, end in _model_spans(text):
