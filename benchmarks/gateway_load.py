@@ -52,7 +52,7 @@ class Client(asyncio.Protocol):
         """Of `asyncio.Protocol`."""
         self._parser.feed_data(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Of `asyncio.Protocol`: before the time is up it is a failure."""
         if not self.done.done():
             self.failed += time.perf_counter() < self._until_s
