@@ -16,6 +16,8 @@ from serve_apps.flow.settings import FlowSettings
 
 PREFILL_MEMORY_S = 5.0
 """Over about so long the share of time that prompts take is averaged."""
+SPREAD = 1.0
+"""Standard deviations of the number of prompts that an answer meets, by which TPOT is judged."""
 LEAST_RATIO, MOST_RATIO = 0.25, 8.0
 SHORTEST_S = 1e-3
 """Predictions below this are not judged: the network takes as long."""
@@ -143,8 +145,12 @@ class Engine:
         if law.extra_s:
             step_s += law.extra_s[min(count + 1, len(law.extra_s) - 1)]
         tpot_s = self.tpot_ratio * step_s / left
-        if count and tpot_s > tpot_limit_s:
-            return math.inf
+        if count and busy > 0.0:
+            # Of the prompts that come while an answer is written some answers meet more.
+            met = max(self._prefill_per_s * output_tokens * tpot_s / prefill_tokens, 1.0)
+            most = min(busy * (1.0 + SPREAD / math.sqrt(met)), MOST_PREFILL)
+            if self.tpot_ratio * step_s / (1.0 - most) > tpot_limit_s:
+                return math.inf
         steps = -(-tokens // (law.budget - self.decoding or 1)) + (0.5 if count else 0.0)
         ttft_s = self.ttft_ratio * (steps * step_s + per_prefill_s * tokens)
         return ttft_s + output_tokens * tpot_s
