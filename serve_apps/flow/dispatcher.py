@@ -187,7 +187,7 @@ class Dispatcher:
         self._prices.tick()
         for group in self._pool.groups.values():
             for engine in group.open:
-                engine.relax(elapsed_s)
+                engine.relax(elapsed_s, now)
                 engine.catch_up(now)
             group.full = False
             self._pump(group, now)
@@ -348,8 +348,10 @@ class Dispatcher:
                     return self._lease(group, engine, task, now)
                 group.full = True
             late_s = self._admission.late_s(request, group, now)
-            if late_s <= 0 and len(group.queue) < self._settings.most_queued:
-                return self._enqueue(request, group, task, wait)
+            if late_s <= 0:
+                if len(group.queue) < self._settings.most_queued:
+                    return self._enqueue(request, group, task, wait)
+                request.crowded = True
             request.blocked[group.name] = late_s
 
     def _task(self, request: Request, decision: Decision, group: Group) -> Task:
@@ -384,7 +386,7 @@ class Dispatcher:
         while (last := group.queue.last()) is not None and last is not newest:
             ahead_s = group.queue.load_s - last.task.load_s
             begins_s = self._clock() + group.wait_s(ahead_s, last.task.load_s)
-            if begins_s <= last.task.last_s:
+            if begins_s <= last.task.deadline_s:
                 return
             self._turn_away(group, last)
 

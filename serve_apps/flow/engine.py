@@ -21,6 +21,8 @@ SPREAD = 1.0
 LEAST_RATIO, MOST_RATIO = 0.25, 8.0
 SHORTEST_S = 1e-3
 """Predictions below this are not judged: the network takes as long."""
+FORGIVEN_S = 5.0
+"""A failure so long ago is no reason any more to go elsewhere."""
 FEWEST_TOKENS = 8
 """Shorter answers say nothing of the time per token."""
 
@@ -41,6 +43,7 @@ class Engine:
         "completions",
         "decoding",
         "ejected",
+        "failed_s",
         "failures",
         "gone",
         "in_flight",
@@ -77,6 +80,7 @@ class Engine:
         self.last_byte_s = now
         self.ejected = self.gone = False
         self.failures = 0
+        self.failed_s = now
         self.warm: int | None = None
         self.probe_after_s = math.inf
         self.probe_interval_s = settings.probe_s
@@ -230,14 +234,30 @@ class Engine:
         if self._unseen and self._unseen[0][0] <= now:
             self.settle(now)
 
-    def relax(self, elapsed_s: float) -> None:
-        """Forget a little of its pace while it has no work, else a slow one is never tried."""
+    def relax(self, elapsed_s: float, now: float) -> None:
+        """Forget a little of its pace and failures while it has no work, else it gets none."""
         if self.in_flight == 0:
+            if self.failures and now - self.failed_s > FORGIVEN_S:
+                self.failures = 0
             left = 0.5 ** (elapsed_s / self._settings.idle_half_life_s)
             self.ttft_ratio = 1.0 + (self.ttft_ratio - 1.0) * left
             self.tpot_ratio = 1.0 + (self.tpot_ratio - 1.0) * left
 
+    def overdue_s(self, now: float) -> float:
+        """By how much the oldest request without a byte has taken longer than predicted.
+
+        Who is late will be later still: it may hang, long before that is sure.
+        """
+        for lease in self.pending:
+            return max(now - lease.dispatched_s - lease.overdue_s / self._settings.silence, 0.0)
+        return 0.0
+
     # -- health
+
+    def failed(self, now: float) -> None:
+        """A request failed, and not by its own fault."""
+        self.failures += 1
+        self.failed_s = now
 
     def hangs(self, now: float) -> bool:
         """Whether it has had work and sent no byte for far longer than predicted."""
