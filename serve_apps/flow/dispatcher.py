@@ -248,6 +248,11 @@ class Dispatcher:
             for g in self._pool.serving(asked.model)
         }
 
+    def occupancy(self, group: str) -> tuple[int, int, int]:
+        """In flight, queued, and what the group's open engines hold at most."""
+        found = self._pool.groups[group]
+        return found.in_flight, len(found.queue), found.slots
+
     def strain(self, group: str) -> float:
         """See `router.live.LoadView`."""
         return self._pool.groups[group].strain

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from serve_apps.flow.affinity import Cached
 from serve_apps.flow.engine import Engine
 from serve_apps.flow.nouns import Task
+
 LATER_STILL = 4.0
 """A replica late by so much is reckoned to take so many times that much longer."""
 

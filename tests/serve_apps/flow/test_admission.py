@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from profiler.core import Slo
 from serve_apps.flow.nouns import Anyone, Lease, Refused, Wait
 from serve_apps.flow.settings import FlowSettings
 from serve_apps.router.base import UnknownModelError
@@ -12,7 +13,7 @@ from tests.serve_apps.flow import flows
 from tests.serve_apps.flow.flows import Flow
 
 
-def full(**kwargs: float) -> Flow:
+def full(**kwargs: Slo) -> Flow:
     flow = Flow(flows.plan(flows.group(replicas=1, max_num_seqs=4), **kwargs))  # type: ignore[arg-type]
     assert len(flow.fill()) == 4
     return flow
@@ -100,7 +101,7 @@ def test_a_light_tenant_gets_in_where_a_heavy_one_fills_the_queue() -> None:
 
 
 def test_a_higher_priority_displaces_the_newest_of_a_lower_one() -> None:
-    flow = full()
+    flow = full(slo=builders.slo(ttft_s=4.0, tpot_s=0.1))
     low, _ = until_refused(flow, Anyone("low"))
     high = [flow.ask(caller=Anyone("high", priority=2)) for _ in range(4 * len(low))]
     assert isinstance(high[0], Wait)

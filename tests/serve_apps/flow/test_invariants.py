@@ -132,5 +132,5 @@ class Anything(RuleBasedStateMachine):
                 assert (replica.in_flight, replica.backlog_tokens) == (0, 0.0)
 
 
-Anything.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+Anything.TestCase.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
 TestAnything = Anything.TestCase
