@@ -41,7 +41,7 @@ class FlowTimings(FleetTimings):
     """`FleetTimings`, and what the dispatcher did; all arrays have one entry per request.
 
     ``shed``: load moved it to another model. ``waited_s``: time in the queue, NaN for those that
-    never left it. ``answered_s``: when it was refused, infinite for those that were not.
+    never left it. ``refused_s``: when it was refused, infinite for those that were not.
     ``attempts`` counts the replicas that it was sent to.
     """
 
@@ -107,7 +107,7 @@ def simulate_flow(
 
 
 class _FlowRun(_Run):
-    """One simulation under way: the fleet's course is `_Run`'s, the requests' is the dispatcher's."""
+    """One simulation under way: the fleet lives as in `_Run`, requests as the dispatcher says."""
 
     def __init__(
         self,

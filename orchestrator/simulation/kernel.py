@@ -153,19 +153,8 @@ def next_news(
                     soonest, at_s = r, replica.next_s
         if soonest == NONE:
             return np.inf, 0, 0
-        replica = state.replicas[soonest]
-        begins, ends, tick = 0, 0, replica.tick + replica.planned
-        for k in range(replica.decodes):
-            if state.finish_ticks[soonest, k] == tick:
-                ended[ends] = state.finishing[soonest, k]
-                ends += 1
-        i = replica.fresh if replica.mixed == 1 else NONE
-        while i != NONE:
-            if state.requests[i].first_token_s == np.inf:
-                begun[begins] = i
-                begins += 1
-            i = state.requests[i].next
-        _commit(state, replica, soonest)
+        begins, ends = _due(state, state.replicas[soonest], soonest, begun, ended)
+        _commit(state, state.replicas[soonest], soonest)
         told = 0
         for k in range(begins):
             i = begun[k]
@@ -197,6 +186,23 @@ def kill(state: State, r: int, at_s: float, taken: Array) -> None:
             i = state.requests[i].next
     replica.in_flight = 0
     replica.next_s = np.inf
+
+
+@inner
+def _due(state: State, replica: Any, r: int, begun: Array, ended: Array) -> tuple[int, int]:
+    """Who may get a first token, and who ends, with the steps planned."""
+    begins, ends, tick = 0, 0, replica.tick + replica.planned
+    for k in range(replica.decodes):
+        if state.finish_ticks[r, k] == tick:
+            ended[ends] = state.finishing[r, k]
+            ends += 1
+    i = replica.fresh if replica.mixed == 1 else NONE
+    while i != NONE:
+        if state.requests[i].first_token_s == np.inf:
+            begun[begins] = i
+            begins += 1
+        i = state.requests[i].next
+    return begins, ends
 
 
 @inner

@@ -36,6 +36,8 @@ class Request:
     cached_group: Group | None
     blocked: dict[str, float]
     moves: int = 0
+    crowded: bool = False
+    """A queue that it could have waited in has no place left."""
 
 
 class Admission:
@@ -108,7 +110,9 @@ class Admission:
         late = [s for s in request.blocked.values() if s < math.inf]
         after_s = min(max(min(late, default=0.0), SHORTEST_RETRY_S), LONGEST_RETRY_S)
         kind: RefusalKind = "overload" if request.deadline_s is None else "deadline"
-        if request.deadline_s is None:
+        if request.crowded:
+            kind, why = "queue_full", f"too many requests wait for {asked.model!r}"
+        elif request.deadline_s is None:
             why = f"every engine for {asked.model!r} is busy"
         else:
             why = f"no engine for {asked.model!r} can answer within {request.deadline_s:g} s"

@@ -187,11 +187,11 @@ class Dispatcher:
         self._prices.tick()
         for group in self._pool.groups.values():
             for engine in group.open:
-                engine.relax(elapsed_s)
+                engine.relax(elapsed_s, now)
                 engine.catch_up(now)
             group.full = False
             self._pump(group, now)
-            for wait in [w for w in group.queue if w.deadline_s <= now]:
+            for wait in [w for w in group.queue if w.task.last_s <= now]:
                 self._turn_away(group, wait)
 
     # Health.
@@ -247,6 +247,11 @@ class Dispatcher:
             g.name: self._admission.begins_in_s(request, g, now)
             for g in self._pool.serving(asked.model)
         }
+
+    def occupancy(self, group: str) -> tuple[int, int, int]:
+        """In flight, queued, and what the group's open engines hold at most."""
+        found = self._pool.groups[group]
+        return found.in_flight, len(found.queue), found.slots
 
     def strain(self, group: str) -> float:
         """See `router.live.LoadView`."""
@@ -348,19 +353,24 @@ class Dispatcher:
                     return self._lease(group, engine, task, now)
                 group.full = True
             late_s = self._admission.late_s(request, group, now)
-            if late_s <= 0 and len(group.queue) < self._settings.most_queued:
-                return self._enqueue(request, group, task, wait)
+            if late_s <= 0:
+                if len(group.queue) < self._settings.most_queued:
+                    return self._enqueue(request, group, task, wait)
+                request.crowded = True
             request.blocked[group.name] = late_s
 
     def _task(self, request: Request, decision: Decision, group: Group) -> Task:
         asked, output = request.asked, decision.output_tokens
-        prompt = float(asked.input_tokens)
+        allowed_s = self._admission.allowed_s(request, group, float(asked.input_tokens))
+        given = request.deadline_s is not None
+        grace = 1.0 if given else 1.0 + self._settings.grace
         return Task(
             asked=asked,
             asker=request.asker,
             arrived_s=request.arrived_s,
-            deadline_s=request.arrived_s + self._admission.allowed_s(request, group, prompt),
-            given=request.deadline_s is not None,
+            deadline_s=request.arrived_s + allowed_s,
+            last_s=request.arrived_s + grace * allowed_s,
+            given=given,
             decision=decision,
             output_tokens=request.output_tokens if output is None else output,
             request=request,
@@ -368,10 +378,10 @@ class Dispatcher:
 
     def _enqueue(self, request: Request, group: Group, task: Task, wait: Wait | None) -> Wait:
         task.load_s = group.load_s(task.asked.input_tokens, task.output_tokens)
-        predicted_s = self._admission.wait_s(request, group)
+        predicted_s = self._admission.wait_s(request, group) / group.wait_ratio
         if wait is None:
             wait = Wait(self, task)
-        wait.task, wait.predicted_s = task, predicted_s
+        wait.task, wait.uncorrected_s = task, predicted_s
         group.queue.push(wait)
         self._displace(group, wait)
         return wait
@@ -381,7 +391,7 @@ class Dispatcher:
         while (last := group.queue.last()) is not None and last is not newest:
             ahead_s = group.queue.load_s - last.task.load_s
             begins_s = self._clock() + group.wait_s(ahead_s, last.task.load_s)
-            if begins_s <= last.deadline_s:
+            if begins_s <= last.task.deadline_s:
                 return
             self._turn_away(group, last)
 
@@ -421,11 +431,11 @@ class Dispatcher:
             engine = group.pick(task, now, task.request.cached, task.request.avoid)
             if engine is None:
                 return
-            if now + engine.ttft_s(task.asked.input_tokens, now) > task.deadline_s:
+            group.waited(wait.uncorrected_s, now - task.arrived_s)
+            if now + engine.ttft_s(task.asked.input_tokens, now) > task.last_s:
                 self._turn_away(group, wait)
                 continue
             group.queue.pop()
-            group.waited(wait.predicted_s, now - task.arrived_s)
             wait.give(self._lease(group, engine, task, now))
 
     def _help_out(self, group: Group, now: float) -> None:

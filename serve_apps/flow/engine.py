@@ -16,9 +16,13 @@ from serve_apps.flow.settings import FlowSettings
 
 PREFILL_MEMORY_S = 5.0
 """Over about so long the share of time that prompts take is averaged."""
+SPREAD = 1.0
+"""Standard deviations of the number of prompts that an answer meets, by which TPOT is judged."""
 LEAST_RATIO, MOST_RATIO = 0.25, 8.0
 SHORTEST_S = 1e-3
 """Predictions below this are not judged: the network takes as long."""
+FORGIVEN_S = 5.0
+"""A failure so long ago is no reason any more to go elsewhere."""
 FEWEST_TOKENS = 8
 """Shorter answers say nothing of the time per token."""
 
@@ -39,6 +43,7 @@ class Engine:
         "completions",
         "decoding",
         "ejected",
+        "failed_s",
         "failures",
         "gone",
         "in_flight",
@@ -75,6 +80,7 @@ class Engine:
         self.last_byte_s = now
         self.ejected = self.gone = False
         self.failures = 0
+        self.failed_s = now
         self.warm: int | None = None
         self.probe_after_s = math.inf
         self.probe_interval_s = settings.probe_s
@@ -143,8 +149,12 @@ class Engine:
         if law.extra_s:
             step_s += law.extra_s[min(count + 1, len(law.extra_s) - 1)]
         tpot_s = self.tpot_ratio * step_s / left
-        if count and tpot_s > tpot_limit_s:
-            return math.inf
+        if count and busy > 0.0:
+            # Of the prompts that come while an answer is written some answers meet more.
+            met = max(self._prefill_per_s * output_tokens * tpot_s / prefill_tokens, 1.0)
+            most = min(busy * (1.0 + SPREAD / math.sqrt(met)), MOST_PREFILL)
+            if self.tpot_ratio * step_s / (1.0 - most) > tpot_limit_s:
+                return math.inf
         steps = -(-tokens // (law.budget - self.decoding or 1)) + (0.5 if count else 0.0)
         ttft_s = self.ttft_ratio * (steps * step_s + per_prefill_s * tokens)
         return ttft_s + output_tokens * tpot_s
@@ -224,14 +234,30 @@ class Engine:
         if self._unseen and self._unseen[0][0] <= now:
             self.settle(now)
 
-    def relax(self, elapsed_s: float) -> None:
-        """Forget a little of its pace while it has no work, else a slow one is never tried."""
+    def relax(self, elapsed_s: float, now: float) -> None:
+        """Forget a little of its pace and failures while it has no work, else it gets none."""
         if self.in_flight == 0:
+            if self.failures and now - self.failed_s > FORGIVEN_S:
+                self.failures = 0
             left = 0.5 ** (elapsed_s / self._settings.idle_half_life_s)
             self.ttft_ratio = 1.0 + (self.ttft_ratio - 1.0) * left
             self.tpot_ratio = 1.0 + (self.tpot_ratio - 1.0) * left
 
+    def overdue_s(self, now: float) -> float:
+        """By how much the oldest request without a byte has taken longer than predicted.
+
+        Who is late will be later still: it may hang, long before that is sure.
+        """
+        for lease in self.pending:
+            return max(now - lease.dispatched_s - lease.overdue_s / self._settings.silence, 0.0)
+        return 0.0
+
     # -- health
+
+    def failed(self, now: float) -> None:
+        """A request failed, and not by its own fault."""
+        self.failures += 1
+        self.failed_s = now
 
     def hangs(self, now: float) -> bool:
         """Whether it has had work and sent no byte for far longer than predicted."""

@@ -18,6 +18,7 @@ from serve_apps.flow.settings import FlowSettings
 from serve_apps.router.loads import LoadGrid
 
 LEAST_WAIT_RATIO, MOST_WAIT_RATIO = 0.3, 4.0
+WAIT_SMOOTHING = 0.05
 LEAST_JUDGED_S = 0.02
 """Predicted waits below this say nothing about the prediction."""
 
@@ -133,12 +134,12 @@ class Group:
             self.full = True
         return engine
 
-    def waited(self, predicted_s: float, actual_s: float) -> None:
-        """Compare a wait with what it was predicted to be."""
-        if predicted_s > LEAST_JUDGED_S:
-            seen = self.wait_ratio * actual_s / predicted_s
+    def waited(self, uncorrected_s: float, actual_s: float) -> None:
+        """Compare a wait with what it was predicted to be before any correction."""
+        if uncorrected_s > LEAST_JUDGED_S:
+            seen = actual_s / uncorrected_s
             seen = min(max(seen, LEAST_WAIT_RATIO), MOST_WAIT_RATIO)
-            self.wait_ratio += self._settings.smoothing * (seen - self.wait_ratio)
+            self.wait_ratio += WAIT_SMOOTHING * (seen - self.wait_ratio)
 
     @property
     def slots(self) -> int:

@@ -34,7 +34,7 @@ class Health:
         if result in (Result.OK, Result.CLIENT_ERROR):
             engine.went_well(now)
         elif result in _FAILURES:
-            engine.failures += 1
+            engine.failed(now)
             if (
                 not engine.gone
                 and not engine.ejected

@@ -108,6 +108,8 @@ class Task:
     asker: Asker
     arrived_s: float
     deadline_s: float
+    last_s: float
+    """Who has waited that long is refused; later than the deadline where that is the plan's."""
     given: bool
     """Whether the deadline is the caller's own."""
     decision: Decision
@@ -218,7 +220,7 @@ class Wait:
     nobody waits any more: then it leaves no trace.
     """
 
-    __slots__ = ("_ledger", "answer", "cancelled", "predicted_s", "settle", "task")
+    __slots__ = ("_ledger", "answer", "cancelled", "settle", "task", "uncorrected_s")
 
     def __init__(self, ledger: Ledger, task: Task) -> None:
         self._ledger = ledger
@@ -226,12 +228,12 @@ class Wait:
         self.answer: Lease | Refused | None = None
         self.cancelled = False
         self.settle: Callable[[Lease | Refused], None] | None = None
-        self.predicted_s = 0.0
+        self.uncorrected_s = 0.0
 
     @property
     def deadline_s(self) -> float:
         """When it is refused at the latest, in seconds of the dispatcher's clock."""
-        return self.task.deadline_s
+        return self.task.last_s
 
     @property
     def pending(self) -> bool:

@@ -18,6 +18,9 @@ from serve_apps.flow.affinity import Cached
 from serve_apps.flow.engine import Engine
 from serve_apps.flow.nouns import Task
 
+LATER_STILL = 4.0
+"""A replica late by so much is reckoned to take so many times that much longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -81,6 +84,8 @@ def _best(
         took_s = engine.cost_s(prefill, output, tpot_s, backlog_s, now)
         if engine.failures:
             took_s += engine.failures * failure_s
+        if engine.pending:
+            took_s += LATER_STILL * engine.overdue_s(now)
         if took_s < least_s:
             best, least_s = engine, took_s
     return best

@@ -68,7 +68,9 @@ class FairQueue:
             start = own.start + before / weight
         ahead = before
         for flow in self._flows.values():
-            if flow is not own and flow.start <= start:
+            if flow is own:
+                continue
+            if flow.start < start or (flow.start == start and flow.key[0] >= asker.priority):
                 first = flow.waits[0].task.load_s  # whoever has begun is served whole
                 ahead += min(flow.load_s, max((start - flow.start) * flow.weight, first))
         return ahead

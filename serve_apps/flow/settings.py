@@ -11,9 +11,12 @@ class FlowSettings:
 
     patience: float = 1.0
     """Deadline of who gives none: so many times the SLO's TTFT. Later answers are no goodput."""
-    margin: float = 0.8
+    margin: float = 0.75
     """A request may queue if its predicted first byte lies within this share of its time: a wait
     is a sum of chances, and a promise kept on average only is kept half the time."""
+    grace: float = 0.5
+    """Who gave no deadline and was let wait is served late rather than refused late, up to this
+    share of its time."""
     most_queued: int = 4096
     """Requests in the queue of a group, whatever their predicted wait: bounds memory."""
     exact_below: int = 17

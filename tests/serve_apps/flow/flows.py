@@ -36,7 +36,9 @@ def group(
     return made.model_copy(update={"profile": profile})
 
 
-def plan(*groups: ReplicaGroup, slo: Slo | None = None, streams: dict[str, str] | None = None) -> Plan:
+def plan(
+    *groups: ReplicaGroup, slo: Slo | None = None, streams: dict[str, str] | None = None
+) -> Plan:
     """Every group's share of ``auto`` is its share of the replicas."""
     groups = groups or (group(),)
     total = sum(g.replicas for g in groups)
