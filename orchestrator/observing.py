@@ -16,7 +16,8 @@ RULES, SCRAPE = "prometheus-rules.yaml", "prometheus-scrape.yaml"
 
 def rendered(url: str, key_file: str | None = None) -> dict[str, str]:
     """File name to text: everything that Prometheus and Grafana need for a pool at ``url``."""
-    texts = {f"grafana/{name}": json.dumps(d, indent=1) + "\n" for name, d in dashboards().items()}
+    boards = dashboards().items()
+    texts = {f"grafana/{name}.json": json.dumps(board, indent=1) + "\n" for name, board in boards}
     texts[RULES] = documents.dump_data(rules())
     texts[SCRAPE] = documents.dump_data(scrape_config(url, key_file))
     return texts

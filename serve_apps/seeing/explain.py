@@ -82,7 +82,7 @@ def explanation(record: RequestRecord) -> dict[str, Any]:
                 "result": a.result,
                 "status": a.status,
             }
-            for a in record.tried
+            for a in record.tries()
         ],
         "words": list(words(record)),
     }
@@ -140,7 +140,8 @@ def _course(record: RequestRecord) -> Iterator[str]:
 
 def _end(record: RequestRecord) -> Iterator[str]:
     took = "" if record.duration_s is None else f" after {_time(record.duration_s)}"
-    yield f"It ended with {record.status}{took}: {_ENDED[record.outcome]}."
+    status = f" with {record.status}" if record.status else ""
+    yield f"It ended{status}{took}: {_ENDED[record.outcome]}."
     if record.ttft_s is not None:
         yield f"First token after {_against(record.ttft_s, record.predicted_ttft_s)}."
     if record.tpot_s is not None:
@@ -157,6 +158,8 @@ def _against(measured_s: float, predicted_s: float | None) -> str:
     if not predicted_s:
         return _time(measured_s)
     off = measured_s / predicted_s - 1
+    if abs(off) < 0.005:
+        return f"{_time(measured_s)}, as predicted"
     side = "more" if off > 0 else "less"
     return f"{_time(measured_s)} ({_time(predicted_s)} predicted, {abs(off):.0%} {side})"
 

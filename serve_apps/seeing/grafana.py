@@ -34,15 +34,15 @@ class Panel:
 
 
 def dashboards() -> dict[str, dict[str, Any]]:
-    """File name to dashboard, ready to be written as JSON or put into a ConfigMap."""
+    """Name to dashboard, ready to be written as JSON or put into a ConfigMap."""
     return {
-        "orchestrator-overview.json": _dashboard(
+        "orchestrator-overview": _dashboard(
             "orchestrator-overview", "Orchestrator: overview", _overview()
         ),
-        "orchestrator-routing.json": _dashboard(
+        "orchestrator-routing": _dashboard(
             "orchestrator-routing", "Orchestrator: routing and fleet", _routing()
         ),
-        "orchestrator-engines.json": _dashboard(
+        "orchestrator-engines": _dashboard(
             "orchestrator-engines", "Orchestrator: engines (vLLM)", _engines()
         ),
     }

@@ -8,7 +8,7 @@ import logging
 import random
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from serve_apps.seeing.plain import finite
 from serve_apps.seeing.record import Outcome, RequestRecord
@@ -69,6 +69,19 @@ class RequestLog:
             return False
         self._room -= 1
         return True
+
+
+def write_lines_to(stream: TextIO) -> None:
+    """Send request lines there, one JSON object each and nothing around it; a second call moves it.
+
+    For the process that serves: a library must not decide where logs go.
+    """
+    logger = logging.getLogger(LOGGER)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def line(record: RequestRecord) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeGuard
 
 from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.metrics_core import Metric
@@ -74,13 +76,14 @@ class Metrics:
         if record.attempts > 1:
             self.retries.add(where, record.attempts - 1)
         for tried in record.tried:
-            result = tried.result if tried.result in _RESULTS else d.OTHER
+            result = record.end if tried.result == "ok" else tried.result
+            result = result if result in _RESULTS else d.OTHER
             self.attempts.add((self.groups[tried.group], result))
         output = record.output_tokens or 0
         for direction, tokens in (("input", record.input_tokens), ("output", output)):
             self.tokens.add((model, group, direction), tokens)
             self.tenant_tokens.add((tenant, direction), tokens)
-        if record.predicted_cost_usd is not None:
+        if _sound(record.predicted_cost_usd):
             self.cost.add(where, record.predicted_cost_usd)
             self.tenant_cost.add((tenant,), record.predicted_cost_usd)
 
@@ -90,21 +93,27 @@ class Metrics:
             self.duration.observe(where, duration_s)
         if ttft_s is not None:
             self.ttft.observe(where, ttft_s)
-            if record.predicted_ttft_s:
+            if _sound(record.predicted_ttft_s) and record.predicted_ttft_s:
                 self.ttft_ratio.observe(where, ttft_s / record.predicted_ttft_s)
         if tpot_s is not None:
             self.tpot.observe(where, tpot_s)
-            if record.predicted_tpot_s:
+            if _sound(record.predicted_tpot_s) and record.predicted_tpot_s:
                 self.tpot_ratio.observe(where, tpot_s / record.predicted_tpot_s)
-        if record.output_tokens and record.predicted_output_tokens:
-            self.length_ratio.observe(where, record.output_tokens / record.predicted_output_tokens)
-        if record.predicted_quality is not None:
+        expected = record.predicted_output_tokens
+        if record.output_tokens and _sound(expected) and expected:
+            self.length_ratio.observe(where, record.output_tokens / expected)
+        if _sound(record.predicted_quality):
             self.quality.observe(where, record.predicted_quality)
 
     def pay(self, snapshot: Snapshot, elapsed_s: float) -> None:
         """Add the rent of the replicas found, for the time since the last call."""
         for group, usd_per_hour in rents(snapshot):
             self.rent.add((self.groups[group],), usd_per_hour * elapsed_s / SECONDS_PER_HOUR)
+
+
+def _sound(value: float | None) -> TypeGuard[float]:
+    """A figure that may be added up: one NaN would spoil a sum for good."""
+    return value is not None and 0 <= value < math.inf
 
 
 def met(record: RequestRecord, slo: Slo) -> bool:

@@ -45,7 +45,7 @@ def routes(seeing: Seeing, admin: Callable[[Headers, str | None], None]) -> list
 
     async def ingresses(request: Request) -> Response:
         admin(request.headers.raw, _peer(request))
-        return _json(ingress_targets(seeing.snapshot(), METRICS_PATH))
+        return _json(ingress_targets(seeing.snapshot(), METRICS_PATH, request.url.netloc))
 
     async def engines(request: Request) -> Response:
         admin(request.headers.raw, _peer(request))

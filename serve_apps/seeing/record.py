@@ -24,6 +24,19 @@ class Outcome(enum.StrEnum):
     INTERNAL_ERROR = "internal_error"  # a bug of ours
 
 
+_ENDS = {
+    outcome: outcome.value
+    for outcome in (
+        Outcome.CLIENT_ERROR,
+        Outcome.ENGINE_ERROR,
+        Outcome.TIMEOUT,
+        Outcome.CUT,
+        Outcome.CANCELLED,
+    )
+}
+"""What became of a try that began to answer, where not all went well; in flow's words."""
+
+
 class Refusal(enum.StrEnum):
     """Why a request never reached an engine."""
 
@@ -72,7 +85,8 @@ class RequestRecord:
     not come that far. Strings are empty where nothing was decided. ``model_asked`` is the client's
     word and unbounded: it is never a label. ``input_tokens`` is estimated, ``output_tokens``
     counted or read from the engine's usage. ``traceparent`` is the client's header as it came; the
-    ids after it are set by `Seeing`. ``tried`` grows by one `Attempt` when a try has ended.
+    ids after it are set by `Seeing`. ``tried`` grows by one `Attempt` when a try has failed, or has
+    begun to answer; `tries` has the end of the latter.
     """
 
     request_id: str
@@ -117,6 +131,22 @@ class RequestRecord:
         if self.first_byte_s is None or not self.stream:
             return None
         return self.first_byte_s - self.arrived_s
+
+    def tries(self) -> list[Attempt]:
+        """All tries; of one that began to answer, with what became of it since."""
+        if not self.tried or self.tried[-1].result != "ok" or self.finished_s is None:
+            return self.tried
+        last = self.tried[-1]._replace(
+            first_byte_s=self.first_byte_s,
+            finished_s=self.finished_s,
+            result=self.end,
+        )
+        return [*self.tried[:-1], last]
+
+    @property
+    def end(self) -> str:
+        """What became of a try that began to answer, in the words of `Attempt.result`."""
+        return _ENDS.get(self.outcome, "ok")
 
     @property
     def duration_s(self) -> float | None:

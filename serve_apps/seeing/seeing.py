@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +22,8 @@ from serve_apps.seeing.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from serve_apps.seeing.tracing import Traces
+
+log = logging.getLogger("orchestrator.seeing")
 
 LONGEST_TICK_S = 60.0
 """A longer gap between ticks was a stall, or a clock that jumped: it is not paid for."""
@@ -133,6 +136,10 @@ class Seeing:
 def _traces(settings: SeeingSettings) -> Traces | None:
     if not settings.traces:
         return None
-    from serve_apps.seeing.tracing import Traces
-
+    try:
+        from serve_apps.seeing.tracing import Traces
+    except ImportError as error:
+        # The endpoint may be set for a whole cluster: no reason to serve nothing.
+        log.warning("no traces: %s; install llm-orchestrator[otel]", error)
+        return None
     return Traces(settings)

@@ -11,12 +11,13 @@ from serve_apps.seeing.snapshot import ReplicaState, Snapshot
 INGRESS_JOB, ENGINE_JOB = "orchestrator-ingress", "orchestrator-engine"
 
 
-def ingress_targets(snapshot: Snapshot, path: str) -> list[dict[str, Any]]:
-    """Each ingress process by an address of its own: they share the port that clients use."""
-    if not snapshot.ingresses:
-        return []
+def ingress_targets(snapshot: Snapshot, path: str, asked: str) -> list[dict[str, Any]]:
+    """Each ingress process by an address of its own: they share the port that clients use.
+
+    Where none has one, the address that was ``asked``: right for a single process.
+    """
     labels = {"service": snapshot.service, "__metrics_path__": path}
-    return [{"targets": list(snapshot.ingresses), "labels": labels}]
+    return [{"targets": list(snapshot.ingresses) or [asked], "labels": labels}]
 
 
 def engine_targets(snapshot: Snapshot) -> list[dict[str, Any]]:

@@ -72,7 +72,7 @@ class Traces:
             self._child(record, inside, "route", routed_s - record.router_s, routed_s)
         if record.waited_s > 0:
             self._child(record, inside, "queue", routed_s, routed_s + record.waited_s)
-        for i, tried in enumerate(record.tried):
+        for i, tried in enumerate(record.tries()):
             self._ids.span_id = attempt_id(record, i)
             self._attempt(record, tried, inside)
         if record.outcome in _FAILED:
