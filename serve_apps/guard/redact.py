@@ -10,7 +10,7 @@ from profiler.secret_text import HIDDEN, redact
 
 SECRET_NAMES = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api_key",
-     "api-key", "password", "token", "hf_token", "secret", "key"}
+     "api-key", "password", "token", "hf_token", "secret"}
 )  # fmt: skip
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
