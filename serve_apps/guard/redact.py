@@ -63,7 +63,10 @@ def guard_logs(loggers: Iterable[logging.Logger] | None = None) -> None:
 def _message(record: logging.LogRecord) -> str:
     """The message with its arguments, each redacted by itself where it is plain data."""
     if isinstance(record.args, tuple):
-        record.args = tuple(redacted(a) if isinstance(a, dict | list) else a for a in record.args)
+        plain = (dict, list, tuple)
+        record.args = tuple(redacted(a) if isinstance(a, plain) else a for a in record.args)
+    elif record.args:
+        record.args = redacted(dict(record.args))
     try:
         return record.getMessage()
     except (TypeError, ValueError):

@@ -8,7 +8,7 @@ import logging
 import stat
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler import documents
@@ -79,7 +79,10 @@ def test_a_file_that_anyone_can_read_is_warned_of(
         (entry(expires="2026-01-01T00:00:00"), r"keys.yaml:5: .*expires"),
         (entry(tenant="Two Words"), r"keys.yaml:4: keys\[0\]\.tenant"),
         (entry(budget_usd_per_day=-1), r"keys.yaml:5: .*greater than 0"),
-        (entry() + entry().removeprefix("keys:").replace(HASH, hash_of("b")), "two entries have id"),
+        (
+            entry() + entry().removeprefix("keys:").replace(HASH, hash_of("b")),
+            "two entries have id",
+        ),
         (entry(previous_hash=HASH), "stand together"),
         (entry(note=new_key("abcdefghij")), r"keys.yaml:5: found an API key of this product"),
     ],
@@ -89,6 +92,7 @@ def test_a_mistake_in_the_file_is_told_with_its_line(text: str, said: str) -> No
         documents.parse(text, KeysFile, "keys.yaml")
 
 
+@settings(max_examples=20)
 @given(st.text(max_size=200))
 def test_any_text_is_a_keys_file_or_an_input_error(text: str) -> None:
     try:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_apps.api_error import ApiError
@@ -103,6 +103,7 @@ def test_more_bytes_than_allowed_are_a_413() -> None:
     assert refused(b'{"a": "' + b"x" * 100 + b'"}', BodyLimits(max_bytes=100)).status == 413
 
 
+@settings(max_examples=50)
 @given(OBJECTS, st.booleans(), st.sampled_from([None, 1]))
 def test_every_object_inside_the_limits_is_read_as_json_reads_it(
     fields: dict[str, Any], ascii_only: bool, indent: int | None
@@ -111,6 +112,7 @@ def test_every_object_inside_the_limits_is_read_as_json_reads_it(
     assert read_object(body, BodyLimits(max_depth=30)) == fields
 
 
+@settings(max_examples=50)
 @given(OBJECTS, st.integers(1, 4), st.booleans())
 def test_depth_is_counted_exactly(fields: dict[str, Any], most: int, ascii_only: bool) -> None:
     body = json.dumps(fields, ensure_ascii=ascii_only).encode()
@@ -121,6 +123,7 @@ def test_depth_is_counted_exactly(fields: dict[str, Any], most: int, ascii_only:
         assert "max_depth" in str(refused(body, limits))
 
 
+@settings(max_examples=50)
 @given(st.binary(max_size=80) | OBJECTS.map(lambda o: json.dumps(o).encode()[:-1]))
 def test_any_bytes_are_an_object_or_a_400(body: bytes) -> None:
     try:

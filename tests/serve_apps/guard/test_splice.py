@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve_apps.guard.splice import replace, strip
@@ -37,6 +37,7 @@ def whole(opening: str, members: list[tuple[str, str, str]]) -> bytes:
     return (opening + "".join(m + s for _, m, s in members) + "}").encode()
 
 
+@settings(max_examples=50)
 @given(written(), st.sets(KEYS))
 def test_the_rest_parses_to_the_same_and_every_member_keeps_its_bytes(
     parts: tuple[str, list[tuple[str, str, str]]], keys: set[str]
@@ -51,6 +52,7 @@ def test_the_rest_parses_to_the_same_and_every_member_keeps_its_bytes(
             at = result.index(member.encode(), at) + len(member.encode())
 
 
+@settings(max_examples=50)
 @given(written())
 def test_without_anything_to_cut_the_body_is_the_same(
     parts: tuple[str, list[tuple[str, str, str]]],
@@ -60,6 +62,7 @@ def test_without_anything_to_cut_the_body_is_the_same(
     assert strip(body, ()) == body
 
 
+@settings(max_examples=50)
 @given(written(), st.sampled_from(["m", 'a"b', "é"]))
 def test_a_value_is_replaced_and_nothing_else(
     parts: tuple[str, list[tuple[str, str, str]]], model: str
