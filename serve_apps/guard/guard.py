@@ -209,7 +209,13 @@ class Guard:
         meter.settle(reserved, record.input_tokens, output, usd, day)
 
     def sync(self) -> None:
-        """Write what was used, read what other ingresses used; every ``settings.sync_s``."""
+        """Look at the keys file; write what was used, and read what other ingresses used.
+
+        To be called every ``settings.sync_s``. It reads and writes files, and may run in another
+        thread than all the rest.
+        """
+        if self._ring is not None:
+            self._ring.refresh()
         if self._meters is not None:
             self._meters.sync()
 

@@ -62,7 +62,9 @@ class GuardSettings(Noun):
         "without it limits start anew with each start, and each ingress gives out its share",
     )
     ingresses: Count = Field(1, description="how many share the limits where `usage` is not set")
-    sync_s: float = Field(2.0, ge=0.1, le=60, description="how often usage is written and read")
+    sync_s: float = Field(
+        1.0, ge=0.1, le=60, description="how often the keys file is looked at, and usage shared"
+    )
     body: BodyLimits = BodyLimits()
     fields: dict[str, Action] = Field(
         default_factory=dict, description="body field -> pass, drop or refuse; see docs/security.md"

@@ -160,6 +160,7 @@ def test_a_changed_limit_keeps_what_was_used(house: House) -> None:
     text = house.path.read_text()
     house.path.write_text(text.replace("requests_per_minute: 10", "requests_per_minute: 8"))
     house.clock.passed_s += 1.5
+    guard.sync()
     assert admitted(guard, key) == 2
 
 
