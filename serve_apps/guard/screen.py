@@ -54,8 +54,8 @@ def screen(body: bytes, limits: BodyLimits) -> None:
         rest = rest.replace(b"\\\\", b"")  # in pairs from the left, as strings are read
     if b'\\"' in rest:
         rest = rest.replace(b'\\"', b"")
-    if rest.count(b'"') > 4 * limits.max_values:
-        raise _beyond("max_values", limits.max_values, "strings")
+    if rest.count(b'"') > 2 * limits.max_strings:
+        raise _beyond("max_strings", limits.max_strings, "strings")
     skeleton = b"".join(rest.split(b'"')[::2])
     _check_size(skeleton, limits)
     if _long_number(skeleton, limits):
@@ -68,6 +68,7 @@ def _surely_small(body: bytes, limits: BodyLimits) -> bool:
     return (
         containers <= limits.max_depth
         and containers + body.count(b",") <= limits.max_values
+        and body.count(b'"') <= 2 * limits.max_strings
         and not _long_number(body, limits)
     )
 

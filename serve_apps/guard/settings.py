@@ -20,6 +20,7 @@ class BodyLimits(Noun):
     max_bytes: Count = 32 * 1024 * 1024
     max_depth: Count = Field(64, description="nesting of lists and mappings")
     max_values: Count = Field(500_000, description="entries of all lists and mappings; token ids")
+    max_strings: Count = Field(100_000, description="texts, keys of mappings too")
     max_containers: Count = Field(50_000, description="lists and mappings")
     max_number_chars: Count = 64
     max_messages: Count = 2_048

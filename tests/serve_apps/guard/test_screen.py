@@ -48,7 +48,7 @@ def depth(value: Any) -> int:
         (b'{"a":[' + b"1," * 600_000 + b"1]}", "max_values"),
         (b'{"a":' + b"9" * 65 + b"}", "max_number_chars"),
         (b'{"a":1e' + b"9" * 70 + b"}", "max_number_chars"),
-        (b'{"a":["' + b'","' * 2_100_000 + b'"]}', "max_values"),
+        (b'{"a":["' + b'","' * 100_000 + b'"]}', "max_strings"),
     ],
 )
 def test_a_bomb_never_reaches_the_parser(
