@@ -124,6 +124,17 @@ class Guard:
         elif not self._holder(headers).entry.admin:
             raise _forbidden("this needs an admin key: orchestrator keys create --admin")
 
+    def scrape(self, headers: Headers, peer: str | None = None) -> None:
+        """Whether this may read ``/metrics``: an operator, or all where ``open_metrics`` is set.
+
+        Raises:
+            ApiError: as `admin`.
+        """
+        if self.settings.open_metrics:
+            check_origin(headers, self.settings.origins)
+        else:
+            self.admin(headers, peer)
+
     def read(self, body: bytes) -> dict[str, Any]:
         """The body's JSON object: screened for bombs, then parsed, once.
 

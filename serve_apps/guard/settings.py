@@ -73,6 +73,9 @@ class GuardSettings(Noun):
     media_urls: bool = Field(
         False, description="let http(s) media URLs through; the engine fetches them, we never do"
     )
+    open_metrics: bool = Field(
+        False, description="/metrics needs no admin key: for scrapers inside a closed network"
+    )
     trace_headers: bool = Field(False, description="believe the client's traceparent")
     origins: tuple[str, ...] = Field(
         (), description="web pages, such as https://ops.example.com, that may make admin calls"

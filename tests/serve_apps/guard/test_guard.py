@@ -228,6 +228,16 @@ def test_admin_calls_from_another_sites_page_are_refused(
     assert refused(Guard().admin, [(b"host", b"localhost"), header], "127.0.0.1").status == 403
 
 
+def test_metrics_are_the_operators_unless_opened(house: House) -> None:
+    user, admin = house.key(), house.key(admin=True)
+    guard = house.guard()
+    guard.scrape(bearer(admin))
+    assert refused(guard.scrape, bearer(user)).status == 403
+    opened = house.guard(open_metrics=True)
+    opened.scrape([])
+    assert refused(opened.scrape, [(b"origin", b"https://evil.example")]).status == 403
+
+
 def test_without_keys_only_this_machine_is_an_operator() -> None:
     guard = Guard()
     guard.admin([(b"host", b"localhost:8000")], "127.0.0.1")

@@ -124,6 +124,19 @@ def test_depth_is_counted_exactly(fields: dict[str, Any], most: int, ascii_only:
 
 
 @settings(max_examples=50)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 20), st.sampled_from("19.-eE+"))
+def test_length_of_numbers_is_counted_exactly(
+    most: int, length: int, offset: int, sign: str
+) -> None:
+    body = b'{"a":' + b" " * offset + sign.encode() * length + b"}"
+    limits = BodyLimits(max_number_chars=most)
+    if length <= most:
+        screen(body, limits)
+    else:
+        assert "max_number_chars" in str(refused(body, limits))
+
+
+@settings(max_examples=50)
 @given(st.binary(max_size=80) | OBJECTS.map(lambda o: json.dumps(o).encode()[:-1]))
 def test_any_bytes_are_an_object_or_a_400(body: bytes) -> None:
     try:
