@@ -36,7 +36,9 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     ),
 )
 _PATTERNS = tuple((prefix, re.compile(pattern), kind) for prefix, pattern, kind in _KINDS)
-_FLAG = re.compile(r"--(?:api[-_]key|hf[-_]token)\b")
+_FLAG_PREFIXES = ("--api", "--hf")
+_FLAG = re.compile(r"(?m)^[^#\n]*?(--(?:api[-_]key|hf[-_]token))\b")
+"""Not in comments: there one may warn of it."""
 _FLAG_MEND = "pass it by environment variable (VLLM_API_KEY, HF_TOKEN)"
 
 _NAMED = re.compile(
@@ -56,8 +58,8 @@ def find(text: str) -> Found | None:
     for prefix, pattern, kind in _PATTERNS:
         if prefix in text and (match := pattern.search(text)):
             return Found(kind, match.start(), _BY_ENVIRONMENT)
-    if match := _FLAG.search(text):
-        return Found(f"the flag {match[0]}, which carries a secret,", match.start(), _FLAG_MEND)
+    if any(prefix in text for prefix in _FLAG_PREFIXES) and (match := _FLAG.search(text)):
+        return Found(f"the flag {match[1]}, which carries a secret,", match.start(1), _FLAG_MEND)
     return None
 
 

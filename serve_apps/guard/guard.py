@@ -124,6 +124,17 @@ class Guard:
         elif not self._holder(headers).entry.admin:
             raise _forbidden("this needs an admin key: orchestrator keys create --admin")
 
+    def scrape(self, headers: Headers, peer: str | None = None) -> None:
+        """Whether this may read ``/metrics``: an operator, or all where ``open_metrics`` is set.
+
+        Raises:
+            ApiError: as `admin`.
+        """
+        if self.settings.open_metrics:
+            check_origin(headers, self.settings.origins)
+        else:
+            self.admin(headers, peer)
+
     def read(self, body: bytes) -> dict[str, Any]:
         """The body's JSON object: screened for bombs, then parsed, once.
 
@@ -209,7 +220,13 @@ class Guard:
         meter.settle(reserved, record.input_tokens, output, usd, day)
 
     def sync(self) -> None:
-        """Write what was used, read what other ingresses used; every ``settings.sync_s``."""
+        """Look at the keys file; write what was used, and read what other ingresses used.
+
+        To be called every ``settings.sync_s``. It reads and writes files, and may run in another
+        thread than all the rest.
+        """
+        if self._ring is not None:
+            self._ring.refresh()
         if self._meters is not None:
             self._meters.sync()
 

@@ -1,4 +1,7 @@
-"""The keys in force: found by id, compared in constant time, read anew when the file changes."""
+"""The keys in force: found by id, compared in constant time, read anew when the file changes.
+
+`find` is called on the way of a request and reads nothing; `refresh` may run in another thread.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,6 @@ class KeyRing:
         One hash and two comparisons are done whatever the key is, and no branch before the end
         depends on the secret: the time tells nothing of how near a guess was.
         """
-        self._refresh()
         digest = hash_of(key[:MAX_KEY_CHARS])
         holder = self._holders.get(id_of(key), self._nobody)
         right = hmac.compare_digest(digest, holder.hash)
@@ -77,7 +79,7 @@ class KeyRing:
             return holder
         return None
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Take in a changed file; one that is broken changes nothing, and the log says so."""
         if self._clock() - self._looked_at < CHECK_EVERY_S:
             return

@@ -1,10 +1,15 @@
-"""The meters of all keys, joined with what other ingresses used."""
+"""The meters of all keys, joined with what other ingresses used.
+
+`sync` reads and writes files, and so may run in another thread; what it learns is left in a queue
+that the thread of the requests empties.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,10 +46,12 @@ class Meters:
         self._seen: dict[tuple[str, str], Totals] = {}
         self._written: dict[str, Totals] = {}
         self._others: dict[str, Totals] = {}
+        self._debts: deque[tuple[str, int, int]] = deque()
         self._baseline()
 
     def of(self, entry: KeyEntry) -> Meter:
         """The meter of a key; when its limits were changed, new ones with what it used so far."""
+        self._pay()
         known = self._meters.get(entry.id)
         if known is not None and (known[0] is entry or known[0] == entry):
             self._meters[entry.id] = (entry, known[1])
@@ -63,6 +70,7 @@ class Meters:
 
     def known(self, key_id: str) -> Meter | None:
         """The meter of a key that was used."""
+        self._pay()
         found = self._meters.get(key_id)
         return found[1] if found is not None else None
 
@@ -87,11 +95,12 @@ class Meters:
             self._files = None
 
     def _write(self, files: UsageFiles) -> None:
-        totals = {key: dataclasses.replace(m.mine) for key, (_, m) in self._meters.items()}
+        meters = [(key, meter) for key, (_, meter) in list(self._meters.items())]
+        totals = {key: dataclasses.replace(meter.mine) for key, meter in meters}
         if totals == self._written:
             return
         now = self._now()
-        kept = {key: _line(meter, now) for key, (_, meter) in self._meters.items()}
+        kept = {key: _line(meter, now) for key, meter in meters}
         files.write(self._before | kept)
         self._written = totals
 
@@ -103,7 +112,7 @@ class Meters:
                 self._debit(name, key, kept.totals)
                 _add(sums.setdefault(key, Totals()), kept.totals, day)
         self._others = sums
-        for key, (_, meter) in self._meters.items():
+        for key, (_, meter) in list(self._meters.items()):
             meter.others = sums.get(key, Totals())
 
     def _baseline(self) -> None:
@@ -114,18 +123,24 @@ class Meters:
             self._take_in(self._files)
 
     def _debit(self, name: str, key: str, totals: Totals) -> None:
-        """Take from our buckets what others took since we last looked."""
-        seen = self._seen.get((name, key))
+        """Note what others took since we last looked."""
+        seen = self._seen.get((name, key), Totals())
         self._seen[name, key] = totals
-        if key not in self._meters:
-            return
-        meter = self._meters[key][1]
-        requests = totals.requests - (seen.requests if seen else 0)
-        tokens = totals.tokens - (seen.tokens if seen else 0)
-        if meter.requests is not None:
-            meter.requests.take(max(0, requests))
-        if meter.tokens is not None:
-            meter.tokens.take(max(0, tokens))
+        requests, tokens = totals.requests - seen.requests, totals.tokens - seen.tokens
+        if requests > 0 or tokens > 0:
+            self._debts.append((key, max(0, requests), max(0, tokens)))
+
+    def _pay(self) -> None:
+        """Take from our buckets what others took."""
+        while self._debts:
+            key, requests, tokens = self._debts.popleft()
+            if key not in self._meters:
+                continue  # nobody used it here; at worst its first minute starts full
+            meter = self._meters[key][1]
+            if meter.requests is not None:
+                meter.requests.take(requests)
+            if meter.tokens is not None:
+                meter.tokens.take(tokens)
 
     def _meter(self, entry: KeyEntry) -> Meter:
         now_s = self._clock()

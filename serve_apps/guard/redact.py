@@ -10,7 +10,7 @@ from profiler.secret_text import HIDDEN, redact
 
 SECRET_NAMES = frozenset(
     {"authorization", "proxy-authorization", "cookie", "set-cookie", "x-api-key", "api_key",
-     "api-key", "password", "token", "hf_token", "secret", "key"}
+     "api-key", "password", "token", "hf_token", "secret"}
 )  # fmt: skip
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -63,7 +63,10 @@ def guard_logs(loggers: Iterable[logging.Logger] | None = None) -> None:
 def _message(record: logging.LogRecord) -> str:
     """The message with its arguments, each redacted by itself where it is plain data."""
     if isinstance(record.args, tuple):
-        record.args = tuple(redacted(a) if isinstance(a, dict | list) else a for a in record.args)
+        plain = (dict, list, tuple)
+        record.args = tuple(redacted(a) if isinstance(a, plain) else a for a in record.args)
+    elif record.args:
+        record.args = redacted(dict(record.args))
     try:
         return record.getMessage()
     except (TypeError, ValueError):

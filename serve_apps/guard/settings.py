@@ -20,6 +20,7 @@ class BodyLimits(Noun):
     max_bytes: Count = 32 * 1024 * 1024
     max_depth: Count = Field(64, description="nesting of lists and mappings")
     max_values: Count = Field(500_000, description="entries of all lists and mappings; token ids")
+    max_strings: Count = Field(100_000, description="texts, keys of mappings too")
     max_containers: Count = Field(50_000, description="lists and mappings")
     max_number_chars: Count = 64
     max_messages: Count = 2_048
@@ -62,13 +63,18 @@ class GuardSettings(Noun):
         "without it limits start anew with each start, and each ingress gives out its share",
     )
     ingresses: Count = Field(1, description="how many share the limits where `usage` is not set")
-    sync_s: float = Field(2.0, ge=0.1, le=60, description="how often usage is written and read")
+    sync_s: float = Field(
+        1.0, ge=0.1, le=60, description="how often the keys file is looked at, and usage shared"
+    )
     body: BodyLimits = BodyLimits()
     fields: dict[str, Action] = Field(
         default_factory=dict, description="body field -> pass, drop or refuse; see docs/security.md"
     )
     media_urls: bool = Field(
         False, description="let http(s) media URLs through; the engine fetches them, we never do"
+    )
+    open_metrics: bool = Field(
+        False, description="/metrics needs no admin key: for scrapers inside a closed network"
     )
     trace_headers: bool = Field(False, description="believe the client's traceparent")
     origins: tuple[str, ...] = Field(
