@@ -22,7 +22,7 @@ MOST_IDLE = 1024
 """Connections kept per engine; more than that are closed when they are done."""
 HIGH_WATER_BYTES = 1024 * 1024
 """An answer that nobody takes away is read no further than this."""
-PASSED_BACK = frozenset((b"content-type", b"retry-after", b"cache-control"))
+PASSED_BACK = frozenset((b"content-type", b"retry-after", b"cache-control", b"x-emulated"))
 _SSE = b"text/event-stream"
 
 

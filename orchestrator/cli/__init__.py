@@ -17,6 +17,7 @@ from orchestrator.cli import (
     catalog,
     demo,
     deploy,
+    emulate,
     keys,
     observe,
     plan,
@@ -68,6 +69,7 @@ deploy.add_to(app)
 keys.add_to(app)
 watch.add_to(app)
 observe.add_to(app)
+emulate.add_to(app)
 demo.add_to(app)
 
 
