@@ -177,6 +177,11 @@ class Gateway:
         return self.guard.settings.body.max_bytes
 
     @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """Those that run, as last told."""
+        return self._replicas
+
+    @property
     def ready(self) -> dict[str, int]:
         """How many replicas of each group of the plan there are."""
         count = {g.name: 0 for g in self.plan.groups}
