@@ -7,7 +7,7 @@ import random
 from collections.abc import Collection
 
 from placement.plan import ReplicaGroup
-from profiler.core import Slo
+from profiler.core import Profile, Slo
 from serve_apps.flow.affinity import Cached
 from serve_apps.flow.engine import Engine
 from serve_apps.flow.law import Law
@@ -43,6 +43,7 @@ class Group:
         """The last request found no room, and nothing has happened since."""
         self.wait_ratio = 1.0
         """Actual over predicted wait, of late."""
+        self._reckoned_by: tuple[Profile, Slo] | None = None
         self._settings = settings
         self._placement = Placement(rng, settings.exact_below)
         self.adopt(planned, slo)
@@ -51,6 +52,10 @@ class Group:
         """Serve by this plan from now on."""
         self.name = planned.name
         self.model = planned.config.model
+        self.full = False
+        if self._reckoned_by == (planned.profile, slo):
+            return
+        self._reckoned_by = planned.profile, slo
         self.slo = slo
         self.law = Law(planned.profile)
         self._grid = LoadGrid(planned.profile, slo)
@@ -59,7 +64,6 @@ class Group:
         )
         for engine in self.engines.values():
             engine.adopt(self.law)
-        self.full = False
 
     # -- who is there
 
