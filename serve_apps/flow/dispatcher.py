@@ -400,8 +400,6 @@ class Dispatcher:
         cached = task.request.cached
         if cached is not None and cached.replica == engine.replica.id:
             lease.prefill_tokens = max(lease.prefill_tokens - cached.tokens, 1.0)
-        lease.predicted_ttft_s = engine.ttft_s(lease.prefill_tokens, now)
-        lease.predicted_tpot_s = engine.tpot_s(lease.prefill_tokens, now)
         engine.take(lease, now)
         if len(group.open) > 1 or len(self._pool.serving(task.asked.model)) > 1:
             lease.patience_s = lease.overdue_s

@@ -122,9 +122,11 @@ class Group:
         """From the slot to the first token, for one that had to wait for it."""
         law = self.law
         step_s = min(law.step_s(law.max_seqs, law.kv_tokens), self.limits.tpot_s)
-        ratio = max((e.ttft_ratio for e in self.open[:4]), default=1.0)
+        sample = self.open[:4]
+        ratio = max((e.ttft_ratio for e in sample), default=1.0)
+        lag_s = min((e.lag_s for e in sample), default=0.0)
         own_s = law.prefill_s(prefill_tokens, law.max_seqs // 2, step_s) + step_s
-        return law.overhead_s + ratio * own_s
+        return law.overhead_s + lag_s + ratio * own_s
 
     def pick(
         self, task: Task, now: float, cached: Cached | None, avoid: Collection[str] = ()
