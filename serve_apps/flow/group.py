@@ -57,7 +57,7 @@ class Group:
             return
         self._reckoned_by = planned.profile, slo
         self.slo = slo
-        self.law = Law(planned.profile)
+        self.law = Law(planned.profile, self._settings.gateways)
         self._grid = LoadGrid(planned.profile, slo)
         self.limits = Limits(
             self._tpot_limit_s(), self._settings.backlog * slo.ttft_s, failure_s=slo.ttft_s
@@ -95,7 +95,8 @@ class Group:
 
     def wait_s(self, ahead_s: float, load_s: float) -> float:
         """Until a slot is free for one with so much load before it, when all slots are taken."""
-        return self.wait_ratio * (ahead_s + load_s) / max(len(self.open), 1)
+        part = max(len(self.open), 1) / self._settings.gateways
+        return self.wait_ratio * (ahead_s + load_s) / part
 
     def ttft_s(self, prefill_tokens: float, now: float) -> float:
         """On a replica as busy as most; on an idle one if there is any."""

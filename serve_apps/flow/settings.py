@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class FlowSettings:
     """How patient, how suspicious and how careful the dispatcher is."""
 
+    gateways: int = 1
+    """Gateways that share these engines evenly, this one among them."""
     patience: float = 1.0
     """Deadline of who gives none: so many times the SLO's TTFT. Later answers are no goodput."""
     margin: float = 0.75

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from serve_apps.flow.nouns import Lease, Result
+from serve_apps.flow.settings import FlowSettings
 from tests.serve_apps.flow import flows
 from tests.serve_apps.flow.flows import Flow
 
@@ -113,3 +114,9 @@ def test_a_host_that_is_slow_for_short_prompts_is_not_reckoned_slower_still_for_
     before = fleet(1).lease(tokens=3000).predicted_ttft_s
     after = learned(0.3, 50).lease(tokens=3000).predicted_ttft_s
     assert before < after < before + 2 * 0.3
+
+
+def test_of_two_gateways_each_keeps_to_its_half_of_the_engines() -> None:
+    plan = flows.plan(flows.group(replicas=2, max_num_seqs=16))
+    assert len(Flow(plan, settings=FlowSettings(gateways=2)).fill()) == 16
+    assert len(Flow(plan).fill()) == 32
