@@ -18,12 +18,14 @@ from orchestrator.cli import (
     demo,
     deploy,
     keys,
+    observe,
     plan,
     profile,
     router,
     service,
     simulate,
     trace,
+    watch,
 )
 from profiler.errors import OrchestratorError
 
@@ -64,6 +66,8 @@ router.add_to(app)
 simulate.add_to(app)
 deploy.add_to(app)
 keys.add_to(app)
+watch.add_to(app)
+observe.add_to(app)
 demo.add_to(app)
 
 
