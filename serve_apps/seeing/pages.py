@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serve_apps.openai_api import ApiError
+from serve_apps.api_error import ApiError
 from serve_apps.seeing.paths import (
     DASHBOARD_PATH,
     ENGINE_TARGETS_PATH,
