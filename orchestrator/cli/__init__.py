@@ -18,6 +18,7 @@ from orchestrator.cli import (
     demo,
     deploy,
     emulate,
+    keys,
     observe,
     plan,
     profile,
@@ -67,9 +68,10 @@ router.add_to(app)
 simulate.add_to(app)
 render.add_to(app)
 deploy.add_to(app)
-emulate.add_to(app)
+keys.add_to(app)
 watch.add_to(app)
 observe.add_to(app)
+emulate.add_to(app)
 demo.add_to(app)
 
 
