@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -51,7 +51,8 @@ class Conditions:
     ``cold_start_s`` is one figure, or one a group. ``replace`` starts a replica for each that
     dies or is reclaimed, as Ray Serve does to keep a group's number. A replica takes
     ``queue_factor`` times its engine's ``max_num_seqs`` requests at a time, and an infinite one
-    as many as come. ``drain_s`` is how long one that leaves may finish its requests.
+    as many as come. ``drain_s`` is how long one that leaves may finish its requests. ``stock`` is
+    how many replicas of a group an autoscaler can have at once; any number where it says nothing.
     """
 
     cold_start_s: float | Mapping[str, float] = COLD_START_S
@@ -59,6 +60,7 @@ class Conditions:
     queue_factor: float = QUEUE_FACTOR
     drain_s: float = DRAIN_TIMEOUT_S
     reclaim_notice_s: float = RECLAIM_NOTICE_S
+    stock: Mapping[str, int] = field(default_factory=dict)
 
     def cold_s(self, group: str) -> float:
         """The cold start of a group's replicas."""
@@ -169,19 +171,25 @@ class _Run:
         kernel.advance_all(self._fleet.state, len(self._fleet.lives), math.inf)
         return self._result()
 
-    def resize(self, name: str, wanted: int, at_s: float) -> None:
-        """Start replicas of a group, or let some leave, until it has as many as are wanted."""
+    def resize(self, name: str, wanted: int, at_s: float) -> int:
+        """Start replicas of a group, or let some leave, until it has as many as are wanted.
+
+        Returns how many of them the stock did not have.
+        """
         if wanted < 0:
             raise InputError(f"found {wanted} replicas wanted of {name!r}, expected 0 or more")
         group = self._group_index(name)
-        self._wanted[group] = wanted
         staying = self._fleet.staying(group)
+        had = max(len(staying), self._conditions.stock.get(name, wanted))
+        short, wanted = max(0, wanted - had), min(wanted, had)
+        self._wanted[group] = wanted
         for _ in range(wanted - len(staying)):
             self._start(group, at_s)
         for _ in range(len(staying) - wanted):
             replica = self._fleet.spared(group, at_s)
             assert replica is not None, "one of those that stay"
             self._leave(replica, at_s, self._conditions.drain_s)
+        return short
 
     def observe(self, at_s: float) -> dict[str, GroupState]:
         """All groups at a time."""

@@ -1,0 +1,199 @@
+"""Load one cold start ahead, with what may come of it.
+
+Several simple forecasts run side by side: levels smoothed over 30 s to half an hour (exponential
+smoothing), a damped trend (Gardner and McKenzie 1985), and, with a history, the season's shape at
+the level of the last minutes or hours. Each is judged by how it foretold what has come since, and
+they are mixed accordingly (exponential weights; Cesa-Bianchi and Lugosi 2006, ch. 2). How far the
+mixture was off, as a ratio, is kept: its quantiles are the uncertainty. A load that leaves them
+twice running is taken for a new level at once.
+
+Every update is a few operations on a dozen numbers. Libraries that fit such models (statsmodels'
+ETS, for one) fit them anew to the whole history, some 50 ms at each of a day's thousands of
+decisions, and none mixes them or keeps the errors at the horizon that counts here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.autoscale.season import Season
+
+Floats = NDArray[np.float64]
+LEVEL_HALF_LIVES_S = (30.0, 120.0, 480.0, 1800.0)
+SEASON_HALF_LIVES_S = (120.0, 480.0, 1800.0, 7200.0)
+LEVEL_OF_TREND_S, TREND_HALF_LIFE_S, DAMPING_S = 120.0, 600.0, 600.0
+JUDGED_HALF_LIFE_S = 3600.0
+SHARPNESS = 8.0
+ERRORS_KEPT = 2000
+QUANTILES = (np.arange(31) + 0.5) / 31
+PRIOR_SIGMA = 0.35
+PRIOR_WEIGHT = 31
+SURPRISE = 0.995
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Path:
+    """Load expected at several times, and the ratios by which it may come otherwise.
+
+    ``mean`` is ``[times]``, in the unit observed; ``ratios`` are equally likely, ascending.
+    """
+
+    mean: Floats
+    ratios: Floats
+
+    def high(self, quantile: float) -> float:
+        """The load that the first time's exceeds with one minus this probability."""
+        return float(self.mean[0] * np.quantile(self.ratios, quantile))
+
+
+class Forecaster:
+    """Foretells one series: non-negative, observed at equal or unequal intervals."""
+
+    def __init__(self, horizon_s: float, season: Season) -> None:
+        self._horizon_s = horizon_s
+        self._season = season
+        self._levels = np.zeros(len(LEVEL_HALF_LIVES_S))
+        self._trend = np.zeros(2)  # level, and change per second
+        self._ratios = np.ones(len(SEASON_HALF_LIVES_S))  # of level to season
+        self._losses = np.zeros(len(LEVEL_HALF_LIVES_S) + 1 + len(SEASON_HALF_LIVES_S))
+        self._made: deque[tuple[float, Floats, float]] = deque()
+        self._errors: deque[float] = deque(maxlen=ERRORS_KEPT)
+        self._next_errors: deque[float] = deque(maxlen=ERRORS_KEPT)
+        self._next: float | None = None
+        self._outside = 0
+        self.seen_s = 0.0
+
+    def observe(self, time_s: float, interval_s: float, load: float) -> None:
+        """Take in the mean load of the interval that ends at a time."""
+        if self.seen_s == 0:
+            self._restart(time_s, load)
+        self._judge(time_s, interval_s, load)
+        self._smooth(time_s, interval_s, load)
+        self.seen_s += interval_s
+        each = self._each(time_s, self._horizon_s)
+        self._made.append((time_s + self._horizon_s, each, float(self._weights @ each)))
+        self._next = float(self._weights @ self._each(time_s, interval_s))
+
+    def path(self, time_s: float, ahead_s: Floats) -> Path:
+        """What is expected at times ``ahead_s`` after a time, ``[times]``."""
+        weights = self._weights
+        mean = np.array([max(0.0, float(weights @ self._each(time_s, h))) for h in ahead_s])
+        return Path(mean, self._spread(self._errors))
+
+    @property
+    def _weights(self) -> Floats:
+        losses = self._losses if self._season.known else self._losses[: len(LEVEL_HALF_LIVES_S) + 1]
+        best = losses.min()
+        found: Floats = np.exp(-SHARPNESS * (losses / max(best, TINY) - 1) if best > 0 else losses)
+        return found / found.sum()
+
+    def _each(self, time_s: float, ahead_s: float) -> Floats:
+        """Every forecast of the load so long after a time."""
+        damped_s = DAMPING_S * -math.expm1(-ahead_s / DAMPING_S)
+        trend = max(0.0, self._trend[0] + self._trend[1] * damped_s)
+        parts = [self._levels, np.array([trend])]
+        if self._season.known:
+            parts.append(self._ratios * self._season.at(time_s + ahead_s))
+        return np.concatenate(parts)
+
+    def _judge(self, time_s: float, interval_s: float, load: float) -> None:
+        keep = 0.5 ** (interval_s / JUDGED_HALF_LIFE_S)
+        while self._made and self._made[0][0] <= time_s:
+            due_s, each, mixed = self._made.popleft()
+            if time_s - due_s < interval_s:
+                off = np.abs(each - load)
+                if not self._season.known:
+                    off = np.concatenate([off, np.zeros(len(SEASON_HALF_LIVES_S))])
+                self._losses = keep * self._losses + (1 - keep) * off
+                self._errors.append(load / max(mixed, TINY) if mixed > 0 else 1.0)
+        if self._next is None:
+            return
+        spread = self._spread(self._next_errors, (1 - SURPRISE, SURPRISE))
+        ratio = load / max(self._next, TINY)
+        side = int(ratio > spread[1]) - int(ratio < spread[0])
+        self._outside = self._outside + side if side * self._outside > 0 else side
+        self._next_errors.append(min(ratio, 1e3))
+        if abs(self._outside) >= 2 and self._next > 0:
+            self._restart(time_s, load)
+
+    def _restart(self, time_s: float, load: float) -> None:
+        self._levels[:] = load
+        self._trend[:] = load, 0.0
+        if self._season.known:
+            self._ratios[:] = load / max(self._season.at(time_s), TINY)
+        self._outside = 0
+
+    def _smooth(self, time_s: float, interval_s: float, load: float) -> None:
+        gains = 1 - 0.5 ** (interval_s / np.array(LEVEL_HALF_LIVES_S))
+        self._levels += gains * (load - self._levels)
+        before, slope = self._trend
+        fall = math.exp(-interval_s / DAMPING_S)
+        level = before + slope * interval_s * fall
+        level += (1 - 0.5 ** (interval_s / LEVEL_OF_TREND_S)) * (load - level)
+        change = (level - before) / interval_s - slope * fall
+        self._trend[:] = level, slope * fall + change * (1 - 0.5 ** (interval_s / TREND_HALF_LIFE_S))
+        if self._season.known:
+            gains = 1 - 0.5 ** (interval_s / np.array(SEASON_HALF_LIVES_S))
+            usual = max(self._season.at(time_s - interval_s / 2), TINY)
+            self._ratios += gains * (load / usual - self._ratios)
+
+    def _spread(self, errors: deque[float], quantiles: Any = QUANTILES) -> Floats:
+        """Quantiles of the errors, with a prior that counts as so many of them."""
+        prior = np.exp(PRIOR_SIGMA * _NORMAL)
+        if not errors:
+            return np.quantile(prior, quantiles)
+        seen = np.fromiter(errors, dtype=float)
+        if len(seen) < 8 * PRIOR_WEIGHT:
+            seen = np.concatenate([seen, prior])
+        return np.quantile(seen, quantiles)
+
+    def state(self) -> dict[str, Any]:
+        """All it knows, as plain data."""
+        return {
+            "levels": self._levels.tolist(),
+            "trend": self._trend.tolist(),
+            "ratios": self._ratios.tolist(),
+            "losses": self._losses.tolist(),
+            "made": [[at_s, each.tolist(), mixed] for at_s, each, mixed in self._made],
+            "errors": list(self._errors),
+            "next_errors": list(self._next_errors),
+            "next": self._next,
+            "outside": self._outside,
+            "seen_s": self.seen_s,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Know again what `state` gave; KeyError, TypeError or ValueError where it is damaged."""
+        self._levels = _array(state["levels"], self._levels)
+        self._trend = _array(state["trend"], self._trend)
+        self._ratios = _array(state["ratios"], self._ratios)
+        self._losses = _array(state["losses"], self._losses)
+        self._made = deque((float(t), np.array(e, float), float(m)) for t, e, m in state["made"])
+        if any(len(each) != len(self._each(0.0, 0.0)) for _, each, _ in self._made):
+            self._made.clear()  # there was a season then, or there is one now
+        self._errors = deque(map(float, state["errors"]), ERRORS_KEPT)
+        self._next_errors = deque(map(float, state["next_errors"]), ERRORS_KEPT)
+        self._next = None if state["next"] is None else float(state["next"])
+        self._outside, self.seen_s = int(state["outside"]), float(state["seen_s"])
+
+
+def _array(values: Any, like: Floats) -> Floats:
+    found = np.array(values, dtype=float)
+    if found.shape != like.shape:
+        raise ValueError(f"found {found.shape} numbers, expected {like.shape}")
+    return found
+
+
+_NORMAL = np.array(
+    [math.sqrt(2) * x for x in (-1.52, -1.17, -0.95, -0.78, -0.64, -0.51, -0.39, -0.28, -0.17, -0.06)]
+)
+_NORMAL = np.concatenate([_NORMAL, [0.0], -_NORMAL[::-1]])
+"""Quantiles of the standard normal distribution, about equally likely."""
