@@ -120,7 +120,13 @@ class Controller:
         for mind in self._minds:
             mind.see(seen)
         seeing = [m for m in self._minds if all(n in groups for n in m.pool.groups)]
-        blind = {n: groups[n] for m in self._minds if m not in seeing for n in m.pool.groups if n in groups}
+        blind = {
+            n: groups[n]
+            for m in self._minds
+            if m not in seeing
+            for n in m.pool.groups
+            if n in groups
+        }
         wished = self._kept(blind)
         rest = sum(g.staying * self._price(n) for n, g in blind.items())
         for mind, choice, now in self._choices(seeing, groups, seen, rest):
@@ -156,7 +162,9 @@ class Controller:
             return [m.choose(now, path, factor) for m, now, path in pairs]
 
         def rent(found: list[Choice]) -> float:
-            return sum(float(c.replicas @ m.pool.usd_per_s) for m, c in zip(minds, found, strict=True))
+            return sum(
+                float(c.replicas @ m.pool.usd_per_s) for m, c in zip(minds, found, strict=True)
+            )
 
         found = chosen(1.0)
         if rent(found) > limit * (1 + 1e-9):
@@ -205,7 +213,9 @@ class Controller:
             wanted = np.where(falls, staying, wanted)
         for g, name in enumerate(mind.pool.groups):
             if wanted[g] != staying[g]:
-                self._told(self._decision(mind, choice, name, int(staying[g]), int(wanted[g]), seen))
+                self._told(
+                    self._decision(mind, choice, name, int(staying[g]), int(wanted[g]), seen)
+                )
         return dict(zip(mind.pool.groups, wanted.tolist(), strict=True))
 
     def _decision(
@@ -290,7 +300,7 @@ class _Mind:
         stage = max(first, SHORTEST_STAGE_S)
         self.stages_s = np.array([first] + [stage] * STAGES)
         starts = np.concatenate([[0.0], np.cumsum(self.stages_s)[:-1]])
-        self._ahead_s = starts + np.where(starts > 0, 0.0, first / 2)
+        self._ahead_s = starts + self.stages_s / 2
         self.forecaster = Forecaster(first, season)
         self.mix_rps = pool.planned_rps.copy()
         self._index = {name: c for c, name in enumerate(pool.classes)}

@@ -90,7 +90,13 @@ class _Costs:
 
 
 def choose(
-    pool: Pool, mix_rps: Floats, path: Path, stages_s: Floats, cold_s: Floats, now: Now, worth: Worth
+    pool: Pool,
+    mix_rps: Floats,
+    path: Path,
+    stages_s: Floats,
+    cold_s: Floats,
+    now: Now,
+    worth: Worth,
 ) -> Choice:
     """The fleet to ask for.
 
@@ -110,7 +116,7 @@ def choose(
         misses = _misses(path.mean[t] * path.ratios, capacity, worth)
         following += stages_s[t] * (rent + worth.miss * misses)
         if t > 1:
-            following = _moved(following.reshape(shape), axes, start, stop).ravel()
+            following = moved(following.reshape(shape), axes, start, stop).ravel()
     first = _first_stage(pool, mix_rps, path, stages_s[0], fleets, now, worth)
     total = first.total + following
     allowed = rent <= now.budget_usd_per_s * (1 + 1e-9)
@@ -156,7 +162,7 @@ def _misses(loads: Floats, capacity: Floats, worth: Worth) -> Floats:
     return found
 
 
-def _moved(costs: Floats, axes: list[Floats], start: Floats, stop: Floats) -> Floats:
+def moved(costs: Floats, axes: list[Floats], start: Floats, stop: Floats) -> Floats:
     """The least of costs plus the cost of moving there, from every fleet; group by group."""
     for g, axis in enumerate(axes):
         shape = [1] * costs.ndim

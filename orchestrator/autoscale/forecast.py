@@ -1,8 +1,8 @@
 """Load one cold start ahead, with what may come of it.
 
 Several simple forecasts run side by side: levels smoothed over 30 s to half an hour (exponential
-smoothing), a damped trend (Gardner and McKenzie 1985), and, with a history, the season's shape at
-the level of the last minutes or hours. Each is judged by how it foretold what has come since, and
+smoothing), a damped trend (Gardner and McKenzie 1985), and the season's shape at the level of the
+last minutes or hours (without a history a flat shape: more levels). Each is judged by how it foretold what has come since, and
 they are mixed accordingly (exponential weights; Cesa-Bianchi and Lugosi 2006, ch. 2). How far the
 mixture was off, as a ratio, is kept: its quantiles are the uncertainty. A load that leaves them
 twice running is taken for a new level at once.
@@ -69,12 +69,16 @@ class Forecaster:
         self._next_errors: deque[float] = deque(maxlen=ERRORS_KEPT)
         self._next: float | None = None
         self._outside = 0
+        self._knew_season = season.known
         self.seen_s = 0.0
 
     def observe(self, time_s: float, interval_s: float, load: float) -> None:
         """Take in the mean load of the interval that ends at a time."""
         if self.seen_s == 0:
             self._restart(time_s, load)
+        elif self._knew_season != self._season.known:
+            self._ratios[:] = self._levels[2] / max(self._season.at(time_s), TINY)
+        self._knew_season = self._season.known
         self._judge(time_s, interval_s, load)
         self._smooth(time_s, interval_s, load)
         self.seen_s += interval_s
@@ -90,29 +94,24 @@ class Forecaster:
 
     @property
     def _weights(self) -> Floats:
-        losses = self._losses if self._season.known else self._losses[: len(LEVEL_HALF_LIVES_S) + 1]
-        best = losses.min()
-        found: Floats = np.exp(-SHARPNESS * (losses / max(best, TINY) - 1) if best > 0 else losses)
+        best = float(self._losses.min())
+        worse = self._losses / best - 1 if best > 0 else self._losses
+        found: Floats = np.exp(-SHARPNESS * worse)
         return found / found.sum()
 
     def _each(self, time_s: float, ahead_s: float) -> Floats:
         """Every forecast of the load so long after a time."""
         damped_s = DAMPING_S * -math.expm1(-ahead_s / DAMPING_S)
         trend = max(0.0, self._trend[0] + self._trend[1] * damped_s)
-        parts = [self._levels, np.array([trend])]
-        if self._season.known:
-            parts.append(self._ratios * self._season.at(time_s + ahead_s))
-        return np.concatenate(parts)
+        seasonal = self._ratios * self._season.at(time_s + ahead_s)
+        return np.concatenate([self._levels, [trend], seasonal])
 
     def _judge(self, time_s: float, interval_s: float, load: float) -> None:
         keep = 0.5 ** (interval_s / JUDGED_HALF_LIFE_S)
         while self._made and self._made[0][0] <= time_s:
             due_s, each, mixed = self._made.popleft()
             if time_s - due_s < interval_s:
-                off = np.abs(each - load)
-                if not self._season.known:
-                    off = np.concatenate([off, np.zeros(len(SEASON_HALF_LIVES_S))])
-                self._losses = keep * self._losses + (1 - keep) * off
+                self._losses = keep * self._losses + (1 - keep) * np.abs(each - load)
                 self._errors.append(load / max(mixed, TINY) if mixed > 0 else 1.0)
         if self._next is None:
             return
@@ -127,8 +126,7 @@ class Forecaster:
     def _restart(self, time_s: float, load: float) -> None:
         self._levels[:] = load
         self._trend[:] = load, 0.0
-        if self._season.known:
-            self._ratios[:] = load / max(self._season.at(time_s), TINY)
+        self._ratios[:] = load / max(self._season.at(time_s), TINY)
         self._outside = 0
 
     def _smooth(self, time_s: float, interval_s: float, load: float) -> None:
@@ -139,11 +137,13 @@ class Forecaster:
         level = before + slope * interval_s * fall
         level += (1 - 0.5 ** (interval_s / LEVEL_OF_TREND_S)) * (load - level)
         change = (level - before) / interval_s - slope * fall
-        self._trend[:] = level, slope * fall + change * (1 - 0.5 ** (interval_s / TREND_HALF_LIFE_S))
-        if self._season.known:
-            gains = 1 - 0.5 ** (interval_s / np.array(SEASON_HALF_LIVES_S))
-            usual = max(self._season.at(time_s - interval_s / 2), TINY)
-            self._ratios += gains * (load / usual - self._ratios)
+        self._trend[:] = (
+            level,
+            slope * fall + change * (1 - 0.5 ** (interval_s / TREND_HALF_LIFE_S)),
+        )
+        gains = 1 - 0.5 ** (interval_s / np.array(SEASON_HALF_LIVES_S))
+        usual = max(self._season.at(time_s - interval_s / 2), TINY)
+        self._ratios += gains * (load / usual - self._ratios)
 
     def _spread(self, errors: deque[float], quantiles: Any = QUANTILES) -> Floats:
         """Quantiles of the errors, with a prior that counts as so many of them."""
@@ -177,8 +177,8 @@ class Forecaster:
         self._ratios = _array(state["ratios"], self._ratios)
         self._losses = _array(state["losses"], self._losses)
         self._made = deque((float(t), np.array(e, float), float(m)) for t, e, m in state["made"])
-        if any(len(each) != len(self._each(0.0, 0.0)) for _, each, _ in self._made):
-            self._made.clear()  # there was a season then, or there is one now
+        if any(each.shape != self._losses.shape for _, each, _ in self._made):
+            raise ValueError("found forecasts of another kind")
         self._errors = deque(map(float, state["errors"]), ERRORS_KEPT)
         self._next_errors = deque(map(float, state["next_errors"]), ERRORS_KEPT)
         self._next = None if state["next"] is None else float(state["next"])
@@ -193,7 +193,10 @@ def _array(values: Any, like: Floats) -> Floats:
 
 
 _NORMAL = np.array(
-    [math.sqrt(2) * x for x in (-1.52, -1.17, -0.95, -0.78, -0.64, -0.51, -0.39, -0.28, -0.17, -0.06)]
+    [
+        math.sqrt(2) * x
+        for x in (-1.52, -1.17, -0.95, -0.78, -0.64, -0.51, -0.39, -0.28, -0.17, -0.06)
+    ]
 )
 _NORMAL = np.concatenate([_NORMAL, [0.0], -_NORMAL[::-1]])
 """Quantiles of the standard normal distribution, about equally likely."""

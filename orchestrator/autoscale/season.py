@@ -50,7 +50,9 @@ class Season:
         place = time_s / SLOT_S - 0.5
         first = int(np.floor(place))
         part, size = place - first, len(self._curve)
-        return float((1 - part) * self._curve[first % size] + part * self._curve[(first + 1) % size])
+        return float(
+            (1 - part) * self._curve[first % size] + part * self._curve[(first + 1) % size]
+        )
 
     def observe(self, time_s: float, interval_s: float, load: float) -> None:
         """Take in the mean load of the interval that ends at a time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from orchestrator.simulation import kernel
 from orchestrator.simulation.agenda import Agenda
+from orchestrator.simulation.balanced import Balanced
 from orchestrator.simulation.events import (
     Autoscaler,
     Event,
@@ -87,7 +88,8 @@ def simulate(
 
     Each request goes to the group that the router names, there to the replica with the fewest in
     flight, and through an engine that schedules as vLLM V1 does. Without a router the plan's
-    `RouteTable` deals the turns, at machine speed; any other object is asked once a request. An
+    `RouteTable` deals the turns, and a `Balanced` one balances, both at machine speed; any other
+    object is asked once a request. An
     autoscaler is asked every ``interval_s`` until the last arrival. Nothing is random: equal
     calls give equal results.
 
@@ -129,6 +131,10 @@ class _Run:
         if router is None:
             self._requests["group"] = planned_groups(self._table, self._fleet.names, load)
             self._requests["outcome"][self._requests["group"] == NONE] = Outcome.REJECTED
+        elif isinstance(router, Balanced):
+            self._classes = router.classes_of(load)
+            self._fleet.slots = router.slots(self._fleet.slots)
+            self._fleet.state.slots[:] = self._fleet.slots
         elif isinstance(router, LoadAware):
             router.watch(self)
 
@@ -151,7 +157,7 @@ class _Run:
         if autoscaler is not None and len(self._load):
             scaling = Scaling(self, self._plan, self._load, autoscaler, interval_s)
             self.agenda.at(interval_s, scaling.turn)
-        send = self._send_planned if self._router is None else self._send_routed
+        send = self._sender()
         sent = 0
         while True:
             due_s = self.agenda.next_s
@@ -200,6 +206,20 @@ class _Run:
         if name not in self._index:
             raise UnknownNameError("group", name, self._index)
         return self._index[name]
+
+    def _sender(self) -> Callable[[int, float], int]:
+        if self._router is None:
+            return self._send_planned
+        return self._send_balanced if isinstance(self._router, Balanced) else self._send_routed
+
+    def _send_balanced(self, first: int, until_s: float) -> int:
+        """As `_send_planned`, each where it disturbs least."""
+        assert isinstance(self._router, Balanced)
+        bias, width = self._router.bias, self._router.width
+        last = len(self._load)
+        return kernel.serve_balanced(
+            self._fleet.state, first, last, until_s, self._classes, bias, width
+        )
 
     def _send_planned(self, first: int, until_s: float) -> int:
         """Send requests until one is not due or cannot be sent; the next one's index."""
