@@ -88,7 +88,7 @@ class Pool:
 
     @cached_property
     def _directions(self) -> tuple[Floats, Floats]:
-        """Prices of load ``[groups, K]``, and each class's cheapest load at them ``[classes, K]``."""
+        """Prices of load ``[groups, K]``; each class's cheapest load at them, ``[classes, K]``."""
         count = len(self.groups)
         if self.fixed is not None:
             served = np.where(self.fixed > 0, self.load_s, 0.0)

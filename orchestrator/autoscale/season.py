@@ -32,7 +32,7 @@ class Season:
 
     @classmethod
     def of(cls, history: Iterable[tuple[float, float]]) -> Season:
-        """From (time_s, load) of times past, negative ones included; several a slot are averaged."""
+        """From (time_s, load) of times past, also negative ones; several a slot are averaged."""
         found: dict[int, list[float]] = {}
         for time_s, load in history:
             found.setdefault(int(time_s // SLOT_S), []).append(load)

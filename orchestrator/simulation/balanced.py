@@ -97,10 +97,9 @@ class Balanced:
                 load = loads_s(group, [r.bucket for r in routes], self._plan.slo)
                 costs[g] = group.usd_per_hour * float(rates @ load)
         if not np.isfinite(costs).any():  # nobody keeps the SLO: anybody may try
-            costs = np.array(
+            return np.array(
                 [0.0 if stream in (AUTO, g.config.model) else np.inf for g in self._plan.groups]
             )
-            return costs
         bias: Floats = THRIFT * np.log(costs / costs.min())
         return bias
 

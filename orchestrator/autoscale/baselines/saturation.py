@@ -16,7 +16,8 @@ class Saturation:
     use, the mean spare queue likewise. One replica is added where spare KV is under ``kv_spare``
     or spare queue under ``queue_spare``: of the variant whose replicas are cheapest, passing over
     those that still start some. One is dropped, of the dearest variant, where the others, with
-    its load spread over them, would still have as much to spare. At least one replica stays.
+    its load spread over them, would still have as much to spare. At least one replica stays, and
+    ``minimum`` of each variant.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Saturation:
         queue_full: float = 5.0,
         every_s: float = 30.0,
         window_s: float = 60.0,
+        minimum: int = 0,
     ) -> None:
         self._price = usd_per_hour
         self._kv_spare, self._queue_spare = kv_spare, queue_spare
@@ -38,6 +40,7 @@ class Saturation:
             n: deque() for n in usd_per_hour
         }
         self._next_s = 0.0
+        self._minimum = minimum
 
     def __call__(self, seen: Observation) -> dict[str, int]:
         """The variants that change, by one replica in all."""
@@ -83,8 +86,8 @@ class Saturation:
         return {name: seen.groups[name].staying + 1}
 
     def _dropped(self, seen: Observation) -> dict[str, int]:
-        there = [n for n in self._seen if seen.groups[n].staying]
-        if sum(seen.groups[n].staying for n in there) < 2:
+        there = [n for n in self._seen if seen.groups[n].staying > self._minimum]
+        if not there or sum(seen.groups[n].staying for n in self._seen) < 2:
             return {}
         name = max(there, key=lambda n: self._price[n])
         return {name: seen.groups[name].staying - 1}
