@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.autoscale_cases import Draw, cases, fleet_plan
+from benchmarks.autoscale_cases import GPUS, GPUS_DAY, Draw, cases, fleet_plan
 from benchmarks.autoscale_rules import ALL, ROUTERS, RULES, Rule, Setting
 from orchestrator.judging import met
 from orchestrator.simulation.events import Autoscaler, Observation
@@ -106,7 +106,8 @@ def draws_of(case: str, judging: bool) -> tuple[Draw, ...]:
 @lru_cache(maxsize=2)
 def plan_of(case: str) -> Plan:
     """Planned for what the case is tuned on."""
-    return fleet_plan(draws_of(case, False)[0].trace)
+    gpus = GPUS_DAY if cases()[case].long else GPUS
+    return fleet_plan(draws_of(case, False)[0].trace, gpus)
 
 
 def run_once(rule: Rule, eagerness: float, setting: Setting, fleet: Mapping[str, int]) -> Fared:

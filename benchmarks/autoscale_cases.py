@@ -16,7 +16,7 @@ from placement.limits import Limits
 from placement.plan import AUTO, Plan, ReplicaGroup
 from placement.planner import mix, without_unservable
 from placement.problem import Option, Problem, RequestClass, Stock, load_matrix
-from profiler.arrivals import GammaArrivals, PoissonArrivals, Spike, SpikeArrivals
+from profiler.arrivals import GammaArrivals, Spike, SpikeArrivals
 from profiler.catalog import load_catalog
 from profiler.core import Slo
 from profiler.generator import generate
@@ -26,18 +26,21 @@ from profiler.traces import Trace, read_trace
 from profiler.workload import workload_from_trace
 
 TRACES = Path(__file__).resolve().parents[2] / "shared/data/traces"
-MODEL, GPUS = "llama-3.1-8b", ("L40S", "H100")
+MODEL = "llama-3.1-8b"
+GPUS, GPUS_DAY = ("L40S", "H100"), ("L40S", "A100-80GB")
+"""The days' rates are low: on an H100 each, they would need one replica and no autoscaler."""
 SLO = Slo(ttft_s=2.0, tpot_s=0.06)
 HEADROOM = 0.85
 DAY_S = 86_400.0
 HOUR_S = 3600.0
-SCALE_HOUR, SCALE_DAY = 8.0, 8.0
-SPIKE_BASE_RPS, GAMMA_RPS = 8.0, 20.0
+SCALE_HOUR, SCALE_DAY = 8.0, 4.0
+SPIKE_BASE_RPS, GAMMA_RPS = 20.0, 40.0
 SPIKE_FROM_S, SPIKE_TO_S = 900.0, 2400.0
 SERVEGEN_DAY = 2
 """Which of the 14 days the trace is, counted from 0: the one whose rate curve it follows."""
 DIURNAL_DAY = 3
-DIURNAL_RPS = 30.0
+TUNED_HOURS_S = (5 * 3600.0, 13 * 3600.0)
+DIURNAL_RPS = 15.0
 
 History = tuple[tuple[float, float], ...]
 Floats = NDArray[np.float64]
@@ -131,7 +134,8 @@ def _servegen(judging: bool) -> list[Draw]:
         return [Draw(resample(trace, 101, rate_factor=SCALE_DAY), history)]
     start_s = (SERVEGEN_DAY - 1) * DAY_S
     day = [(t - start_s, r) for t, r in rates if 0 <= t - start_s < DAY_S]
-    return [Draw(_drawn(day, SCALE_DAY * trace.mean_rate_rps, trace, seed=1), history)]
+    drawn = _drawn(day, SCALE_DAY * trace.mean_rate_rps, trace, seed=1)
+    return [_working_hours(Draw(drawn, history))]
 
 
 def _diurnal(judging: bool) -> list[Draw]:
@@ -144,7 +148,16 @@ def _diurnal(judging: bool) -> list[Draw]:
     number = DIURNAL_DAY if judging else DIURNAL_DAY - 1
     start_s = number * DAY_S
     day = [(t - start_s, r) for t, r in rates if 0 <= t - start_s < DAY_S]
-    return [Draw(_drawn(day, DIURNAL_RPS, sizes, seed=number), _days_before(rates, number))]
+    drawn = _drawn(day, DIURNAL_RPS, sizes, seed=number)
+    whole = Draw(drawn, _days_before(rates, number))
+    return [whole if judging else _working_hours(whole)]
+
+
+def _working_hours(day: Draw) -> Draw:
+    """A third of a day, to tune on in a third of the time."""
+    part = day.trace.slice(*TUNED_HOURS_S)
+    early_s = float(day.trace.arrival_s[np.searchsorted(day.trace.arrival_s, TUNED_HOURS_S[0])])
+    return Draw(part, tuple((t - early_s, r) for t, r in day.history))
 
 
 @cache
@@ -177,13 +190,13 @@ def _drawn(curve: list[tuple[float, float]], mean_rps: float, sizes: Trace, seed
     return sizes.picked(rows, "drawn along a rate curve", arrival_s - arrival_s[0])
 
 
-def fleet_plan(trace: Trace) -> Plan:
+def fleet_plan(trace: Trace, gpus: tuple[str, ...] = GPUS) -> Plan:
     """The cheapest fleet for a trace's 95th percentile, with at least one replica of each type."""
     catalog = load_catalog()
     workload = workload_from_trace(trace)
     classes = tuple(RequestClass(AUTO, r.bucket, r.rate_rps) for r in workload.rates)
     options = []
-    for gpu in GPUS:
+    for gpu in gpus:
         profile = roofline_profile(catalog.model(MODEL), catalog.gpu(gpu))
         assert not isinstance(profile, DoesNotFit), profile.reason
         price = catalog.gpu(gpu).price.on_demand_usd_per_hour
@@ -192,12 +205,12 @@ def fleet_plan(trace: Trace) -> Plan:
         slo=SLO,
         classes=classes,
         options=tuple(options),
-        stocks=tuple(Stock(g, "on_demand") for g in GPUS),
+        stocks=tuple(Stock(g, "on_demand") for g in gpus),
         headroom=HEADROOM,
         load_s=load_matrix(classes, tuple(options), SLO),
         limits=Limits(),
         models={MODEL: catalog.model(MODEL)},
-        gpus={g: catalog.gpu(g) for g in GPUS},
+        gpus={g: catalog.gpu(g) for g in gpus},
     )
     plan = mix(without_unservable(problem), "bench", gap=1e-3).plan
     there = {g.config.gpu for g in plan.groups}
@@ -214,8 +227,3 @@ def fleet_plan(trace: Trace) -> Plan:
         if o.gpu not in there
     )
     return plan.model_copy(update={"groups": plan.groups + more, "gpus": problem.gpus})
-
-
-def poisson_check(rate_rps: float, seed: int) -> Trace:
-    """An hour of even traffic; for quick runs."""
-    return generate(PoissonArrivals(rate_rps=rate_rps), "azure-chat", HOUR_S, seed=seed)

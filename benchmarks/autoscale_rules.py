@@ -45,7 +45,7 @@ class RouterKind:
 ROUTERS: dict[str, RouterKind] = {
     "plan": RouterKind(lambda _: None, sheds=False, keeps_shares=True),
     "balanced": RouterKind(Balanced, sheds=False, keeps_shares=False),
-    "shedding": RouterKind(lambda plan: Balanced(plan, shed=1.0), sheds=True, keeps_shares=False),
+    "shedding": RouterKind(lambda plan: Balanced(plan, shed=0.8), sheds=True, keeps_shares=False),
 }
 """Routers by name; a data plane's own router is one more line here."""
 
@@ -124,7 +124,7 @@ class Rule:
     make: Callable[[Setting, float], Autoscaler]
     span: tuple[float, float] | None
     one_type: bool = False
-    turn_s: Callable[[Setting], float] = lambda _: TURN_S
+    turn_s: Callable[[Setting], float] = lambda s: _turn_s(s)
 
 
 def _targets(setting: Setting, part: float) -> dict[str, float]:
@@ -172,12 +172,16 @@ def _clairvoyant(setting: Setting, worth: float) -> Autoscaler:
     return Clairvoyant(setting.pool, setting.rates, BIN_S, setting.cold_s, miss_worth=worth)
 
 
+def _turn_s(setting: Setting) -> float:
+    return 30.0 if setting.draw.trace.duration_s > 7200 else TURN_S
+
+
 def _knative_turn_s(setting: Setting) -> float:
     return KNATIVE_TURN_DAY_S if setting.draw.trace.duration_s > 7200 else KNATIVE_TURN_S
 
 
 RULES: Mapping[str, Rule] = {
-    "ours": Rule(_ours, (1.05, 300.0)),
+    "ours": Rule(_ours, (1.05, 1500.0)),
     "knative": Rule(_knative, (0.4, 16.0), one_type=True, turn_s=_knative_turn_s),
     "wva": Rule(_wva, (0.02, 0.79), one_type=True),
     "dynamo-like": Rule(_floor, (0.4, 16.0), one_type=True),

@@ -32,7 +32,6 @@ STAGES = 10
 SHORTEST_STAGE_S = 60.0
 BACKLOG_S = 60.0
 """In which requests that wait are to be worked off."""
-HIGH = 0.95
 BISECTIONS = 14
 VERSION = 1
 
@@ -233,7 +232,7 @@ class Controller:
             after=after,
             reason=_reason(before, after, choice, [n for n in out if n != name]),
             forecast_rps=float(mind.last.mean[1]) / each,
-            high_rps=float(mind.last.mean[1] * np.quantile(mind.last.ratios, HIGH)) / each,
+            high_rps=float(mind.last.mean[1]) * mind.last.exceeded(0.05) / each,
             rent_usd=choice.rent_usd,
             miss_usd=choice.miss_usd,
             horizon_s=float(mind.stages_s.sum()),
@@ -304,7 +303,7 @@ class _Mind:
         self.forecaster = Forecaster(first, season)
         self.mix_rps = pool.planned_rps.copy()
         self._index = {name: c for c, name in enumerate(pool.classes)}
-        self.last = LoadPath(np.zeros(len(self.stages_s)), np.ones(1))
+        self.last = LoadPath(np.zeros(len(self.stages_s)), np.ones(1), np.ones(1))
 
     @property
     def request_usd(self) -> float:

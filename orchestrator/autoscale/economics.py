@@ -104,7 +104,7 @@ def choose(
     ``cold_s`` is ``[groups]``. A fleet outside its limits (``now.least``, ``now.most``, the budget)
     is never chosen; where none is inside the budget, the cheapest is.
     """
-    axes = _axes(pool, mix_rps, path, now)
+    axes = _axes(pool, mix_rps, path, now, worth)
     fleets = _grid(axes)
     staying = now.staying
     capacity = pool.capacity(mix_rps, fleets)
@@ -113,7 +113,7 @@ def choose(
     shape = tuple(len(a) for a in axes)
     following = np.zeros(len(fleets))
     for t in range(len(stages_s) - 1, 0, -1):
-        misses = _misses(path.mean[t] * path.ratios, capacity, worth)
+        misses = _misses(path, t, capacity, worth)
         following += stages_s[t] * (rent + worth.miss * misses)
         if t > 1:
             following = moved(following.reshape(shape), axes, start, stop).ravel()
@@ -147,18 +147,19 @@ def _first_stage(
     """Until what is asked for now is ready: those that stay serve, those that start are paid for."""
     there = now.ready + now.starting / 2  # those under way come some time during it
     serving = np.minimum(fleets, there)
-    misses = _misses(path.mean[0] * path.ratios, pool.capacity(mix_rps, serving), worth)
+    misses = _misses(path, 0, pool.capacity(mix_rps, serving), worth)
     leaving = np.maximum(now.staying - fleets, 0.0)
     rent = length_s * (fleets @ pool.usd_per_s) + worth.drain_s * (leaving @ pool.usd_per_s)
     return _Costs(rent, length_s * worth.miss * misses)
 
 
-def _misses(loads: Floats, capacity: Floats, worth: Worth) -> Floats:
-    """Work per second that misses the SLO, the mean over equally likely loads, ``[fleets]``."""
+def _misses(path: Path, stage: int, capacity: Floats, worth: Worth) -> Floats:
+    """Work per second that misses the SLO, the mean over what may come, ``[fleets]``."""
+    loads = path.mean[stage] * path.ratios
     short = np.maximum(loads[None, :] - capacity[:, None], 0.0)
     if not worth.shedding:
         short = np.where(short > 0, loads[None, :], 0.0)
-    found: Floats = short.mean(axis=1)
+    found: Floats = short @ path.weights
     return found
 
 
@@ -174,9 +175,16 @@ def moved(costs: Floats, axes: list[Floats], start: Floats, stop: Floats) -> Flo
     return costs
 
 
-def _axes(pool: Pool, mix_rps: Floats, path: Path, now: Now) -> list[Floats]:
-    """Numbers of replicas of each group to choose from: all, or those near, where all are many."""
-    highest = float(path.mean.max() * path.ratios[-1])
+def _axes(
+    pool: Pool, mix_rps: Floats, path: Path, now: Now, worth: Worth
+) -> list[Floats]:
+    """Numbers of replicas of each group to choose from: all, or those near, where all are many.
+
+    No unit of capacity pays that is used with a chance under one in ``worth.miss``; without
+    shedding, where a shortage costs more than itself, the whole range is looked at.
+    """
+    likely = path.exceeded(1 / worth.miss) if worth.shedding else float(path.ratios.max())
+    highest = float(path.mean.max()) * likely
     axes = []
     for g in range(len(pool.groups)):
         alone = np.zeros((1, len(pool.groups)))

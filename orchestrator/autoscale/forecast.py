@@ -33,9 +33,21 @@ JUDGED_HALF_LIFE_S = 3600.0
 SHARPNESS = 8.0
 ERRORS_KEPT = 2000
 QUANTILES = (np.arange(31) + 0.5) / 31
+UNSEEN = 0.01
+BURSTS = 1.5 * 1.3 ** np.arange(10)
+"""A burst such as was never seen has a chance of one in a hundred, with a Pareto tail of index 1:
+what is said to be worth much is insured against it."""
+WEIGHTS = np.concatenate(
+    [
+        np.full(len(QUANTILES), (1 - UNSEEN) / len(QUANTILES)),
+        UNSEEN * -np.diff(np.append(1.5 / BURSTS, 0.0)),
+    ]
+)
 PRIOR_SIGMA = 0.35
 PRIOR_WEIGHT = 31
 SURPRISE = 0.995
+REREAD = 50
+"""Quantiles are read anew once this part of the errors is new."""
 TINY = 1e-12
 
 
@@ -43,15 +55,18 @@ TINY = 1e-12
 class Path:
     """Load expected at several times, and the ratios by which it may come otherwise.
 
-    ``mean`` is ``[times]``, in the unit observed; ``ratios`` are equally likely, ascending.
+    ``mean`` is ``[times]``, in the unit observed; ``ratios`` have probabilities ``weights``.
     """
 
     mean: Floats
     ratios: Floats
+    weights: Floats
 
-    def high(self, quantile: float) -> float:
-        """The load that the first time's exceeds with one minus this probability."""
-        return float(self.mean[0] * np.quantile(self.ratios, quantile))
+    def exceeded(self, chance: float) -> float:
+        """The least ratio that is exceeded with no more than this chance."""
+        order = np.argsort(self.ratios)
+        place = np.searchsorted(np.cumsum(self.weights[order]), 1 - chance)
+        return float(self.ratios[order][min(int(place), len(order) - 1)])
 
 
 class Forecaster:
@@ -70,6 +85,7 @@ class Forecaster:
         self._next: float | None = None
         self._outside = 0
         self._knew_season = season.known
+        self._read_errors()
         self.seen_s = 0.0
 
     def observe(self, time_s: float, interval_s: float, load: float) -> None:
@@ -90,7 +106,8 @@ class Forecaster:
         """What is expected at times ``ahead_s`` after a time, ``[times]``."""
         weights = self._weights
         mean = np.array([max(0.0, float(weights @ self._each(time_s, h))) for h in ahead_s])
-        return Path(mean, self._spread(self._errors))
+        ratios = np.concatenate([self._quantiles, BURSTS])
+        return Path(mean, ratios, WEIGHTS)
 
     @property
     def _weights(self) -> Floats:
@@ -115,13 +132,22 @@ class Forecaster:
                 self._errors.append(load / max(mixed, TINY) if mixed > 0 else 1.0)
         if self._next is None:
             return
-        spread = self._spread(self._next_errors, (1 - SURPRISE, SURPRISE))
+        spread = self._usual
         ratio = load / max(self._next, TINY)
         side = int(ratio > spread[1]) - int(ratio < spread[0])
         self._outside = self._outside + side if side * self._outside > 0 else side
         self._next_errors.append(min(ratio, 1e3))
+        self._unread += 1
+        if self._unread > len(self._next_errors) / REREAD:
+            self._read_errors()
         if abs(self._outside) >= 2 and self._next > 0:
             self._restart(time_s, load)
+
+    def _read_errors(self) -> None:
+        """Their quantiles, which change slowly once there are many."""
+        self._usual = self._spread(self._next_errors, (1 - SURPRISE, SURPRISE))
+        self._quantiles = self._spread(self._errors, QUANTILES)
+        self._unread = 0
 
     def _restart(self, time_s: float, load: float) -> None:
         self._levels[:] = load
@@ -145,7 +171,7 @@ class Forecaster:
         usual = max(self._season.at(time_s - interval_s / 2), TINY)
         self._ratios += gains * (load / usual - self._ratios)
 
-    def _spread(self, errors: deque[float], quantiles: Any = QUANTILES) -> Floats:
+    def _spread(self, errors: deque[float], quantiles: Any) -> Floats:
         """Quantiles of the errors, with a prior that counts as so many of them."""
         prior = np.exp(PRIOR_SIGMA * _NORMAL)
         if not errors:
@@ -168,6 +194,10 @@ class Forecaster:
             "next": self._next,
             "outside": self._outside,
             "seen_s": self.seen_s,
+            "knew_season": self._knew_season,
+            "usual": self._usual.tolist(),
+            "quantiles": self._quantiles.tolist(),
+            "unread": self._unread,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -183,6 +213,10 @@ class Forecaster:
         self._next_errors = deque(map(float, state["next_errors"]), ERRORS_KEPT)
         self._next = None if state["next"] is None else float(state["next"])
         self._outside, self.seen_s = int(state["outside"]), float(state["seen_s"])
+        self._knew_season = bool(state["knew_season"])
+        self._usual = np.array(state["usual"], dtype=float)
+        self._quantiles = _array(state["quantiles"], self._quantiles)
+        self._unread = int(state["unread"])
 
 
 def _array(values: Any, like: Floats) -> Floats:

@@ -180,14 +180,16 @@ def concurrency(group: ReplicaGroup, buckets: Sequence[SizeBucket], rates: Float
     """Requests that a replica of the group has in hand at the highest rate inside the SLO.
 
     Each class fills a part of the replica's time in proportion to its work there; in that part
-    there are as many as the class alone would keep, at the SLO's quantile (`profiler.capacity`).
+    there are as many as the class alone would keep, at the SLO's quantile (`profiler.capacity`):
+    those that decode, and, by Little's law, those that wait for their first token.
     """
     inputs = np.array([b.input_tokens for b in buckets], dtype=float)
     outputs = np.array([b.output_tokens for b in buckets], dtype=float)
     rate = max_rates(group.profile, inputs, outputs, slo).rate_rps
-    running = capacity.Replica(group.profile, inputs, outputs).concurrency(rate)
-    held = capacity.high_quantile(np.maximum(running, 0.0), slo.attainment)
-    fits = rate > 0
+    replica, fits = capacity.Replica(group.profile, inputs, outputs), rate > 0
+    running = np.maximum(replica.concurrency(rate), 0.0)
+    ttft_s = np.minimum(replica.latency(rate, slo.attainment).ttft_s, slo.ttft_s)
+    held = capacity.high_quantile(running, slo.attainment) + rate * ttft_s
     if not fits.any():
         return 1
     part = rates[fits] / rate[fits]
