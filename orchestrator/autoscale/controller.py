@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from orchestrator.autoscale import economics
 from orchestrator.autoscale.decisions import ScaleDecision
 from orchestrator.autoscale.economics import Choice, Now, Worth
-from orchestrator.autoscale.forecast import Forecaster
+from orchestrator.autoscale.forecast import WEIGHTS, Forecaster
 from orchestrator.autoscale.forecast import Path as LoadPath
 from orchestrator.autoscale.pools import Pool, pools_of
 from orchestrator.autoscale.season import Season
@@ -232,7 +232,7 @@ class Controller:
             after=after,
             reason=_reason(before, after, choice, [n for n in out if n != name]),
             forecast_rps=float(mind.last.mean[1]) / each,
-            high_rps=float(mind.last.mean[1]) * mind.last.exceeded(0.05) / each,
+            high_rps=mind.last.exceeded(1, 0.05) / each,
             rent_usd=choice.rent_usd,
             miss_usd=choice.miss_usd,
             horizon_s=float(mind.stages_s.sum()),
@@ -303,7 +303,7 @@ class _Mind:
         self.forecaster = Forecaster(first, season)
         self.mix_rps = pool.planned_rps.copy()
         self._index = {name: c for c, name in enumerate(pool.classes)}
-        self.last = LoadPath(np.zeros(len(self.stages_s)), np.ones(1), np.ones(1))
+        self.last = LoadPath(np.zeros(len(self.stages_s)), np.zeros(31), WEIGHTS, 0.0)
 
     @property
     def request_usd(self) -> float:

@@ -155,7 +155,7 @@ def _first_stage(
 
 def _misses(path: Path, stage: int, capacity: Floats, worth: Worth) -> Floats:
     """Work per second that misses the SLO, the mean over what may come, ``[fleets]``."""
-    loads = path.mean[stage] * path.ratios
+    loads = path.loads(stage)
     short = np.maximum(loads[None, :] - capacity[:, None], 0.0)
     if not worth.shedding:
         short = np.where(short > 0, loads[None, :], 0.0)
@@ -183,8 +183,8 @@ def _axes(
     No unit of capacity pays that is used with a chance under one in ``worth.miss``; without
     shedding, where a shortage costs more than itself, the whole range is looked at.
     """
-    likely = path.exceeded(1 / worth.miss) if worth.shedding else float(path.ratios.max())
-    highest = float(path.mean.max()) * likely
+    busiest = int(np.argmax(path.mean))
+    highest = path.exceeded(busiest, 1 / worth.miss if worth.shedding else 0.0)
     axes = []
     for g in range(len(pool.groups)):
         alone = np.zeros((1, len(pool.groups)))

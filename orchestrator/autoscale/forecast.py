@@ -4,8 +4,11 @@ Several simple forecasts run side by side: levels smoothed over 30 s to half an 
 smoothing), a damped trend (Gardner and McKenzie 1985), and the season's shape at the level of the
 last minutes or hours (without a history a flat shape: more levels). Each is judged by how it foretold what has come since, and
 they are mixed accordingly (exponential weights; Cesa-Bianchi and Lugosi 2006, ch. 2). How far the
-mixture was off, as a ratio, is kept: its quantiles are the uncertainty. A load that leaves them
-twice running is taken for a new level at once.
+mixture was off is kept: its quantiles are the uncertainty.
+
+A load that leaves them twice running is a jump: for one horizon the forecast is the new level as
+far as jumps have been found to last (a Beta mean, one half before any was seen), the mixture for
+the rest. Then it shows whether this one lasted; if so all levels start anew from there.
 
 Every update is a few operations on a dozen numbers. Libraries that fit such models (statsmodels'
 ETS, for one) fit them anew to the whole history, some 50 ms at each of a day's thousands of
@@ -46,6 +49,7 @@ WEIGHTS = np.concatenate(
 PRIOR_SIGMA = 0.35
 PRIOR_WEIGHT = 31
 SURPRISE = 0.995
+FORGET = 0.9
 REREAD = 50
 """Quantiles are read anew once this part of the errors is new."""
 TINY = 1e-12
@@ -53,20 +57,31 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Path:
-    """Load expected at several times, and the ratios by which it may come otherwise.
+    """Load expected at several times, and how it may come otherwise.
 
-    ``mean`` is ``[times]``, in the unit observed; ``ratios`` have probabilities ``weights``.
+    ``mean`` is ``[times]``, in the unit observed. ``errors`` are in units of ``base``, the level
+    of the last half hour, for what is quiet now may burst again; above it they grow with the root
+    of the mean. They have probabilities ``weights``, of which the last ones are of bursts never
+    seen, in units of the mean or base.
     """
 
     mean: Floats
-    ratios: Floats
+    errors: Floats
     weights: Floats
+    base: float
 
-    def exceeded(self, chance: float) -> float:
-        """The least ratio that is exceeded with no more than this chance."""
-        order = np.argsort(self.ratios)
+    def loads(self, stage: int) -> Floats:
+        """What may come at one of the times, with probabilities ``weights``."""
+        mean = float(self.mean[stage])
+        seen = np.maximum(0.0, mean + self.errors * math.sqrt(max(mean, self.base) * self.base))
+        return np.concatenate([seen, max(mean, self.base) * BURSTS])
+
+    def exceeded(self, stage: int, chance: float) -> float:
+        """The least load that is exceeded at one of the times with no more than this chance."""
+        loads = self.loads(stage)
+        order = np.argsort(loads)
         place = np.searchsorted(np.cumsum(self.weights[order]), 1 - chance)
-        return float(self.ratios[order][min(int(place), len(order) - 1)])
+        return float(loads[order][min(int(place), len(order) - 1)])
 
 
 class Forecaster:
@@ -84,6 +99,8 @@ class Forecaster:
         self._next_errors: deque[float] = deque(maxlen=ERRORS_KEPT)
         self._next: float | None = None
         self._outside = 0
+        self._jump: tuple[float, float, float] | None = None  # when, from what, to what
+        self._lasted = np.array([1.0, 2.0])  # jumps that lasted, of how many
         self._knew_season = season.known
         self._read_errors()
         self.seen_s = 0.0
@@ -96,18 +113,24 @@ class Forecaster:
             self._ratios[:] = self._levels[2] / max(self._season.at(time_s), TINY)
         self._knew_season = self._season.known
         self._judge(time_s, interval_s, load)
+        if self._jump and time_s - self._jump[0] >= self._horizon_s:
+            self._end_jump(time_s)
         self._smooth(time_s, interval_s, load)
         self.seen_s += interval_s
         each = self._each(time_s, self._horizon_s)
-        self._made.append((time_s + self._horizon_s, each, float(self._weights @ each)))
-        self._next = float(self._weights @ self._each(time_s, interval_s))
+        self._made.append((time_s + self._horizon_s, each, self._mixed(self._weights, each)))
+        self._next = self._mixed(self._weights, self._each(time_s, interval_s))
 
     def path(self, time_s: float, ahead_s: Floats) -> Path:
         """What is expected at times ``ahead_s`` after a time, ``[times]``."""
         weights = self._weights
-        mean = np.array([max(0.0, float(weights @ self._each(time_s, h))) for h in ahead_s])
-        ratios = np.concatenate([self._quantiles, BURSTS])
-        return Path(mean, ratios, WEIGHTS)
+        mean = np.array([self._mixed(weights, self._each(time_s, h)) for h in ahead_s])
+        return Path(mean, self._quantiles, WEIGHTS, float(self._levels[-1]))
+
+    def _error(self, load: float, expected: float) -> float:
+        base = max(float(self._levels[-1]), TINY)
+        unit = math.sqrt(max(expected, base) * base)
+        return min(max((load - expected) / unit, -1e3), 1e3)
 
     @property
     def _weights(self) -> Floats:
@@ -115,6 +138,13 @@ class Forecaster:
         worse = self._losses / best - 1 if best > 0 else self._losses
         found: Floats = np.exp(-SHARPNESS * worse)
         return found / found.sum()
+
+    def _mixed(self, weights: Floats, each: Floats) -> float:
+        mixed = max(0.0, float(weights @ each))
+        if self._jump is None:
+            return mixed
+        trust = self._lasted[0] / self._lasted[1]
+        return float(trust * self._levels[0] + (1 - trust) * mixed)
 
     def _each(self, time_s: float, ahead_s: float) -> Floats:
         """Every forecast of the load so long after a time."""
@@ -129,25 +159,37 @@ class Forecaster:
             due_s, each, mixed = self._made.popleft()
             if time_s - due_s < interval_s:
                 self._losses = keep * self._losses + (1 - keep) * np.abs(each - load)
-                self._errors.append(load / max(mixed, TINY) if mixed > 0 else 1.0)
+                self._errors.append(self._error(load, mixed))
         if self._next is None:
             return
         spread = self._usual
-        ratio = load / max(self._next, TINY)
-        side = int(ratio > spread[1]) - int(ratio < spread[0])
+        error = self._error(load, self._next)
+        side = int(error > spread[1]) - int(error < spread[0])
         self._outside = self._outside + side if side * self._outside > 0 else side
-        self._next_errors.append(min(ratio, 1e3))
+        self._next_errors.append(error)
         self._unread += 1
         if self._unread > len(self._next_errors) / REREAD:
             self._read_errors()
-        if abs(self._outside) >= 2 and self._next > 0:
-            self._restart(time_s, load)
+        if abs(self._outside) >= 2 and self._jump is None:
+            self._jump = (time_s, self._next, load)
+            self._levels[0] = load
+            self._outside = 0
 
     def _read_errors(self) -> None:
         """Their quantiles, which change slowly once there are many."""
         self._usual = self._spread(self._next_errors, (1 - SURPRISE, SURPRISE))
         self._quantiles = self._spread(self._errors, QUANTILES)
         self._unread = 0
+
+    def _end_jump(self, time_s: float) -> None:
+        assert self._jump is not None
+        _, before, after = self._jump
+        now = float(self._levels[0])
+        lasted = abs(now - after) < abs(now - before)
+        self._lasted[:] = FORGET * self._lasted + (float(lasted), 1.0)
+        self._jump = None
+        if lasted:
+            self._restart(time_s, now)
 
     def _restart(self, time_s: float, load: float) -> None:
         self._levels[:] = load
@@ -173,7 +215,7 @@ class Forecaster:
 
     def _spread(self, errors: deque[float], quantiles: Any) -> Floats:
         """Quantiles of the errors, with a prior that counts as so many of them."""
-        prior = np.exp(PRIOR_SIGMA * _NORMAL)
+        prior = np.exp(PRIOR_SIGMA * _NORMAL) - 1
         if not errors:
             return np.quantile(prior, quantiles)
         seen = np.fromiter(errors, dtype=float)
@@ -198,6 +240,8 @@ class Forecaster:
             "usual": self._usual.tolist(),
             "quantiles": self._quantiles.tolist(),
             "unread": self._unread,
+            "jump": self._jump,
+            "lasted": self._lasted.tolist(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -217,6 +261,9 @@ class Forecaster:
         self._usual = np.array(state["usual"], dtype=float)
         self._quantiles = _array(state["quantiles"], self._quantiles)
         self._unread = int(state["unread"])
+        jump = state["jump"]
+        self._jump = None if jump is None else (float(jump[0]), float(jump[1]), float(jump[2]))
+        self._lasted = _array(state["lasted"], self._lasted)
 
 
 def _array(values: Any, like: Floats) -> Floats:
