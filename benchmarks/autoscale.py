@@ -19,6 +19,7 @@ file as they come, and what is there is not run again. The last line is JSON.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -93,7 +94,7 @@ class Watched:
         return sum(
             a[1] != b[1] and b[0] - a[0] <= FLAP_S
             for moves in self._moves.values()
-            for a, b in zip(moves, moves[1:], strict=False)
+            for a, b in itertools.pairwise(moves)
         )
 
 
@@ -221,7 +222,11 @@ def work(job: Job) -> dict[str, object]:
 
 def run_all(jobs: Sequence[Job], path: Path | None, processes: int) -> list[dict[str, object]]:
     """Every job's result; those already in the file are not run again."""
-    done = [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
+    done = (
+        [json.loads(line) for line in path.read_text().splitlines()]
+        if path and path.exists()
+        else []
+    )
     known = {tuple(r[k] for k in ("case", "router", "rule", "cold_s")) for r in done}
     wanted = {(j.case, j.router, j.rule, j.cold_s) for j in jobs}
     results = [r for r in done if (r["case"], r["router"], r["rule"], r["cold_s"]) in wanted]

@@ -121,21 +121,16 @@ def _gamma(cv: float) -> Callable[[bool], list[Draw]]:
 
 
 def _servegen(judging: bool) -> list[Draw]:
-    """The real day to judge by; to tune on, the day before it at its own rates.
+    """Draws of a production day: each as many independent users as it takes, by the minute.
 
-    The day before has a rate every ten minutes only; within them arrivals are Poisson, and sizes
-    are drawn from the real day's (which draws input and output apart from each other and the
-    time, so they tell nothing of the day's course). Its own history is the day before that.
+    They share the day's course and differ in arrivals and sizes. The history is the days before
+    it, of which only rates every ten minutes are known.
     """
     trace = read_trace(TRACES / "servegen_mlarge_day3_4rps.csv.gz")
     rates = _rates("servegen_rates_10min.csv.gz", "m-large")
-    history = _days_before(rates, SERVEGEN_DAY - (0 if judging else 1))
-    if judging:
-        return [Draw(resample(trace, 101, rate_factor=SCALE_DAY), history)]
-    start_s = (SERVEGEN_DAY - 1) * DAY_S
-    day = [(t - start_s, r) for t, r in rates if 0 <= t - start_s < DAY_S]
-    drawn = _drawn(day, SCALE_DAY * trace.mean_rate_rps, trace, seed=1)
-    return [_working_hours(Draw(drawn, history))]
+    history = _days_before(rates, SERVEGEN_DAY)
+    whole = Draw(resample(trace, _seeds(judging)[0], rate_factor=SCALE_DAY), history)
+    return [whole if judging else _working_hours(whole)]
 
 
 def _diurnal(judging: bool) -> list[Draw]:

@@ -1,4 +1,4 @@
-"""The autoscalers that `benchmarks.autoscale` compares, each with the figure that makes it eager."""
+"""The autoscalers that `benchmarks.autoscale` compares, and what makes each eager."""
 
 from __future__ import annotations
 
@@ -113,6 +113,10 @@ class Among:
         return {**self._rule(seen), **self._others}
 
 
+def _turn_s(setting: Setting) -> float:
+    return 30.0 if setting.draw.trace.duration_s > 7200 else TURN_S
+
+
 @dataclass(frozen=True)
 class Rule:
     """One autoscaler: ``make(setting, eagerness)``; ``span`` is from the least eager to the most.
@@ -124,7 +128,7 @@ class Rule:
     make: Callable[[Setting, float], Autoscaler]
     span: tuple[float, float] | None
     one_type: bool = False
-    turn_s: Callable[[Setting], float] = lambda s: _turn_s(s)
+    turn_s: Callable[[Setting], float] = _turn_s
 
 
 def _targets(setting: Setting, part: float) -> dict[str, float]:
@@ -170,10 +174,6 @@ def _fixed(setting: Setting, factor: float) -> Autoscaler:
 
 def _clairvoyant(setting: Setting, worth: float) -> Autoscaler:
     return Clairvoyant(setting.pool, setting.rates, BIN_S, setting.cold_s, miss_worth=worth)
-
-
-def _turn_s(setting: Setting) -> float:
-    return 30.0 if setting.draw.trace.duration_s > 7200 else TURN_S
 
 
 def _knative_turn_s(setting: Setting) -> float:

@@ -129,7 +129,7 @@ class Controller:
         wished = self._kept(blind)
         rest = sum(g.staying * self._price(n) for n, g in blind.items())
         for mind, choice, now in self._choices(seeing, groups, seen, rest):
-            wished |= self._decided(mind, choice, now, groups, seen)
+            wished |= self._decided(mind, choice, now, seen)
         self._wished |= wished
         return wished
 
@@ -195,7 +195,6 @@ class Controller:
         mind: _Mind,
         choice: Choice,
         now: Now,
-        groups: Mapping[str, GroupState],
         seen: Observation,
     ) -> dict[str, int]:
         """The choice, with the old kept until what replaces it is there; told where it changes."""

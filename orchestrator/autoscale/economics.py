@@ -14,7 +14,7 @@ that is served in an overloaded stage misses too.
 Between stages a start costs the rent of a cold start, a stop that of draining. Dynamic programming
 from the last stage back gives each fleet's cost from then on; as a move's cost is linear in each
 group, the least over all fleets is one running minimum per group. So a replica is kept through a
-lull that is shorter than its restart is worth, and stopped in one that is longer: there is no timer.
+lull that is shorter than its restart is worth, and stopped in a longer one: there is no timer.
 Later stages count with the error that a forecast one cold start ahead of them will have, since
 they will be decided then.
 """
@@ -144,7 +144,7 @@ def choose(
 def _first_stage(
     pool: Pool, mix_rps: Floats, path: Path, length_s: float, fleets: Floats, now: Now, worth: Worth
 ) -> _Costs:
-    """Until what is asked for now is ready: those that stay serve, those that start are paid for."""
+    """Until what is asked for now is ready: who stays serves, who starts is paid for."""
     there = now.ready + now.starting / 2  # those under way come some time during it
     serving = np.minimum(fleets, there)
     misses = _misses(path, 0, pool.capacity(mix_rps, serving), worth)
@@ -175,9 +175,7 @@ def moved(costs: Floats, axes: list[Floats], start: Floats, stop: Floats) -> Flo
     return costs
 
 
-def _axes(
-    pool: Pool, mix_rps: Floats, path: Path, now: Now, worth: Worth
-) -> list[Floats]:
+def _axes(pool: Pool, mix_rps: Floats, path: Path, now: Now, worth: Worth) -> list[Floats]:
     """Numbers of replicas of each group to choose from: all, or those near, where all are many.
 
     No unit of capacity pays that is used with a chance under one in ``worth.miss``; without

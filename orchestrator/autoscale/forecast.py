@@ -2,9 +2,9 @@
 
 Several simple forecasts run side by side: levels smoothed over 30 s to half an hour (exponential
 smoothing), a damped trend (Gardner and McKenzie 1985), and the season's shape at the level of the
-last minutes or hours (without a history a flat shape: more levels). Each is judged by how it foretold what has come since, and
-they are mixed accordingly (exponential weights; Cesa-Bianchi and Lugosi 2006, ch. 2). How far the
-mixture was off is kept: its quantiles are the uncertainty.
+last minutes or hours (without a history a flat shape: more levels). Each is judged by how it
+foretold what has come since, and they are mixed accordingly (exponential weights; Cesa-Bianchi and
+Lugosi 2006, ch. 2). How far the mixture was off is kept: its quantiles are the uncertainty.
 
 A load that leaves them twice running is a jump: for one horizon the forecast is the new level as
 far as jumps have been found to last (a Beta mean, one half before any was seen), the mixture for
@@ -47,7 +47,7 @@ WEIGHTS = np.concatenate(
     ]
 )
 PRIOR_SIGMA = 0.35
-PRIOR_WEIGHT = 31
+PRIOR_UNTIL = 250
 SURPRISE = 0.995
 FORGET = 0.9
 REREAD = 50
@@ -137,7 +137,8 @@ class Forecaster:
         best = float(self._losses.min())
         worse = self._losses / best - 1 if best > 0 else self._losses
         found: Floats = np.exp(-SHARPNESS * worse)
-        return found / found.sum()
+        found /= found.sum()
+        return found
 
     def _mixed(self, weights: Floats, each: Floats) -> float:
         mixed = max(0.0, float(weights @ each))
@@ -214,14 +215,13 @@ class Forecaster:
         self._ratios += gains * (load / usual - self._ratios)
 
     def _spread(self, errors: deque[float], quantiles: Any) -> Floats:
-        """Quantiles of the errors, with a prior that counts as so many of them."""
+        """Quantiles of the errors, with a prior until there are many."""
         prior = np.exp(PRIOR_SIGMA * _NORMAL) - 1
-        if not errors:
-            return np.quantile(prior, quantiles)
         seen = np.fromiter(errors, dtype=float)
-        if len(seen) < 8 * PRIOR_WEIGHT:
+        if len(seen) < PRIOR_UNTIL:
             seen = np.concatenate([seen, prior])
-        return np.quantile(seen, quantiles)
+        found: Floats = np.quantile(seen, quantiles)
+        return found
 
     def state(self) -> dict[str, Any]:
         """All it knows, as plain data."""

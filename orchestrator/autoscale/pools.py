@@ -24,8 +24,6 @@ Bucket = tuple[str, str]
 """A stream and the key of one of its size buckets."""
 
 DIRECTIONS = 1024
-SPREAD = 2.5
-"""Prices of a unit of load are tried from e^-2.5 to e^2.5 times the rent."""
 UNCHECKED = 10**6
 
 
@@ -66,8 +64,8 @@ class Pool:
 
         The greatest multiple of the mix that can be spread over a fleet is the least, over all
         prices pi of a unit of load, of sum_g pi_g n_g / sum_c rate_c min_g (load_cg pi_g): linear
-        programming duality. The least is taken over a fixed set of price ratios, so it is never
-        too low and, in tests, at most a few per cent too high.
+        programming duality. Of two types the prices at which some class costs the same on both
+        are enough; of more, combinations of those are tried, so it is never too low.
 
         Args:
             rates_rps: the mix, ``[classes]``; its scale does not matter.
@@ -93,16 +91,27 @@ class Pool:
         if self.fixed is not None:
             served = np.where(self.fixed > 0, self.load_s, 0.0)
             return np.eye(count), np.where(np.isfinite(served), served, 0.0) * self.fixed
-        steps = max(3, int(DIRECTIONS ** (1 / max(count - 1, 1)))) if count > 1 else 1
-        steps = min(steps, 41)
-        ratios = np.concatenate([[0.0], np.exp(np.linspace(-SPREAD, SPREAD, steps))])
-        rows = [(1.0, *r) for r in itertools.product(ratios, repeat=count - 1)]
+        each = int(DIRECTIONS ** (1 / max(count - 1, 1)))
+        ratios = [_ratios(self.load_s[:, 0], self.load_s[:, g], each) for g in range(1, count)]
+        rows = [(1.0, *r) for r in itertools.product(*ratios)]
         rows += [tuple(float(g == h) for h in range(count)) for g in range(1, count)]
-        prices = np.array(rows).T * self.usd_per_s[:, None]
+        prices = np.array(rows).T
         finite = np.where(np.isfinite(self.load_s), self.load_s, np.nan)
         priced = finite[:, :, None] * prices[None]
         least = np.where(np.isfinite(priced), priced, np.inf).min(axis=1)
         return prices, np.where(np.isfinite(least), least, 0.0)
+
+
+def _ratios(first: Floats, other: Floats, most: int) -> Floats:
+    """Prices of a unit of load on another group, where it costs 1 on the first.
+
+    Those at which some class costs the same on both: there the best price changes. And zero.
+    """
+    both = np.isfinite(first) & np.isfinite(other)
+    ties = np.unique(first[both] / other[both])
+    if len(ties) > most - 1:
+        ties = np.quantile(ties, np.linspace(0, 1, max(most - 1, 2)))
+    return np.concatenate([[0.0], ties])
 
 
 def pools_of(

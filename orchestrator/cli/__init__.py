@@ -14,9 +14,11 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import (
+    autoscale,
     catalog,
     demo,
     deploy,
+    explain,
     plan,
     profile,
     router,
@@ -62,6 +64,8 @@ plan.add_to(app)
 router.add_to(app)
 simulate.add_to(app)
 deploy.add_to(app)
+autoscale.add_to(app)
+explain.add_to(app)
 demo.add_to(app)
 
 

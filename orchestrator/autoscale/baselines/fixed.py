@@ -21,8 +21,8 @@ class Fixed:
         self._replicas = dict(replicas)
 
     def __call__(self, seen: Observation) -> dict[str, int]:
-        """What it was given."""
-        return self._replicas
+        """What it was given, of the groups that are there."""
+        return {n: c for n, c in self._replicas.items() if n in seen.groups}
 
 
 def cheapest(pool: Pool, mix_rps: Floats, work: float) -> NDArray[np.int64]:
@@ -44,5 +44,6 @@ def cheapest(pool: Pool, mix_rps: Floats, work: float) -> NDArray[np.int64]:
     enough = pool.capacity(mix_rps, fleets) >= work * (1 - 1e-9)
     cost = np.where(enough, fleets @ pool.usd_per_s, np.inf)
     if not enough.any():
-        return fleets[-1].astype(np.int64)
-    return fleets[int(np.argmin(cost))].astype(np.int64)
+        cost = -fleets.sum(axis=1)  # the largest there is
+    found: NDArray[np.int64] = fleets[int(np.argmin(cost))].astype(np.int64)
+    return found
