@@ -62,7 +62,7 @@ class Path:
     ``mean`` is ``[times]``, in the unit observed. ``errors`` are in units of ``base``, the level
     of the last half hour, for what is quiet now may burst again; above it they grow with the root
     of the mean. They have probabilities ``weights``, of which the last ones are of bursts never
-    seen, in units of the mean or base.
+    seen, in units of ``base``.
     """
 
     mean: Floats
@@ -74,7 +74,7 @@ class Path:
         """What may come at one of the times, with probabilities ``weights``."""
         mean = float(self.mean[stage])
         seen = np.maximum(0.0, mean + self.errors * math.sqrt(max(mean, self.base) * self.base))
-        return np.concatenate([seen, max(mean, self.base) * BURSTS])
+        return np.concatenate([seen, np.maximum(mean, self.base * BURSTS)])
 
     def exceeded(self, stage: int, chance: float) -> float:
         """The least load that is exceeded at one of the times with no more than this chance."""
