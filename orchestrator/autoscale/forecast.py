@@ -63,9 +63,9 @@ class Path:
 
     ``mean`` is ``[times]``, in the unit observed. ``errors`` are in units of ``base``, the level
     of the last half hour, for what is quiet now may burst again; above it they grow with the root
-    of the mean, but not beyond ``most``, the highest load of the last hours, where that is half as
-    much again as the mean: a burst seldom bursts. They have probabilities ``weights``, of which the last ones are of bursts never
-    seen, in units of ``base``.
+    of the mean. Beyond ``most``, the highest load of the last hours, and half as much again as the
+    mean they are cut off: a burst seldom bursts. They have probabilities ``weights``, of which the
+    last ones are of bursts never seen, in units of ``base``.
     """
 
     mean: Floats

@@ -18,13 +18,16 @@ from orchestrator.cli import (
     catalog,
     demo,
     deploy,
+    emulate,
     explain,
+    observe,
     plan,
     profile,
     router,
     service,
     simulate,
     trace,
+    watch,
 )
 from profiler.errors import OrchestratorError
 
@@ -66,6 +69,9 @@ simulate.add_to(app)
 deploy.add_to(app)
 autoscale.add_to(app)
 explain.add_to(app)
+emulate.add_to(app)
+watch.add_to(app)
+observe.add_to(app)
 demo.add_to(app)
 
 
