@@ -19,7 +19,6 @@ from orchestrator.cli import (
     demo,
     deploy,
     emulate,
-    explain,
     observe,
     plan,
     profile,
@@ -68,7 +67,6 @@ router.add_to(app)
 simulate.add_to(app)
 deploy.add_to(app)
 autoscale.add_to(app)
-explain.add_to(app)
 emulate.add_to(app)
 watch.add_to(app)
 observe.add_to(app)
