@@ -36,6 +36,10 @@ def test_all_folds_at_once_predict_what_each_does_by_its_formula():
         }
         for shape, rank in ((wide, 3), ((0.7, 0.5, 1.5, 0.1), 2), (wide, 1))
     ]
+    for state, kinds in ((states[1], 2), (states[2], 4)):
+        state["kinds.weights"] = rng.normal(size=(5, kinds))
+        state["kinds.bias"] = rng.normal(size=kinds)
+        state["kinds.means"] = rng.normal(size=(kinds, state["bias"].size))
     square = (x[:, None] - points) ** 2
     form = square[:, :, columns == 0].sum(axis=2) / 3.0
     rest = square[:, :, columns == 1].sum(axis=2) / 2.0
@@ -43,7 +47,11 @@ def test_all_folds_at_once_predict_what_each_does_by_its_formula():
     for s in states:
         width, first, second, _ = s["shape"]
         kernel = first * np.exp(-form / width) + second * np.exp(-rest / width)
-        factors.append(kernel @ s["weights"] + x @ s["linear"] + s["bias"])
+        found = kernel @ s["weights"] + x @ s["linear"] + s["bias"]
+        if "kinds.means" in s:
+            raised = np.exp(x @ s["kinds.weights"] + s["kinds.bias"])
+            found += raised / raised.sum(axis=1, keepdims=True) @ s["kinds.means"]
+        factors.append(found)
     scorer = LowRankScorer()
     for found, expected in zip(scorer.factors(shared, states, x), factors, strict=True):
         np.testing.assert_allclose(found, expected)
