@@ -79,8 +79,7 @@ class LowRankScorer(Scorer):
     def fit(self, shared: State, table: Table, rng: np.random.Generator) -> State:
         """Factor the scores, then learn to predict the factors."""
         x, y = table.x, table.y
-        mean = filled(y).mean(axis=0)
-        factors, loadings = factorise(y - mean, self.rank, rng)
+        mean, factors, loadings = factorise(y, self.rank, rng)
         inner = table.inner_folds(INNER_FOLDS, rng)
         near = _near(shared, x)
         between = _near(shared, shared["landmarks"])
@@ -248,32 +247,38 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
     return np.maximum(products, 0.0, out=products)
 
 
-def factorise(y: Floats, rank: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Factors ``[prompts, rank]`` and loadings ``[models, rank]`` of centred scores with NaN.
+def factorise(y: Floats, rank: int, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """Means ``[models]``, factors ``[prompts, rank]``, loadings ``[models, rank]`` of scores, NaN
+    where a model was not run.
 
     Alternating ridge regressions; factors have unit variance a priori, and residuals a variance
     of 0.15 (that of single answers' luck), so a prompt few models answered stays near the mean.
+    Means are those over all prompts: a model that was run on the hard ones alone must not pass for
+    a weak one.
     """
     models = y.shape[1]
+    mean = filled(y).mean(axis=0)
     if models <= 2:
         basis = np.array([[1.0, 1.0], [1.0, -1.0]])[:models, :models] / np.sqrt(models)
-        return filled(y) @ basis, basis
+        return mean, filled(y - mean) @ basis, basis
     rank = min(rank, models)
-    noise = 0.15
+    noise, prior = 0.15, np.array([1e-6] + [3.0] * rank)
     known = np.isfinite(y).astype(np.float64)
     r = np.where(known > 0, y, 0.0)
     loadings = rng.normal(size=(models, rank)) * 0.3
     factors = np.zeros((len(y), rank))
     for _ in range(ROUNDS):
-        factors = _solve_rows(known, r, loadings, noise)
-        loadings = _solve_rows(known.T, r.T, factors, 3.0)
+        factors = _solve_rows(known, r - known * mean, loadings, noise)
+        factors -= factors.mean(axis=0)
+        line = _solve_rows(known.T, r.T, np.column_stack([np.ones(len(y)), factors]), prior)
+        mean, loadings = line[:, 0], line[:, 1:]
         # Scale is free between the two: the prior on factors fixes it.
         size = np.sqrt((factors**2).mean(axis=0)) + 1e-9
         factors, loadings = factors / size, loadings * size
-    return _aligned(factors, loadings)
+    return mean, *_aligned(factors, loadings)
 
 
-def _solve_rows(known: Floats, r: Floats, basis: Floats, penalty: float) -> Floats:
+def _solve_rows(known: Floats, r: Floats, basis: Floats, penalty: float | Floats) -> Floats:
     """Ridge regression of every row on the basis, over what is known of the row."""
     rank = basis.shape[1]
     outer = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), rank * rank)
