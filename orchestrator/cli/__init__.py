@@ -17,12 +17,17 @@ from orchestrator.cli import (
     catalog,
     demo,
     deploy,
+    emulate,
+    keys,
+    observe,
     plan,
     profile,
+    render,
     router,
     service,
     simulate,
     trace,
+    watch,
 )
 from profiler.errors import OrchestratorError
 
@@ -61,7 +66,12 @@ profile.add_to(app)
 plan.add_to(app)
 router.add_to(app)
 simulate.add_to(app)
+render.add_to(app)
 deploy.add_to(app)
+keys.add_to(app)
+watch.add_to(app)
+observe.add_to(app)
+emulate.add_to(app)
 demo.add_to(app)
 
 

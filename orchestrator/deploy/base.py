@@ -20,6 +20,7 @@ class PlanRequest(Noun):
 
     id: str
     plan: Plan
+    emulate: bool = Field(False, description="with emulated engines in the place of real ones")
 
 
 class GroupStatus(Noun):
@@ -33,6 +34,8 @@ class GroupStatus(Noun):
     state: GroupState
     message: str = ""
     log: str | None = Field(None, description="the newest engine log of the group")
+    usd_per_hour: float | None = Field(None, description="what it rents now")
+    usd_so_far: float | None = Field(None, description="rent of what runs now, since it started")
 
 
 class Failure(Noun):
@@ -54,10 +57,11 @@ class Status(Noun):
     url: str = Field(description="base URL for OpenAI clients, ending in /v1")
     plan_digest: str = Field(description="the plan in force, or being put in force")
     request: str = Field("", description="the newest request that was taken up")
+    emulated: bool = Field(False, description="the engines only keep the time of real ones")
     router: str = Field("", description="the learned router, with its version; empty without one")
     groups: tuple[GroupStatus, ...] = ()
     failure: Failure | None = None
-    pid: int = Field(description="process that keeps the pool")
+    pid: int = Field(0, description="process that keeps the pool, on this machine")
     updated_s: float = Field(description="Unix time of this status")
 
 

@@ -50,6 +50,7 @@ class Wanted:
 
     plan: Plan
     settings: dict[str, EngineSettings] = dataclasses.field(default_factory=dict)
+    emulate: bool = False
 
 
 class _StopRequestedError(Exception):
@@ -69,7 +70,7 @@ class Supervisor:
         self._wake = threading.Event()
         self._stop = False
         self._reload = False
-        self._pool = pool or LocalPool(state)
+        self._pool = pool or LocalPool(state, port)
         self._phase: PoolState = "starting"
         self._message = "reading the plan"
         self._failure: Failure | None = None
@@ -103,7 +104,7 @@ class Supervisor:
     def _start(self) -> None:
         self._take_up(self._state.read_request())
         self._say("starting Ray")
-        start_ray(self._port)
+        start_ray()
         self._listen()  # Ray has put a handler of its own in place
 
     def _tick(self) -> None:
@@ -131,10 +132,11 @@ class Supervisor:
 
     def _take_up(self, request: PlanRequest) -> None:
         """Want the plan that was asked for, with its weights in place."""
-        self._request, self._wanted = request.id, Wanted(request.plan)
-        self._say("preparing weights")
+        plan, emulate = request.plan, request.emulate
+        self._request, self._wanted = request.id, Wanted(plan, emulate=emulate)
+        self._say("emulating engines" if emulate else "preparing weights")
         with self._stoppable():
-            self._wanted = Wanted(request.plan, self._pool.settings(request.plan))
+            self._wanted = Wanted(plan, self._pool.settings(plan, emulate=emulate), emulate)
 
     @contextlib.contextmanager
     def _stoppable(self) -> Iterator[None]:
@@ -198,6 +200,7 @@ class Supervisor:
             url=f"http://{HOST}:{self._port}/v1",
             plan_digest=plan.digest if plan else "",
             request=self._request,
+            emulated=self._wanted is not None and self._wanted.emulate,
             router=router_line(plan.router) if plan and plan.router else "",
             groups=groups,
             failure=self._failure,
@@ -233,8 +236,11 @@ class Supervisor:
             raise _StopRequestedError
 
 
-def start_ray(port: int) -> None:
-    """Ray and Ray Serve for this process alone, reachable from this machine only."""
+def start_ray() -> None:
+    """Ray and Ray Serve for this process alone, reachable from this machine only.
+
+    Without Serve's own proxy: clients come to the socket of the ingress.
+    """
     import ray
     from ray import serve
 
@@ -250,8 +256,7 @@ def start_ray(port: int) -> None:
         _temp_dir=ray_dir,
     )
     serve.start(
-        proxy_location="HeadOnly",
-        http_options={"host": HOST, "port": port},
+        proxy_location="Disabled",
         logging_config={"enable_access_log": False},
     )
 

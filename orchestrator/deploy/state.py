@@ -132,9 +132,9 @@ class StateDir:
         """Whether anything is left of a pool here."""
         return self._pid_file.exists()
 
-    def request(self, plan: Plan) -> PlanRequest:
+    def request(self, plan: Plan, *, emulate: bool = False) -> PlanRequest:
         """Set the plan that the supervisor is to put in force; only commands do."""
-        made = PlanRequest(id=uuid.uuid4().hex, plan=plan)
+        made = PlanRequest(id=uuid.uuid4().hex, plan=plan, emulate=emulate)
         documents.write(self._request_file, documents.dump(made))
         return made
 
@@ -228,6 +228,14 @@ class StateDir:
     @property
     def _pid_file(self) -> Path:
         return self.path / "supervisor.pid"
+
+
+def running_names(root: Path | None = None) -> list[str]:
+    """The pools on this machine whose keeper lives."""
+    root = root or _state_home() / "orchestrator"
+    paths = sorted(root.iterdir()) if root.is_dir() else []
+    names = (p.name for p in paths if p.is_dir() and not p.name.startswith("."))
+    return [name for name in names if StateDir(name, root).supervisor() is not None]
 
 
 def _state_home() -> Path:
