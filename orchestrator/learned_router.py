@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from placement.plan import AUTO, Plan, PlannedRouter
 from placement.problem import Floats, Option, RequestClass
 from profiler.errors import InputError
 from profiler.files import sha256_of
-from serve_apps.router.artefact import Artefact, load_artefact
-from serve_apps.router.difficulty import DifficultyBins, bins_of
+
+if TYPE_CHECKING:
+    from serve_apps.router.artefact import Artefact
+    from serve_apps.router.difficulty import DifficultyBins
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ def learned_router(loaded: LoadedService) -> LearnedForPlan | None:
     spec = loaded.service.router
     if spec is None:
         return None
+    from serve_apps.router.artefact import load_artefact
+    from serve_apps.router.difficulty import bins_of
+
     path = loaded.directory / spec.artefact
     artefact = load_artefact(path)
     models = {spec.name: entry.outcome or spec.name for entry, spec in loaded.models}
@@ -93,6 +99,8 @@ def checked_artefact(plan: Plan, directory: Path) -> Path | None:
     Raises:
         InputError: it is missing, is not the one that the plan was made with, or does not load.
     """
+    from serve_apps.router.artefact import load_artefact
+
     router = plan.router
     if router is None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from placement.plan import AUTO, Plan
 from placement.problem import Floats, Option, RequestClass, quality_matrix
 from profiler import documents
 from profiler.core import BucketRate, SizeBucket
-from profiler.outcome_table import Score, read_scores
 from profiler.parquet import require_pyarrow
+
+if TYPE_CHECKING:
+    from profiler.outcome_table import Score
 
 
 def request_class(loaded: LoadedService, stream: str, rate: BucketRate) -> RequestClass:
@@ -104,6 +107,8 @@ def _of_datasets(
 
 def _scores(loaded: LoadedService, table: Path, dataset: str | None = None) -> dict[str, Score]:
     """Scores by the models' own names, whatever the table calls them."""
+    from profiler.outcome_table import read_scores
+
     names = {spec.name: entry.outcome or spec.name for entry, spec in loaded.models}
     found = read_scores(table, list(names.values()), dataset)
     return {model: found[name] for model, name in names.items()}

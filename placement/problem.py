@@ -15,7 +15,7 @@ from placement.limits import Limits
 from placement.plan import AUTO, PlannedRouter
 from profiler.capacity import lone_latency
 from profiler.core import GpuType, Market, ModelSpec, Profile, SizeBucket, Slo
-from profiler.rates import max_rates, why_infeasible
+from profiler.rates import rates_of, why_infeasible
 
 Floats = NDArray[np.float64]
 MAX_NAME = 47
@@ -244,15 +244,15 @@ def load_matrix(
 def _loads(classes: Sequence[RequestClass], options: Sequence[Option], slo: Slo) -> Floats:
     inputs = np.array([c.bucket.input_tokens for c in classes])
     outputs = np.array([c.bucket.output_tokens for c in classes])
+    profiles = list(dict.fromkeys(o.profile for o in options))
+    load_of: dict[Profile, Floats] = {}
+    for profile, found in zip(profiles, rates_of(profiles, inputs, outputs, slo), strict=True):
+        with np.errstate(divide="ignore"):
+            load_of[profile] = np.where(found.rate_rps > 0, 1 / found.rate_rps, np.nan)
     load = np.full((len(classes), len(options)), np.nan)
-    known: dict[Profile, Floats] = {}
     for j, option in enumerate(options):
-        if option.profile not in known:
-            rate = max_rates(option.profile, inputs, outputs, slo).rate_rps
-            with np.errstate(divide="ignore"):
-                known[option.profile] = np.where(rate > 0, 1 / rate, np.nan)
         serves = np.array([c.stream in (AUTO, option.model) for c in classes])
-        load[:, j] = np.where(serves, known[option.profile], np.nan)
+        load[:, j] = np.where(serves, load_of[option.profile], np.nan)
     return load
 
 

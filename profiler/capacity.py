@@ -21,6 +21,7 @@ Everything grows with the rate, so bisection finds the highest that keeps every 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -47,22 +48,38 @@ class Latency:
 
 
 class Replica:
-    """One replica serving requests of given sizes, one size at a time.
+    """One replica serving requests of given sizes, one size at a time; or several side by side.
 
-    ``input_tokens`` and ``output_tokens`` are arrays of one shape ``[sizes]``.
+    ``input_tokens`` and ``output_tokens`` are arrays of one shape ``[sizes]``. Of one profile every
+    figure has that shape; of several, which is much quicker than one by one, ``[profiles, sizes]``.
     """
 
-    def __init__(self, profile: Profile, input_tokens: Floats, output_tokens: Floats) -> None:
-        self.profile = profile
+    def __init__(
+        self,
+        profile: Profile | Sequence[Profile],
+        input_tokens: Floats,
+        output_tokens: Floats,
+    ) -> None:
+        def each(read: Callable[[Profile], float]) -> Floats:
+            if isinstance(profile, Profile):
+                return np.array(read(profile), float)
+            return np.array([read(p) for p in profile], float).reshape(-1, 1)
+
         self.input = np.asarray(input_tokens, float)
         self.output = np.maximum(np.asarray(output_tokens, float), 1.0)
-        law = profile.step_time
-        self._base_s = law.base_s
-        self._prompt_s: Floats = law.per_prefill_token_s * self.input
+        self._base_s = each(lambda p: p.step_time.base_s)
+        self._prefill_s = each(lambda p: p.step_time.per_prefill_token_s)
+        self._prompt_s: Floats = self._prefill_s * self.input
         kv_tokens = self.input + self.output / 2
-        self._decode_s: Floats = law.per_sequence_s + law.per_kv_token_s * kv_tokens
+        per_sequence_s = each(lambda p: p.step_time.per_sequence_s)
+        per_kv_token_s = each(lambda p: p.step_time.per_kv_token_s)
+        self._decode_s: Floats = per_sequence_s + per_kv_token_s * kv_tokens
         self._decodes = self.output - 1
-        self._budget = profile.config.engine.max_num_batched_tokens
+        self._budget = each(lambda p: p.config.engine.max_num_batched_tokens)
+        self._seqs = each(lambda p: p.config.engine.max_num_seqs)
+        self._kv_tokens = each(lambda p: p.kv_capacity_tokens)
+        self._longest = each(lambda p: p.max_model_len)
+        self._overhead_s = each(lambda p: p.request_overhead_s)
 
     @property
     def work_s(self) -> Floats:
@@ -93,19 +110,12 @@ class Replica:
 
     def max_concurrency(self) -> Floats:
         """The most sequences the scheduler and the KV cache admit; 0 where one is too long."""
-        kv = self.profile.kv_capacity_tokens
-        held = np.minimum(
-            self.profile.config.engine.max_num_seqs, kv / (self.input + self.output / 2)
-        )
+        held = np.minimum(self._seqs, self._kv_tokens / (self.input + self.output / 2))
         total = self.input + self.output
-        return np.where((total <= kv) & (total <= self.profile.max_model_len), held, 0.0)
+        return np.where((total <= self._kv_tokens) & (total <= self._longest), held, 0.0)
 
     def max_rate_rps(self, slo: Slo) -> Floats:
-        """The highest rate per size with both latency targets kept; 0 where none is.
-
-        Returns:
-            array ``[sizes]``, requests per second of one replica.
-        """
+        """Requests per second of one replica, with both latency targets kept; 0 where none is."""
         most = self.max_concurrency()
         high = self._ceiling_rps()
         low = high * LEAST_SHARE
@@ -119,8 +129,7 @@ class Replica:
     def _ceiling_rps(self) -> Floats:
         """A rate above any that can be sustained: all time is work, or every step is full."""
         busy: Floats = 1 / np.maximum(self.work_s, TINY)
-        seqs = self.profile.config.engine.max_num_seqs
-        full = seqs / np.maximum(self._decodes * self._base_s, TINY)
+        full = self._seqs / np.maximum(self._decodes * self._base_s, TINY)
         ceiling: Floats = np.minimum(busy, full)
         return ceiling
 
@@ -153,13 +162,13 @@ class Replica:
         batch_s = self._base_s + others * self._decode_s
         chunk = np.maximum(self._budget - others, 1.0)
         own = np.ceil(self.input / chunk) * batch_s + self._prompt_s
-        full_step = batch_s + self.profile.step_time.per_prefill_token_s * chunk
+        full_step = batch_s + self._prefill_s * chunk
         service = full_step * self.input / chunk
         busy = rate_rps * service
         with np.errstate(divide="ignore", invalid="ignore"):
             wait = service / (2 * (1 - busy)) * np.log(busy / (1 - attainment))
         under_way = np.where(n > 0, batch_s, 0.0) + np.where(busy > 1 - attainment, wait, 0.0)
-        ttft = self.profile.request_overhead_s + own + under_way
+        ttft = self._overhead_s + own + under_way
         return np.where((busy < 1) & np.isfinite(n), ttft, np.inf)
 
 

@@ -9,7 +9,7 @@ Between a size that had a rate and one that had none, nothing is promised: the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +37,23 @@ def max_rates(profile: Profile, input_tokens: Floats, output_tokens: Floats, slo
 
     ``input_tokens`` and ``output_tokens`` are arrays of one shape ``[sizes]``.
     """
+    return rates_of([profile], input_tokens, output_tokens, slo)[0]
+
+
+def rates_of(
+    profiles: Sequence[Profile], input_tokens: Floats, output_tokens: Floats, slo: Slo
+) -> list[Rates]:
+    """`max_rates` of several profiles, in a fraction of the time."""
     inputs, outputs = np.asarray(input_tokens, float), np.asarray(output_tokens, float)
-    rate = capacity.Replica(profile, inputs, outputs).max_rate_rps(slo)
+    by_law = capacity.Replica(profiles, inputs, outputs).max_rate_rps(slo)
+    return [
+        _measured(profile, rate, inputs, outputs, slo)
+        for profile, rate in zip(profiles, by_law, strict=True)
+    ]
+
+
+def _measured(profile: Profile, rate: Floats, inputs: Floats, outputs: Floats, slo: Slo) -> Rates:
+    """What the law says, where a measurement does not decide."""
     measured = np.zeros(rate.shape, dtype=bool)
     bounds: tuple[tuple[Callable[[Slo], bool], Callable[[Floats, Floats], Floats]], ...] = (
         (lambda m: is_stricter(slo, m), np.minimum),

@@ -17,12 +17,14 @@ from orchestrator.cli import (
     catalog,
     demo,
     deploy,
+    observe,
     plan,
     profile,
     router,
     service,
     simulate,
     trace,
+    watch,
 )
 from profiler.errors import OrchestratorError
 
@@ -62,6 +64,8 @@ plan.add_to(app)
 router.add_to(app)
 simulate.add_to(app)
 deploy.add_to(app)
+watch.add_to(app)
+observe.add_to(app)
 demo.add_to(app)
 
 

@@ -230,6 +230,14 @@ class StateDir:
         return self.path / "supervisor.pid"
 
 
+def running_names(root: Path | None = None) -> list[str]:
+    """The pools on this machine whose keeper lives."""
+    root = root or _state_home() / "orchestrator"
+    paths = sorted(root.iterdir()) if root.is_dir() else []
+    names = (p.name for p in paths if p.is_dir() and not p.name.startswith("."))
+    return [name for name in names if StateDir(name, root).supervisor() is not None]
+
+
 def _state_home() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator import learned_router
 from orchestrator.learned_router import checked_artefact, located
 from orchestrator.loading import load_service
 from orchestrator.planning import build_problem
@@ -45,7 +44,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def load(path: Path, pool: object = None) -> Artefact:
         return router_builders.artefact(("small", "big"), QUALITY)
 
-    monkeypatch.setattr(learned_router, "load_artefact", load)
+    monkeypatch.setattr("serve_apps.router.artefact.load_artefact", load)
     (tmp_path / "router.npz").write_bytes(b"an artefact")
     path = tmp_path / "service.yaml"
     path.write_text(SERVICE, encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.deploy.state import ProcessId, StateDir
+from orchestrator.deploy.state import ProcessId, StateDir, running_names
 from profiler.errors import ClusterError, InputError
 from tests.plan_builders import plan
 
@@ -94,3 +94,14 @@ def test_clearing_keeps_the_logs_when_asked(tmp_path: Path) -> None:
     assert list(state.path.glob("*.yaml")) == []
     state.clear(keep_logs=False)
     assert not state.path.exists()
+
+
+def test_pools_whose_keeper_lives_are_found(tmp_path: Path) -> None:
+    assert running_names(tmp_path / "none") == []
+    for name, process in (("b", me()), ("a", me()), ("dead", me())):
+        state = StateDir(name, tmp_path)
+        state.path.mkdir()
+        ticks = process.start_ticks - (name == "dead")
+        state.write_supervisor(process.model_copy(update={"start_ticks": ticks}))
+    (tmp_path / ".a.lock").touch()
+    assert running_names(tmp_path) == ["a", "b"]
