@@ -108,7 +108,8 @@ class PolicyRouter:
         self._loads = {g.name: LoadGrid(g.profile, plan.slo) for g in plan.groups}
         self._context_tokens = {g.name: g.profile.max_model_len for g in plan.groups}
         self._plan = plan
-        self._request = 0
+        self._request = self._arriving = 0
+        self._known: dict[int, tuple[RouteRequest, int]] = {}
         self._rate_rps = self._seen_s = 0.0
 
     def heed_flow(self, dispatcher: Dispatcher) -> None:
@@ -117,9 +118,19 @@ class PolicyRouter:
         self.prices = LivePrices(self._plan, dispatcher.now)
         self.prices.heed(dispatcher)
 
+    @property
+    def request(self) -> int:
+        """The place of the request asked about, in the order of arrival."""
+        return self._request
+
+    def _recall(self, asked: RouteRequest) -> None:
+        """Those that are moved from queue to queue are asked about again, out of order."""
+        known = self._known.setdefault(id(asked), (asked, self._arriving))
+        self._request = known[1]
+
     def at(self, request: int) -> None:
         """See `dispatching.PerRequest`."""
-        self._request = request
+        self._arriving = request
         now_s = self._dispatcher.now()
         left = math.exp(-(now_s - self._seen_s) / RATE_MEMORY_S)
         self._rate_rps = self._rate_rps * left + 1 / RATE_MEMORY_S
@@ -129,6 +140,7 @@ class PolicyRouter:
         """See `serve_apps.router.base.Router.route`."""
         if request.model != AUTO and request.model not in self.models:
             raise UnknownModelError("model", request.model, self.models)
+        self._recall(request)
         self.prices.tick()
         options = self._options(request, avoid)
         if request.model != AUTO:
