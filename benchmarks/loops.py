@@ -13,10 +13,10 @@ from statistics import median
 
 import numpy as np
 
-from orchestrator.replica import Replica, Request
 from orchestrator.simulator import simulate_trace
 from profiler.client import open_session, random_token_ids, replay, stream_completion
 from profiler.core import Profile
+from profiler.emulated.replica import Replica, Request
 from profiler.timing import RequestTiming, raise_for
 from profiler.traces import Trace
 

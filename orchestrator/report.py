@@ -216,4 +216,10 @@ def status_line(status: Status) -> str:
         f"{g.name} {g.ready}/{g.wanted} {g.message.partition(chr(10))[0]}".strip()
         for g in status.groups
     )
-    return f"{status.name}: {status.state}{': ' + groups if groups else ''}"
+    state = status.state + emulated_mark(status)
+    return f"{status.name}: {state}{': ' + groups if groups else ''}"
+
+
+def emulated_mark(status: Status) -> str:
+    """What to add to the state of a pool whose engines are none."""
+    return " (emulated)" if status.emulated else ""

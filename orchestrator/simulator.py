@@ -1,7 +1,7 @@
 """Replicas simulated one engine step at a time: what requests would wait, told from a profile.
 
 This is the plain form, meant to be read and trusted: every engine step of every replica
-(`orchestrator.replica`) is a turn of one loop.
+(`profiler.emulated.replica`) is a turn of one loop.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from orchestrator.replica import Replica, Request, StepObserver
 from profiler.core import Profile, Slo
+from profiler.emulated.replica import Replica, Request, StepObserver
 from profiler.errors import InputError
 
 Floats = NDArray[np.float64]

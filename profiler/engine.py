@@ -1,7 +1,7 @@
-"""One vLLM engine: its OpenAI API server as a child process, started, watched and ended.
+"""One engine: its OpenAI API server as a child process, started, watched and ended.
 
 The engine runs under `profiler.guard`, so it ends with whoever started it, even when that is
-killed. vLLM's own HTTP port is the interface; nothing of vLLM is imported here.
+killed. The engine's own HTTP port is the interface; nothing of vLLM is imported here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from profiler import guard, logtail
 from profiler.core import GpuType, ModelSpec, ReplicaConfig
@@ -134,41 +135,42 @@ def _cpu_threads(launch: Launch, env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-class VllmServer:
-    """A running engine. Use as a context manager, or call `start`, `wait_ready` and `stop`.
+class EngineServer:
+    """An engine's process. Use as a context manager, or call `start`, `wait_ready` and `stop`.
 
     The thread that calls `start` must outlive the engine: the kernel ends the engine with it.
     """
 
     def __init__(
         self,
-        config: ReplicaConfig,
-        model: ModelSpec,
-        gpu: GpuType,
-        weights: str,
+        name: str,
+        port: int,
         *,
         log_path: Path,
         host: str = "127.0.0.1",
-        cpu_cores: Sequence[int] | None = None,
-        kv_cache_gib: int = DEFAULT_KV_CACHE_GIB,
-        command: Command = vllm_command,
         stop_grace_s: float = 5.0,
     ) -> None:
-        """Nothing starts yet; ``command`` can be replaced to run something else than vLLM."""
-        cores = tuple(cpu_cores) if cpu_cores else None
-        self.launch = Launch(
-            config, model, gpu, weights, free_port(host), host, cores, kv_cache_gib
-        )
+        """Nothing starts yet. ``name`` is for messages."""
+        self.name = name
+        self.host = host
+        self.port = port
         self.log_path = log_path
-        self._command = command
         self._stop_grace_s = stop_grace_s
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
 
+    def _command(self) -> list[str]:
+        """The engine's command line."""
+        raise NotImplementedError
+
+    def _environment(self) -> dict[str, str]:
+        """The engine's environment."""
+        return dict(os.environ)
+
     @property
     def url(self) -> str:
         """Base URL of the engine's own HTTP server, without a trailing slash."""
-        return f"http://{self.launch.host}:{self.launch.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def pid(self) -> int | None:
@@ -184,9 +186,9 @@ class VllmServer:
         """Start the process; returns at once.
 
         Raises:
-            EngineError: vLLM is not installed, or the log cannot be written.
+            EngineError: the engine is not installed, or the log cannot be written.
         """
-        command = self._command(self.launch)
+        command = self._command()
         guarded = [sys.executable, "-I", "-S", str(guard.__file__)]
         guarded += [str(os.getpid()), str(self._stop_grace_s), *command]
         try:
@@ -197,7 +199,7 @@ class VllmServer:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=environment(self.launch, os.environ),
+                    env=self._environment(),
                     start_new_session=True,
                 )
         except OSError as error:
@@ -216,18 +218,15 @@ class VllmServer:
             if self.healthy():
                 return
             if self._stopping.wait(POLL_S):
-                raise EngineError(f"engine {self.launch.config.key} was stopped while it started")
+                raise EngineError(f"engine {self.name} was stopped while it started")
         raise EngineError(
-            f"engine {self.launch.config.key} was not ready after {timeout_s:.0f} s; "
-            f"its log: {self.log_path}",
+            f"engine {self.name} was not ready after {timeout_s:.0f} s; its log: {self.log_path}",
             logtail.tail(self.log_path),
         )
 
     def healthy(self, timeout_s: float = 5.0) -> bool:
         """Whether the engine answers its health check now."""
-        connection = http.client.HTTPConnection(
-            self.launch.host, self.launch.port, timeout=timeout_s
-        )
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:
             connection.request("GET", "/health")
             return connection.getresponse().status == 200
@@ -250,7 +249,7 @@ class VllmServer:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def __enter__(self) -> VllmServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -263,7 +262,7 @@ class VllmServer:
         self.stop()
 
     def _died(self) -> EngineError:
-        name = self.launch.config.key
+        name = self.name
         if self._process is None:
             return EngineError(f"engine {name} was never started")
         code = self._process.returncode
@@ -276,6 +275,37 @@ class VllmServer:
             f"{': ' + cause if cause else ''}; its log: {self.log_path}",
             logtail.tail(self.log_path),
         )
+
+
+class VllmServer(EngineServer):
+    """vLLM's API server."""
+
+    def __init__(
+        self,
+        config: ReplicaConfig,
+        model: ModelSpec,
+        gpu: GpuType,
+        weights: str,
+        *,
+        log_path: Path,
+        host: str = "127.0.0.1",
+        cpu_cores: Sequence[int] | None = None,
+        kv_cache_gib: int = DEFAULT_KV_CACHE_GIB,
+        command: Command = vllm_command,
+        stop_grace_s: float = 5.0,
+    ) -> None:
+        """Nothing starts yet; ``command`` can be replaced to run something else than vLLM."""
+        port = free_port(host)
+        super().__init__(config.key, port, log_path=log_path, host=host, stop_grace_s=stop_grace_s)
+        cores = tuple(cpu_cores) if cpu_cores else None
+        self.launch = Launch(config, model, gpu, weights, port, host, cores, kv_cache_gib)
+        self._command_of = command
+
+    def _command(self) -> list[str]:
+        return self._command_of(self.launch)
+
+    def _environment(self) -> dict[str, str]:
+        return environment(self.launch, os.environ)
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -84,8 +84,8 @@ def _versioned(deployment: serve.Deployment, version: str) -> serve.Deployment:
 
 
 def _actor_options(settings: EngineSettings) -> dict[str, Any]:
-    if settings.on_cpu:
-        return {"num_cpus": 0}  # its cores are given out by settings.cpu_cores
+    if settings.on_cpu or settings.emulated is not None:
+        return {"num_cpus": 0}  # a real one's cores are given out by settings.cpu_cores
     options: dict[str, Any] = {"num_cpus": 0, "num_gpus": settings.config.tensor_parallel}
     if settings.pin_accelerator and settings.gpu.ray_accelerator_type:
         options["accelerator_type"] = settings.gpu.ray_accelerator_type

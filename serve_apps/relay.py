@@ -22,7 +22,7 @@ ATTEMPTS = 2
 
 So many engines in all may go away while they hold a request: it could be the request's doing."""
 RETRY_AFTER_S = 1
-_PASSED_BACK = ("content-type", "retry-after", "cache-control")
+_PASSED_BACK = ("content-type", "retry-after", "cache-control", "x-emulated")
 
 
 class ClientGoneError(Exception):

@@ -17,6 +17,7 @@ from orchestrator.cli import (
     catalog,
     demo,
     deploy,
+    emulate,
     observe,
     plan,
     profile,
@@ -64,6 +65,7 @@ plan.add_to(app)
 router.add_to(app)
 simulate.add_to(app)
 deploy.add_to(app)
+emulate.add_to(app)
 watch.add_to(app)
 observe.add_to(app)
 demo.add_to(app)

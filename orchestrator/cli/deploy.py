@@ -41,11 +41,15 @@ def deploy(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave what runs when the deployment fails.")
     ] = False,
+    emulate: Annotated[
+        bool,
+        typer.Option("--emulate", help="No GPUs: engines that only keep the profiles' time."),
+    ] = False,
     yes: YesOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Run a plan's engines on this machine behind one OpenAI-compatible address."""
-    from orchestrator.deploy.local import deploy_local, running_plan
+    from orchestrator.deploy.local import deploy_local, local_status, running_plan
     from orchestrator.learned_router import checked_artefact
     from orchestrator.report import plan_changes, router_line
     from placement.plan import Plan
@@ -58,12 +62,16 @@ def deploy(
     changes = plan_changes(current, wanted)
     for line in changes:
         say(line)
+    now = local_status(wanted.service)
+    switches = current is not None and now is not None and now.emulated != emulate
+    if switches:
+        say(f"engines: {'real' if emulate else 'emulated'} -> {'emulated' if emulate else 'real'}")
     if wanted.router is not None:
         say(f"{router_line(wanted.router)}; from {artefact}")
     if dry_run:
         say("dry run: nothing was changed")
         return
-    replaces = current is not None and current != wanted
+    replaces = current is not None and (current != wanted or switches)
     if replaces and not confirm(f"Change the running {wanted.service!r}?", yes=yes):
         raise ClusterError("nothing was changed")
     with progress() as show:
@@ -74,6 +82,7 @@ def deploy(
             on_progress=show,
             keep_on_failure=keep,
             artefact=artefact,
+            emulate=emulate,
         )
     say(status.message or f"running; stop it with: orchestrator delete {wanted.service}")
     emit(status.model_dump(mode="json"), output, lambda: [status_table(status)])
@@ -128,6 +137,8 @@ def status_table(status: Status) -> Table:
     """A pool's groups, under its address."""
     from rich.table import Table
 
+    from orchestrator.report import emulated_mark
+
     table = Table(
         "group",
         "model",
@@ -137,7 +148,7 @@ def status_table(status: Status) -> Table:
         "log",
         box=None,
         pad_edge=False,
-        title=f"{status.name}: {status.state} at {status.url}",
+        title=f"{status.name}: {status.state}{emulated_mark(status)} at {status.url}",
         caption=status.router or None,
         caption_justify="left",
         title_justify="left",

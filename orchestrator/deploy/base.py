@@ -20,6 +20,7 @@ class PlanRequest(Noun):
 
     id: str
     plan: Plan
+    emulate: bool = Field(False, description="with emulated engines in the place of real ones")
 
 
 class GroupStatus(Noun):
@@ -54,6 +55,7 @@ class Status(Noun):
     url: str = Field(description="base URL for OpenAI clients, ending in /v1")
     plan_digest: str = Field(description="the plan in force, or being put in force")
     request: str = Field("", description="the newest request that was taken up")
+    emulated: bool = Field(False, description="the engines only keep the time of real ones")
     router: str = Field("", description="the learned router, with its version; empty without one")
     groups: tuple[GroupStatus, ...] = ()
     failure: Failure | None = None

@@ -41,13 +41,15 @@ def deploy_local(
     keep_on_failure: bool = False,
     root: Path | None = None,
     artefact: Path | None = None,
+    emulate: bool = False,
 ) -> Status:
     """Make the plan run on this machine and wait until it is healthy.
 
     The pool is named after the plan's service. The same plan again changes nothing; another plan
     for the same service replaces it group by group. A failed or interrupted first deploy leaves
     nothing running unless ``keep_on_failure``; a failed change goes back to the plan before.
-    ``artefact`` is the plan's router artefact; the pool keeps a copy.
+    ``artefact`` is the plan's router artefact; the pool keeps a copy. With ``emulate`` the engines
+    of all groups, whatever GPUs the plan has them on, only keep the time of their profiles.
 
     Raises:
         InputError: the port is taken, the pool runs on another port, or the artefact is missing.
@@ -55,7 +57,7 @@ def deploy_local(
         ClusterError: something this needs is missing here, or it took longer than ``wait_s``.
     """
     state = StateDir(plan.service, root)
-    wait = _Wait(state, plan, wait_s, on_progress, artefact)
+    wait = _Wait(state, plan, wait_s, on_progress, artefact, emulate)
     with state.lock():
         supervisor = state.supervisor()
         if supervisor is None:
@@ -124,6 +126,7 @@ class _Wait:
     wait_s: float
     on_progress: Progress
     artefact: Path | None = None
+    emulate: bool = False
 
     def request(self) -> PlanRequest:
         """Ask for the plan, with its artefact in place.
@@ -133,7 +136,7 @@ class _Wait:
         """
         if self.plan.router is not None:
             self.state.keep_artefact(self.plan.router, self.artefact)
-        return self.state.request(self.plan)
+        return self.state.request(self.plan, emulate=self.emulate)
 
     def until_running(self, supervisor: ProcessId, request: PlanRequest) -> Status:
         """The status once the request is in force; what became of others does not count.
@@ -179,9 +182,10 @@ class _Report:
 
 def _deploy_new(wait: _Wait, port: int, *, keep: bool) -> Status:
     state, plan = wait.state, wait.plan
-    preflight.check_installed()
-    preflight.check_accelerators(plan, find_hardware().gpus)
-    preflight.check_memory(plan, preflight.available_memory_bytes())
+    preflight.check_installed(emulate=wait.emulate)
+    if not wait.emulate:
+        preflight.check_accelerators(plan, find_hardware().gpus)
+    preflight.check_memory(plan, preflight.available_memory_bytes(), emulate=wait.emulate)
     preflight.check_port(port)
     state.clear(keep_logs=False)  # what a pool whose keeper died has left
     state.path.mkdir(parents=True, exist_ok=True)
@@ -210,11 +214,14 @@ def _deploy_over(wait: _Wait, supervisor: ProcessId, port: int) -> Status:
             "or deploy to the port it has"
         )
     newest = state.read_request()
-    if newest.plan.digest == plan.digest and not _refused(newest, now):
+    same = (newest.plan.digest, newest.emulate) == (plan.digest, wait.emulate)
+    if same and not _refused(newest, now):
         supervisor.send(signal.SIGHUP)  # whoever asked may have ended before saying so
         status = wait.until_running(supervisor, newest)
         return status.model_copy(update={"message": "already running; nothing changed"})
-    preflight.check_accelerators(plan, find_hardware().gpus)
+    if not wait.emulate:
+        preflight.check_installed()
+        preflight.check_accelerators(plan, find_hardware().gpus)
     request = wait.request()
     supervisor.send(signal.SIGHUP)
     return wait.until_running(supervisor, request)

@@ -12,7 +12,7 @@ from orchestrator.deploy.state import StateDir
 from placement.plan import Plan
 from profiler import logtail
 from profiler.errors import ClusterError, EngineError
-from serve_apps.pool import EngineSettings, RouterFiles, engine_settings
+from serve_apps.pool import EngineSettings, RouterFiles, emulated_settings, engine_settings
 
 log = logging.getLogger("orchestrator.pool")
 
@@ -51,13 +51,17 @@ class LocalPool:
             self._status_at = time.monotonic()
         return self._status
 
-    def settings(self, plan: Plan) -> dict[str, EngineSettings]:
+    def settings(self, plan: Plan, *, emulate: bool = False) -> dict[str, EngineSettings]:
         """What each group's engines are started with; fetches or converts weights if need be."""
-        from profiler.weights import local_weights
+        logs = str(self._state.engine_logs)
+        if emulate:
+            settings = emulated_settings(plan, logs)
+        else:
+            from profiler.weights import local_weights
 
-        weights = {name: local_weights(model) for name, model in plan.models.items()}
-        cores = sorted(os.sched_getaffinity(0))
-        settings = engine_settings(plan, weights, str(self._state.engine_logs), cores)
+            weights = {name: local_weights(model) for name, model in plan.models.items()}
+            cores = sorted(os.sched_getaffinity(0))
+            settings = engine_settings(plan, weights, logs, cores)
         short = {"drain_timeout_s": DRAIN_TIMEOUT_S}
         return {name: s.model_copy(update=short) for name, s in settings.items()}
 

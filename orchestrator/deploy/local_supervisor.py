@@ -50,6 +50,7 @@ class Wanted:
 
     plan: Plan
     settings: dict[str, EngineSettings] = dataclasses.field(default_factory=dict)
+    emulate: bool = False
 
 
 class _StopRequestedError(Exception):
@@ -131,10 +132,11 @@ class Supervisor:
 
     def _take_up(self, request: PlanRequest) -> None:
         """Want the plan that was asked for, with its weights in place."""
-        self._request, self._wanted = request.id, Wanted(request.plan)
-        self._say("preparing weights")
+        plan, emulate = request.plan, request.emulate
+        self._request, self._wanted = request.id, Wanted(plan, emulate=emulate)
+        self._say("emulating engines" if emulate else "preparing weights")
         with self._stoppable():
-            self._wanted = Wanted(request.plan, self._pool.settings(request.plan))
+            self._wanted = Wanted(plan, self._pool.settings(plan, emulate=emulate), emulate)
 
     @contextlib.contextmanager
     def _stoppable(self) -> Iterator[None]:
@@ -198,6 +200,7 @@ class Supervisor:
             url=f"http://{HOST}:{self._port}/v1",
             plan_digest=plan.digest if plan else "",
             request=self._request,
+            emulated=self._wanted is not None and self._wanted.emulate,
             router=router_line(plan.router) if plan and plan.router else "",
             groups=groups,
             failure=self._failure,

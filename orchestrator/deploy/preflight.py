@@ -14,23 +14,23 @@ from profiler.catalog import load_catalog
 from profiler.engine import vllm_missing
 from profiler.errors import ClusterError, InputError
 from profiler.hardware import FoundGpu
-from serve_apps.pool import engine_settings
+from serve_apps.pool import emulated_settings, engine_settings
 
 HOST = "127.0.0.1"
 RAY_BYTES = 1.1 * 2**30
 """What Ray, Ray Serve and the ingress take beside the engines (measured with Ray 2.60)."""
 
 
-def check_installed() -> None:
+def check_installed(*, emulate: bool = False) -> None:
     """
     Raises:
-        ClusterError: Ray Serve or vLLM is not installed.
+        ClusterError: Ray Serve or vLLM is not installed; emulated engines need no vLLM.
     """
-    if not all(_installed(m) for m in ("ray", "starlette", "prometheus_client")):
+    if not all(_installed(m) for m in ("ray", "starlette", "prometheus_client", "httptools")):
         raise ClusterError(
             "Ray Serve is not installed; to mend it: pip install 'llm-orchestrator[serve]'"
         )
-    if not _installed("vllm"):
+    if not emulate and not _installed("vllm"):
         raise ClusterError(vllm_missing())
 
 
@@ -76,14 +76,15 @@ def check_accelerators(plan: Plan, gpus: Sequence[FoundGpu]) -> None:
             )
 
 
-def check_memory(plan: Plan, available_bytes: float) -> None:
-    """An estimate: engines on the ``cpu`` type must fit into RAM with Ray beside them.
+def check_memory(plan: Plan, available_bytes: float, *, emulate: bool = False) -> None:
+    """An estimate: engines on the ``cpu`` type, or emulated, must fit into RAM beside Ray.
 
     Raises:
         ClusterError: they do not.
     """
     weights = dict.fromkeys(plan.models, "")
-    engines = [s for s in engine_settings(plan, weights, "", ()).values() if s.on_cpu]
+    settings = emulated_settings(plan, "") if emulate else engine_settings(plan, weights, "", ())
+    engines = [s for s in settings.values() if s.memory_bytes]
     if not engines:
         return
     needed = RAY_BYTES + sum(s.replicas * s.memory_bytes for s in engines)

@@ -132,9 +132,9 @@ class StateDir:
         """Whether anything is left of a pool here."""
         return self._pid_file.exists()
 
-    def request(self, plan: Plan) -> PlanRequest:
+    def request(self, plan: Plan, *, emulate: bool = False) -> PlanRequest:
         """Set the plan that the supervisor is to put in force; only commands do."""
-        made = PlanRequest(id=uuid.uuid4().hex, plan=plan)
+        made = PlanRequest(id=uuid.uuid4().hex, plan=plan, emulate=emulate)
         documents.write(self._request_file, documents.dump(made))
         return made
 

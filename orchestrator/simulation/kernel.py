@@ -1,4 +1,4 @@
-"""The compiled engine: `orchestrator.replica`'s scheduler, from event to event.
+"""The compiled engine: `profiler.emulated.replica`'s scheduler, from event to event.
 
 While nobody arrives, ends or is short of KV blocks, a replica only decodes: k steps of n requests
 with S tokens of context take ``k (a + c n + d S) + d n k (k - 1) / 2`` seconds, so they are planned
@@ -294,7 +294,7 @@ def _steps_with_room(state: State, replica: Any, r: int) -> int:
 
 @inner
 def _plan_mixed(state: State, replica: Any, r: int, needed: int) -> None:
-    """Plan one step with all the scheduler's rules: `orchestrator.replica.Replica._schedule`."""
+    """Plan one step with all the scheduler's rules, as the oracle's ``Replica._schedule``."""
     preempted = False
     if needed <= replica.free_blocks:
         replica.free_blocks -= needed

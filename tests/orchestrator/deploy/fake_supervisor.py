@@ -34,6 +34,7 @@ def write(pool_state: PoolState, failure: Failure | None = None) -> None:
             url=f"http://127.0.0.1:{sys.argv[2]}/v1",
             plan_digest=plan.digest,
             request=request.id,
+            emulated=request.emulate,
             groups=groups,
             failure=failure,
             pid=os.getpid(),

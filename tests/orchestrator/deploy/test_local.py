@@ -16,6 +16,7 @@ from orchestrator.deploy import local, preflight
 from orchestrator.deploy.base import Status
 from orchestrator.deploy.local import delete_local, deploy_local, local_status, running_plan
 from orchestrator.deploy.state import ProcessId, StateDir
+from orchestrator.report import status_line
 from placement.plan import Plan
 from profiler import documents
 from profiler.engine import free_port
@@ -30,7 +31,7 @@ PORT = free_port()
 @pytest.fixture(autouse=True)
 def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "SUPERVISOR_MODULE", "tests.orchestrator.deploy.fake_supervisor")
-    monkeypatch.setattr(preflight, "check_installed", lambda: None)
+    monkeypatch.setattr(preflight, "check_installed", lambda **asked: None)
 
 
 @pytest.fixture
@@ -69,6 +70,24 @@ def test_the_same_plan_twice_changes_nothing(root: Path) -> None:
     second = deploy(plan(), root)
     assert second.pid == first.pid
     assert "nothing changed" in second.message
+
+
+def test_a_plan_for_gpus_that_are_not_here_is_emulated(root: Path) -> None:
+    p = plan((group("a", gpu="H100", replicas=4),))
+    with pytest.raises(ClusterError, match="needs 4 x H100"):
+        deploy(p, root)
+    status = deploy(p, root, emulate=True)
+    assert status.emulated
+    assert status_line(status) == "demo: running (emulated): a 4/4"
+    assert "nothing changed" in deploy(p, root, emulate=True).message
+    with pytest.raises(ClusterError, match="needs 4 x H100"):
+        deploy(p, root)
+
+
+def test_real_engines_take_the_place_of_emulated_ones(root: Path) -> None:
+    emulated = deploy(plan(), root, emulate=True)
+    real = deploy(plan(), root)
+    assert (real.pid, real.emulated, real.message) == (emulated.pid, False, "")
 
 
 def test_another_plan_is_put_in_force_by_the_same_pool(root: Path) -> None:
@@ -203,7 +222,7 @@ import sys
 from orchestrator import cli
 from orchestrator.deploy import local, preflight
 local.SUPERVISOR_MODULE = "tests.orchestrator.deploy.fake_supervisor"
-preflight.check_installed = lambda: None
+preflight.check_installed = lambda **asked: None
 sys.argv = ["orchestrator", "deploy", {str(root / "slow.plan.yaml")!r}, "--port", "{PORT}"]
 cli.main()
 """

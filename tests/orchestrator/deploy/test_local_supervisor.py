@@ -36,7 +36,7 @@ class FakePool:
         self.on_settle = on_settle
         self.applied: list[str] = []
 
-    def settings(self, p: Plan) -> dict[str, Any]:
+    def settings(self, p: Plan, *, emulate: bool = False) -> dict[str, Any]:
         return {}
 
     def apply(self, p: Plan, settings: dict[str, Any]) -> None:
@@ -151,7 +151,7 @@ def test_preparing_weights_is_broken_off_with_its_child(tmp_path: Path) -> None:
     )
 
     class Converting(FakePool):
-        def settings(self, p: Plan) -> dict[str, Any]:
+        def settings(self, p: Plan, *, emulate: bool = False) -> dict[str, Any]:
             subprocess.run([sys.executable, "-c", child, str(started)], check=True)
             raise AssertionError("it was to be broken off")
 

@@ -32,6 +32,17 @@ def test_a_missing_package_is_named_with_its_command(
         preflight.check_installed()
 
 
+def test_emulated_engines_need_neither_vllm_nor_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "vllm" else object()
+    )
+    preflight.check_installed(emulate=True)
+    p = plan((group("a", gpu="L4", replicas=40), group("b", gpu="cpu", replicas=2)))
+    preflight.check_memory(p, 64e9, emulate=True)
+    with pytest.raises(ClusterError, match=r"needs about .*40 x a .*2 x b"):
+        preflight.check_memory(p, 4e9, emulate=True)
+
+
 def found(*devices: tuple[str, float]) -> list[FoundGpu]:
     """GPUs as NVML names them, with their memory in GB."""
     return [FoundGpu(i, n, gb, gpu_type_of(n, gb)) for i, (n, gb) in enumerate(devices)]

@@ -12,6 +12,9 @@ are told with the request, and take blocks of their own as if no other request s
 
 Not modelled: what a prefix cache keeps and drops, speculative decoding, time spent outside the
 engine's steps.
+
+The simulator takes whole steps (`Replica.advance`). The emulated engine, which lives in real time,
+begins a step, waits, and ends it; both are the same code.
 """
 
 from __future__ import annotations
@@ -85,6 +88,33 @@ class Replica:
         self._running: list[Request] = []
         self._finished_last = 0
         self._on_step = on_step
+        self._scheduled: list[tuple[Request, int]] | None = None
+        self._leaving: list[Request] = []
+
+    @property
+    def running(self) -> int:
+        """Requests in the batch."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiting)
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of the KV blocks that are taken."""
+        return 1 - self._free_blocks / self._total_blocks
+
+    @property
+    def longest_tokens(self) -> int:
+        """Prompt and answer of the longest request that it can ever hold."""
+        return min(self._max_model_len, self._total_blocks * self._block_tokens)
+
+    @property
+    def stepping(self) -> bool:
+        """Whether a step was begun and not ended."""
+        return self._scheduled is not None
 
     def can_ever_hold(self, request: Request) -> bool:
         """Whether the whole request fits the context length and the empty KV cache."""
@@ -103,13 +133,27 @@ class Replica:
         request.replica = self.index
         self._waiting.append(request)
 
+    def cancel(self, request: Request) -> None:
+        """Take a request out: at once where it waits, else with the end of the step under way."""
+        if request in self._waiting:
+            self._waiting.remove(request)
+        elif self._scheduled is not None:
+            self._leaving.append(request)
+        else:
+            self._drop(request)
+
     def advance(self, until_s: float) -> None:
         """Take every step that starts before a time."""
         while self.clock_s < until_s and (self._running or self._waiting):
-            self._step()
+            self.begin_step()
+            self.end_step()
 
-    def _step(self) -> None:
-        scheduled = self._schedule()
+    def begin_step(self, factor: float = 1.0) -> None:
+        """Begin a step at ``clock_s``, which moves to its end.
+
+        ``factor`` makes the step longer than the profile says.
+        """
+        scheduled = self._scheduled = self._schedule()
         prefill = decodes = kv_tokens = 0
         for request, tokens in scheduled:
             if request.generated and tokens == 1 and request.computed + 1 == request.tokens:
@@ -118,7 +162,7 @@ class Replica:
             else:
                 prefill += tokens
         start = self.clock_s
-        self.clock_s = start + self._step_time(prefill, decodes, kv_tokens)
+        self.clock_s = start + factor * self._step_time(prefill, decodes, kv_tokens)
         if self._on_step is not None:
             self._on_step(
                 Step(
@@ -132,7 +176,24 @@ class Replica:
                     self._total_blocks - self._free_blocks,
                 )
             )
-        self._emit(scheduled)
+
+    def end_step(self) -> list[Request]:
+        """End the step that was begun; the requests that got a token, in order of admission."""
+        scheduled, self._scheduled = self._scheduled, None
+        assert scheduled is not None
+        told = self._emit(scheduled)
+        for request in self._leaving:
+            if request in self._waiting:  # evicted by the step during which it left
+                self._waiting.remove(request)
+            else:
+                self._drop(request)
+        self._leaving.clear()
+        return told
+
+    def _drop(self, request: Request) -> None:
+        if request in self._running:
+            self._running.remove(request)
+            self._free_blocks += self._blocks(request.computed)
 
     def _schedule(self) -> list[tuple[Request, int]]:
         """Which requests compute how many tokens in the next step."""
@@ -171,13 +232,15 @@ class Replica:
             scheduled.append((request, tokens))
             budget -= tokens
 
-    def _emit(self, scheduled: Sequence[tuple[Request, int]]) -> None:
+    def _emit(self, scheduled: Sequence[tuple[Request, int]]) -> list[Request]:
+        told = []
         finished = 0
         for request, tokens in scheduled:
             request.computed += tokens
             if request.computed < request.tokens:
                 continue
             request.generated += 1
+            told.append(request)
             if request.generated == 1:
                 request.first_token_s = self.clock_s
             if request.generated == request.output_tokens:
@@ -187,6 +250,7 @@ class Replica:
         if finished:
             self._running = [r for r in self._running if r.generated < r.output_tokens]
         self._finished_last = finished
+        return told
 
     def _grow(self, request: Request, tokens: int) -> bool:
         needed = self._blocks(request.computed + tokens) - self._blocks(request.computed)
