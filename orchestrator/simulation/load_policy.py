@@ -20,6 +20,7 @@ from serve_apps.router.base import Decision, NoGroupLeftError, RouteRequest, Unk
 from serve_apps.router.classes import SECONDS_PER_HOUR
 from serve_apps.router.live import LivePrices
 from serve_apps.router.loads import LoadGrid
+from serve_apps.router.risk import in_time
 
 RATE_MEMORY_S = 10.0
 
@@ -30,7 +31,8 @@ class ModelOption:
 
     ``price_usd`` is load times the price of load now, ``planned_price_usd`` by the plan's price;
     ``predicted_ttft_s`` counts from now, queue included, and is infinite where no engine is left;
-    ``feasible``: it would begin in time. ``in_flight`` and ``queued`` are of all the model's
+    ``feasible``: it would begin in time; ``in_time``: the chance that it keeps the SLO, see
+    `serve_apps.router.risk`. ``in_flight`` and ``queued`` are of all the model's
     groups, ``slots`` what their engines hold at most.
     """
 
@@ -44,6 +46,7 @@ class ModelOption:
     in_flight: int
     queued: int
     slots: int
+    in_time: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Always:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """The product's own: worth of quality less the price of load now, among the feasible."""
+    """The product's own: worth of quality, if it comes in time, less the price of load now."""
 
     worth_usd: float
 
@@ -85,7 +88,10 @@ class Priced:
         able = [o for o in options if o.feasible]
         if not able:
             return None
-        return max(able, key=lambda o: self.worth_usd * o.quality - o.price_usd).model
+        return max(able, key=self._utility).model
+
+    def _utility(self, option: ModelOption) -> float:
+        return self.worth_usd * option.quality * option.in_time - option.price_usd
 
 
 class PolicyRouter:
@@ -206,4 +212,5 @@ class PolicyRouter:
             in_flight=sum(f[0] for f in flights),
             queued=sum(f[1] for f in flights),
             slots=sum(f[2] for f in flights),
+            in_time=in_time(begins_s.get(group, math.inf), output_tokens, self._plan.slo),
         )
