@@ -19,6 +19,7 @@ from serve_apps.flow.nouns import Anyone
 from serve_apps.router.base import Decision, NoGroupLeftError, RouteRequest, UnknownModelError
 from serve_apps.router.classes import SECONDS_PER_HOUR
 from serve_apps.router.live import LivePrices
+from serve_apps.router.load_values import LoadValues
 from serve_apps.router.loads import LoadGrid
 from serve_apps.router.risk import in_time
 
@@ -92,6 +93,24 @@ class Priced:
 
     def _utility(self, option: ModelOption) -> float:
         return self.worth_usd * option.quality * option.in_time - option.price_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What was learned by reinforcement: the feasible model that the network thinks most of."""
+
+    values: LoadValues
+
+    def choose(self, options: Sequence[ModelOption], state: LoadState) -> str | None:
+        """See `LoadPolicy.choose`."""
+        return self.values.best(options, state.arrival_rate_rps, state.asked.input_tokens)
+
+
+def policy_of(values: LoadValues) -> LoadPolicy:
+    """What its verdict allows: the network where it won its trial, else the priced policy."""
+    if values.verdict.better:
+        return Learned(values)
+    return Priced(values.verdict.worth_usd)
 
 
 class PolicyRouter:
