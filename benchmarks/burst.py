@@ -101,4 +101,3 @@ def _policies(
 
 if __name__ == "__main__":
     main()
-

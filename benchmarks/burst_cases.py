@@ -84,9 +84,7 @@ def prepare(setting: Setting) -> None:
 def setting_of(cases: list[Case]) -> Setting:
     """Fleets, traces and prompts of some cases."""
     prompts = {f: prompts_of(FLEETS[f]) for f in {c.fleet for c in cases}}
-    tuning = {
-        c.name: (part_of(c.source, tuning=True), prompts[c.fleet][0]) for c in cases
-    }
+    tuning = {c.name: (part_of(c.source, tuning=True), prompts[c.fleet][0]) for c in cases}
     return Setting(
         fleets={c.name: fleet_of(FLEETS[c.fleet], tuning[c.name][0]) for c in cases},
         tuning=tuning,

@@ -1,4 +1,4 @@
-"""Tables and headline figures of the burst benchmark, from one row per policy, scenario and seed."""
+"""Tables and headline figures of the burst benchmark: one row per policy, scenario and seed."""
 
 from __future__ import annotations
 
@@ -101,7 +101,11 @@ def highest_served(rows: Sequence[Row], policy: str, case: str) -> float:
     the logarithm; the grid's ends where it is all above or all below.
     """
     found = sorted(
-        {r.scenario for r in rows if r.case == case and r.policy == policy and not r.scenario.spike},
+        {
+            r.scenario
+            for r in rows
+            if r.case == case and r.policy == policy and not r.scenario.spike
+        },
         key=lambda s: s.multiple,
     )
     shares = [float(np.mean(values(rows, "availability", policy, s, case))) for s in found]
@@ -144,13 +148,14 @@ def _of_case(rows: Sequence[Row], case: str) -> dict[str, Any]:
         for p in ("ours", "large-only")
     }
     per_gpu = {
-        p: max(mean("quality_per_gpu_hour", p, s) for s in scenarios) for p in ("ours", "large-only")
+        p: max(mean("quality_per_gpu_hour", p, s) for s in scenarios)
+        for p in ("ours", "large-only")
     }
     return {
         "availability_rate_multiple": round(ours / large, 2),
         "quality_share_at_2x": round(mean("quality_share", "ours", double), 4),
         "attainment_vs_best_tuned_rule": round(float(np.mean(gaps)), 4),
-        "recovery_s_5x": _number(np.median(values(rows, "recovery_s", "ours", five, case))),
+        "recovery_s_5x": _number(float(np.median(values(rows, "recovery_s", "ours", five, case)))),
         "attainment_vs_best_tuned_rule_worst": round(float(min(gaps)), 4),
         "quality_vs_best_tuned_rule": round(float(np.mean(worth)), 4),
         "quality_vs_best_tuned_rule_worst": round(float(min(worth)), 4),

@@ -40,9 +40,7 @@ def practice(case: Case, seeds: int) -> list[Asked]:
         Scenario(case.source, 4.0, span_s=150.0),
         Scenario(case.source, BASE, 5.0),
     )
-    return [
-        asked_of(case, s, TUNING_SEEDS + k, tuning=True) for s in asked for k in range(seeds)
-    ]
+    return [asked_of(case, s, TUNING_SEEDS + k, tuning=True) for s in asked for k in range(seeds)]
 
 
 def aim(asked: Iterable[Asked], build: Build) -> float:

@@ -116,13 +116,13 @@ def predicted_quality(outcomes: Outcomes, pool: Pool, columns: Mapping[str, str]
             f"found {len(whole)} prompts that all of {', '.join(wanted)} answered, expected at "
             f"least {10 * FOLDS}"
         )
-    contender = learned("text + low rank", TextFeatures(), build("low_rank"))
+    contender = learned("text + low rank", TextFeatures(), build("low_rank", {}))
     found = cross_fitted(contender, table.rows(whole), np.random.default_rng(0), folds=FOLDS)
     return found.only(wanted).quality
 
 
 def assumed_quality(plan: Plan, pool: Pool, prompts: int, rng: np.random.Generator) -> Floats:
-    """Chances of a right answer where nobody graded any: stronger with size, weaker with difficulty.
+    """Chances of a right answer where nobody graded any: more with size, less with difficulty.
 
     A logistic curve; tenfold parameters are worth one unit of difficulty, the largest model does
     four of five prompts. Assumed, not measured.

@@ -1,8 +1,8 @@
 """A load policy by reinforcement: a dueling double DQN on episodes of the simulator.
 
 One step is one request. The reward is the quality of its answer where it met the SLO, less that
-of the last model's, which leaves the best policy about as it is and the values small. Dueling heads:
-Wang et al. 2016 (arXiv 1511.06581); double Q-learning: van Hasselt et al. 2016 (1509.06461).
+of the last model's, which leaves the best policy about as it is and the values small. Dueling
+heads: Wang et al. 2016 (arXiv 1511.06581); double Q-learning: van Hasselt et al. 2016 (1509.06461).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Practice:
         return asked, self.quality(len(asked), rng)
 
 
-class DuelingNet(nn.Module):
+class DuelingNet(nn.Module):  # type: ignore[misc]  # torch is untyped here
     """Value of the state and advantage of each model, from two hidden layers."""
 
     def __init__(self, width: int, models: int) -> None:
@@ -179,13 +179,11 @@ class Learner:
             told = self._net(seen).gather(1, action[:, None]).squeeze(1)
             loss = nn.functional.smooth_l1_loss(told, target)
             self._optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(self._net.parameters(), CLIP)
             self._optimiser.step()
             with torch.no_grad():
-                for slow, fast in zip(
-                    self._slow.parameters(), self._net.parameters(), strict=True
-                ):
+                for slow, fast in zip(self._slow.parameters(), self._net.parameters(), strict=True):
                     slow.lerp_(fast, POLYAK)
 
 

@@ -111,4 +111,3 @@ class Scripted:
     def choose(self, options: Sequence[ModelOption], state: LoadState) -> str | None:  # noqa: ARG002
         """See `LoadPolicy.choose`."""
         return best_feasible(options, self._places[self._request()])
-

@@ -65,10 +65,11 @@ def recovery_s(
 class Measures:
     """One policy on one trace.
 
-    ``quality`` sums the scores of answers in time; ``quality_share`` is that over what the large
-    model would score on every arrival, however slow; ``earned_share`` counts only what met the
-    SLO. ``goodput_rps`` counts requests inside the SLO. ``mix`` is the share of all arrivals that each model answered. ``good_windows`` is the
-    share of 30 s windows with at least 96 % of the large model's quality.
+    ``quality_share`` sums the scores of answers in time, over what the large model would score
+    on every arrival, however slow; ``earned_share`` counts only what met the SLO.
+    ``goodput_rps`` counts requests inside the SLO. ``mix`` is the share of all arrivals that
+    each model answered. ``good_windows`` is the share of 30 s windows with at least 96 % of the
+    large model's quality.
     """
 
     attainment: float

@@ -235,7 +235,7 @@ def load_values(path: Path) -> LoadValues:
         InputError: it is missing, damaged, of another kind or version, or not consistent.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             about = json.loads(str(file[DESCRIPTION]))
             if about.get("kind") != KIND or about.get("version") != VERSION:
                 raise InputError(
@@ -246,7 +246,9 @@ def load_values(path: Path) -> LoadValues:
                 (np.asarray(file[f"weight_{k}"], float), np.asarray(file[f"bias_{k}"], float))
                 for k in range(int(about["layers"]))
             )
-        pool = {k: tuple(v) if isinstance(v, list) else v for k, v in about["pool"].items()}
+        pool: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in about["pool"].items()
+        }
         return LoadValues(Pool(**pool), layers, Verdict(**about["verdict"]))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; expected a load policy") from None

@@ -21,5 +21,5 @@ def in_time(ttft_s: float, output_tokens: float, slo: Slo) -> float:
     """
     if not ttft_s < slo.ttft_s:
         return 0.0
-    soon = 1.0 - (ttft_s / slo.ttft_s) ** SHARPNESS
+    soon: float = 1.0 - (ttft_s / slo.ttft_s) ** SHARPNESS
     return soon * math.exp(-ttft_s / (max(output_tokens, 1.0) * slo.tpot_s))
