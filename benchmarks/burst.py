@@ -21,7 +21,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.burst_cases import CASES, Case, Job, Setting, prepare, run_job, setting_of, train
+from benchmarks.burst_cases import CASES, Case, Job, prepare, run_job, setting_of, train
 from benchmarks.burst_fleet import OUTCOMES
 from benchmarks.burst_load import BASE, TRACES, Scenario
 from benchmarks.burst_table import figures, show
@@ -78,7 +78,7 @@ def main() -> None:
     with ProcessPoolExecutor(
         args.workers, get_context("fork"), initializer=prepare, initargs=(setting,)
     ) as pool:
-        policies = _policies(pool, setting, chosen, told, 0.1 if args.quick else args.minutes)
+        policies = _policies(pool, chosen, told, 0.1 if args.quick else args.minutes)
         run_all = partial(run_job, policies=policies)
         work = jobs(chosen, seeds, quick=args.quick)
         rows = [row for found in pool.map(run_all, work) for row in found]
@@ -88,7 +88,6 @@ def main() -> None:
 
 def _policies(
     pool: ProcessPoolExecutor,
-    setting: Setting,
     cases: list[Case],
     told: dict[str, str],
     minutes: float,

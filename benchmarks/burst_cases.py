@@ -43,14 +43,10 @@ class Case:
 
 CASES = (
     Case(
-        "ladder chat",
-        "ladder",
-        "chat",
-        40.0,
-        Tuned(1.0, 0.02, QueueSettings(1.0, 0.9, 0.0, 0.02)),
+        "ladder chat", "ladder", "chat", 40.0, Tuned(2.0, 0.02, QueueSettings(1.5, 0.75, 0, 0.02))
     ),
-    Case("pair chat", "pair", "chat", 16.0, Tuned(0.3, 0.02, QueueSettings(1.0, 0.9, 0.0, -1.0))),
-    Case("pair code", "pair", "code", 24.0, Tuned(0.3, 0.02, QueueSettings(0.6, 0.54, 0.0, 0.02))),
+    Case("pair chat", "pair", "chat", 16.0, Tuned(0.05, 0.02, QueueSettings(1.5, 1.125, 0, 0.02))),
+    Case("pair code", "pair", "code", 24.0, Tuned(0.02, 0.2, QueueSettings(0.5, 0.475, 0, 0.0))),
 )
 
 

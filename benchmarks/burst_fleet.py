@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -133,7 +134,7 @@ def _routes(group: str, inputs: Ints, outputs: Ints, rate_rps: float) -> tuple[R
     edges = np.unique(np.quantile(inputs, np.linspace(0, 1, BUCKETS + 1)[1:-1]).astype(int))
     bounds = [0, *edges.tolist(), int(max(inputs.max(), edges[-1] + 1))]
     found = []
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in pairwise(bounds):
         rows = (inputs > low) & (inputs <= high)
         if rows.any():
             bucket = SizeBucket(
