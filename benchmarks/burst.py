@@ -38,7 +38,7 @@ TUNING_SEEDS = 100
 
 def scenarios(case: Case, *, quick: bool) -> list[Scenario]:
     """What is asked of a case's fleet."""
-    span_s = QUICK_SPAN_S if quick else 240.0
+    span_s = QUICK_SPAN_S if quick else case.span_s
     multiples = (1.0, 2.0) if quick else MULTIPLES
     spikes = (5.0,) if quick else SPIKES
     found = [Scenario(case.source, m, span_s=span_s) for m in multiples]
