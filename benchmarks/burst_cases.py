@@ -39,11 +39,17 @@ class Case:
     source: str
     most: float
     tuned: Tuned
+    span_s: float = 240.0
 
 
 CASES = (
     Case(
-        "ladder chat", "ladder", "chat", 40.0, Tuned(2.0, 0.02, QueueSettings(1.5, 0.75, 0, 0.02))
+        "ladder chat",
+        "ladder",
+        "chat",
+        40.0,
+        Tuned(2.0, 0.02, QueueSettings(1.5, 0.75, 0, 0.02)),
+        span_s=600.0,
     ),
     Case("pair chat", "pair", "chat", 16.0, Tuned(0.05, 0.02, QueueSettings(1.5, 1.125, 0, 0.02))),
     Case("pair code", "pair", "code", 24.0, Tuned(0.02, 0.2, QueueSettings(0.5, 0.475, 0, 0.0))),

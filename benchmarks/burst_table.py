@@ -164,9 +164,14 @@ def _of_case(rows: Sequence[Row], case: str) -> dict[str, Any]:
             float(np.std(values(rows, "quality_share", "ours", double, case))), 4
         ),
         "peak_quality_windows": round(often["ours"], 3),
-        "peak_quality_windows_multiple": round(often["ours"] / max(often["large-only"], 1e-9), 2),
+        "peak_quality_windows_multiple": _ratio(often["ours"], often["large-only"]),
         "quality_per_gpu_multiple": round(per_gpu["ours"] / per_gpu["large-only"], 2),
     }
+
+
+def _ratio(ours: float, theirs: float) -> float | None:
+    """None where they never had any."""
+    return round(ours / theirs, 2) if theirs > 0 else None
 
 
 def _number(value: float) -> float | None:
