@@ -1,6 +1,6 @@
 """Load policies under bursts: attainment, availability and quality on one fixed fleet, simulated.
 
-    python -m benchmarks.burst [--quick] [--seeds 5] [--minutes 1] [--policy CASE=FILE]
+    python -m benchmarks.burst [--quick] [--seeds 5] [--minutes 1] [--policy CASE=FILE] [--case CASE]
 
 Three cases (`benchmarks.burst_cases`): chat on a ladder of three Llama-3.1 models, chat and code
 on a pair. Each is asked for 0.25 to 4 times what its large model can do inside the SLO (TTFT 3 s,
@@ -66,12 +66,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=1.5, help="of learning, each case")
     parser.add_argument("--policy", action="append", default=[], metavar="CASE=FILE")
+    names = [c.name for c in CASES]
+    parser.add_argument("--case", action="append", choices=names, help="default: all")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     if not (TRACES.exists() and OUTCOMES.exists()):
         print(f"{TRACES.parent} is not here: the benchmark needs real traces and outcomes")
         sys.exit(1)
-    chosen = [CASES[0]] if args.quick else list(CASES)
+    wanted = args.case or names[: 1 if args.quick else None]
+    chosen = [c for c in CASES if c.name in wanted]
     seeds = args.seeds or (2 if args.quick else 5)
     told = dict(p.split("=", 1) for p in args.policy)
     setting = setting_of(chosen)
