@@ -1,6 +1,6 @@
 """Load policies under bursts: attainment, availability and quality on one fixed fleet, simulated.
 
-    python -m benchmarks.burst [--quick] [--seeds 5] [--minutes 1] [--policy CASE=FILE] [--case CASE]
+    python -m benchmarks.burst [--quick] [--seeds 5] [--case CASE] [--policy CASE=FILE]
 
 Three cases (`benchmarks.burst_cases`): chat on a ladder of three Llama-3.1 models, chat and code
 on a pair. Each is asked for 0.25 to 4 times what its large model can do inside the SLO (TTFT 3 s,
