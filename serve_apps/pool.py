@@ -14,6 +14,8 @@ from placement.plan import GroupName, Plan, ReplicaGroup
 from profiler.core import Count, GpuType, ModelSpec, NonNegative, Noun, Positive, ReplicaConfig
 from profiler.emulated.asked import Outputs
 from profiler.emulated.settings import Settings
+from serve_apps.guard.settings import GuardSettings
+from serve_apps.seeing.settings import SeeingSettings
 
 CPU_BYTES_PER_VALUE = 4
 """Engines on the ``cpu`` type compute and cache in float32."""
@@ -34,7 +36,9 @@ class EngineSettings(Noun):
     replicas: Count
     weights: str = Field(description="local directory, or hub name")
     log_dir: str = Field(description="each replica writes a file of its own here")
-    host: str = Field("127.0.0.1", description="address the engine listens on")
+    host: str = Field(
+        "127.0.0.1", description="address the engine listens on; empty: that of its Ray node"
+    )
     cpu_cores: tuple[tuple[int, ...], ...] = Field(
         (), description="on the cpu type: the cores of each replica, by rank; none: vLLM chooses"
     )
@@ -91,6 +95,24 @@ class EngineSettings(Noun):
             return 0.0
         weights = self.model.total_params * CPU_BYTES_PER_VALUE
         return weights + self.kv_cache_gib * 2**30 + CPU_OVERHEAD_BYTES
+
+
+class IngressSettings(Noun):
+    """What the ingress processes are started with."""
+
+    host: str = Field("127.0.0.1", description="address that clients come to")
+    port: int | None = Field(None, description="0: any that is free; none: Serve's proxy alone")
+    replicas: Count = Field(2, description="processes, those that stand by included")
+    active: Count = Field(1, description="of which so many listen at a time")
+    drain_timeout_s: NonNegative = DRAIN_TIMEOUT_S
+    guard: GuardSettings = GuardSettings()
+    seeing: SeeingSettings = SeeingSettings()
+
+    @property
+    def version(self) -> str:
+        """Equal for settings under which a running process can stay as it is."""
+        seen = self.model_dump_json(exclude={"replicas", "drain_timeout_s"})
+        return hashlib.sha256(seen.encode()).hexdigest()[:12]
 
 
 class RouterFiles(Noun):

@@ -14,13 +14,16 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import (
+    autoscale,
     catalog,
     demo,
     deploy,
     emulate,
+    keys,
     observe,
     plan,
     profile,
+    render,
     router,
     service,
     simulate,
@@ -64,10 +67,13 @@ profile.add_to(app)
 plan.add_to(app)
 router.add_to(app)
 simulate.add_to(app)
+render.add_to(app)
 deploy.add_to(app)
-emulate.add_to(app)
+keys.add_to(app)
+autoscale.add_to(app)
 watch.add_to(app)
 observe.add_to(app)
+emulate.add_to(app)
 demo.add_to(app)
 
 

@@ -14,10 +14,12 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from placement.plan import AUTO, Plan, PlannedRouter
+from serve_apps.router import remembered
 from serve_apps.router.artefact import Artefact
 from serve_apps.router.base import Decision, RouteRequest
 from serve_apps.router.by_plan import FAR, ByPlan
@@ -29,6 +31,7 @@ from serve_apps.router.policies.base import Ask, Floats, LearningPolicy, Policy
 from serve_apps.router.policies.preference import ByPreference, WorthTable, calibrate
 from serve_apps.router.policies.registry import policy_class
 from serve_apps.router.policies.utility import Utility
+from serve_apps.router.prompts import Prompt
 from serve_apps.router.quick import Estimate, QuickEstimates
 from serve_apps.router.table import RouteTable
 
@@ -93,6 +96,10 @@ class LearnedRouter:
         """Requests whose estimation failed."""
         return self._quick.failures
 
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """Estimate prompts together that are about to be routed one by one; never fails."""
+        self._quick.prepare(prompts)
+
     def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:
         """See `base.Router.route`."""
         self._market.prices.tick()
@@ -124,6 +131,30 @@ class LearnedRouter:
         same = before.settings.sha256 == self.settings.sha256
         if same and before.settings.policy == self.settings.policy and self.learns:
             self._policy.restore(before._policy.arrays())  # type: ignore[attr-defined]
+
+    def remember(self, path: Path) -> None:
+        """Keep what feedback taught; nothing where the policy does not learn.
+
+        Raises:
+            OSError: it cannot be written there.
+        """
+        if self.learns:
+            remembered.keep(path, self._owner, self._policy.arrays())  # type: ignore[attr-defined]
+
+    def recall(self, path: Path) -> bool:
+        """Go on from what `remember` kept, where it was of this policy and this artefact."""
+        kept = remembered.recall(path, self._owner) if self.learns else None
+        if kept is None:
+            return False
+        try:
+            self._policy.restore(kept)  # type: ignore[attr-defined]
+        except (KeyError, ValueError, IndexError):
+            return False
+        return True
+
+    @property
+    def _owner(self) -> str:
+        return f"{self.settings.policy} {self.settings.sha256}"
 
     def _class_of(self, request: RouteRequest, estimate: Estimate) -> PlanClass:
         """By prompt tokens, predicted answer tokens (the pool's mean), and difficulty."""
