@@ -1,0 +1,27 @@
+"""Builders that Serve's declarative config names: a replica group's engines, and the ingress.
+
+Serve fills in replicas, actor options and ``user_config`` from the config; ``args`` are what
+rarely changes, since a change of them replaces every replica.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from serve_apps.app import engine_application
+from serve_apps.gateway import QUEUE_TIMEOUT_S
+from serve_apps.ingress import Ingress
+from serve_apps.pool import EngineSettings
+
+
+def engine(args: dict[str, Any]) -> Application:
+    """The application of one replica group; ``args`` are `EngineSettings`."""
+    return engine_application(EngineSettings.model_validate(args))
+
+
+def ingress(args: dict[str, Any]) -> Application:  # noqa: ARG001
+    """The application that answers clients; its plan comes as ``user_config``."""
+    return serve.deployment(Ingress, name="ingress").bind(QUEUE_TIMEOUT_S)
