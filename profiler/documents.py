@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from profiler.errors import InputError, nearest
 from profiler.files import read_text, write, write_bytes
+from profiler.secret_text import find as find_secret
 
 __all__ = [
     "Document",
@@ -145,6 +146,9 @@ def _flat(values: Iterable[Any]) -> bool:
 
 def _load(text: str, origin: str) -> tuple[Any, Lines]:
     """YAML text to plain data and the line of every path in it."""
+    if secret := find_secret(text):  # before a parser's error could show it
+        line = text.count("\n", 0, secret.start) + 1
+        raise InputError(f"{origin}:{line}: found {secret.kind} in a file; {secret.mend}")
     loader = _Loader(text)
     try:
         _screen(text, origin)

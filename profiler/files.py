@@ -37,16 +37,18 @@ def read_text(path: str | Path) -> str:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
 
 
-def write(path: str | Path, text: str) -> None:
+def write(path: str | Path, text: str, mode: int | None = None) -> None:
     """Replace a file in one step: write beside it, then rename. A symbolic link is followed.
+
+    ``mode`` is the file's permissions, by default those of any new file.
 
     Raises:
         InputError: the directory is missing or cannot be written, or the path is no plain file.
     """
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"), mode)
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
+def write_bytes(path: str | Path, content: bytes, mode: int | None = None) -> None:
     """Replace a file in one step, as `write` does, with content that is not text."""
     target = writable(path)
     try:
@@ -58,7 +60,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
             f.write(content)
         umask = os.umask(0)
         os.umask(umask)
-        Path(tmp).chmod(0o666 & ~umask)
+        Path(tmp).chmod(0o666 & ~umask if mode is None else mode)
         Path(tmp).replace(target)
     except OSError as error:
         raise InputError(f"{path}: could not be written: {error.strerror}") from None

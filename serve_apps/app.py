@@ -13,18 +13,19 @@ from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
 from placement.plan import Plan
+from serve_apps.discovery import ENGINE
 from serve_apps.engine_app import HEALTH_TIMEOUT_S, EngineReplica
-from serve_apps.gateway import QUEUE_TIMEOUT_S
-from serve_apps.ingress import ENGINE, Ingress
-from serve_apps.pool import QUEUE_FACTOR, EngineSettings, RouterFiles
+from serve_apps.ingress import Ingress
+from serve_apps.pool import QUEUE_FACTOR, EngineSettings, IngressSettings, RouterFiles
+from serve_apps.replica_router import GROUP, ROUTER
 
 INGRESS_APP = "Ingress"
 """Capitalised: no replica group can have this name."""
-INGRESS_VERSION = "1"
-"""Constant: a new plan reaches the ingress as configuration, and cuts no stream."""
 INGRESS_MAX_ONGOING = 10_000
 HEALTH_PERIOD_S = 2.0
 DRAIN_POLL_S = 0.5
+DRAIN_SLACK_S = 5.0
+"""What a process may take beyond its streams before Serve kills it."""
 
 
 def engine_application(settings: EngineSettings) -> Application:
@@ -45,33 +46,43 @@ def engine_application(settings: EngineSettings) -> Application:
         health_check_timeout_s=HEALTH_TIMEOUT_S + 5,
         max_constructor_retry_count=1,
         request_router_config=RequestRouterConfig(
-            request_router_class="serve_apps.replica_router:LeastInFlight"
+            request_router_class=ROUTER, request_router_kwargs={GROUP: settings.group}
         ),
     )
     return _versioned(deployment, settings.version).bind(settings.model_dump(mode="json"))
 
 
 def ingress_application(
-    plan: Plan, drain_timeout_s: float, router: RouterFiles | None = None
+    plan: Plan, settings: IngressSettings, router: RouterFiles | None = None
 ) -> Application:
     """The application that answers clients and routes by the plan.
 
-    ``router`` names the files of the plan's learned router, on the machine of the ingress.
+    ``router`` names the files of the plan's learned router, on the machine of the ingress. A new
+    plan reaches the processes as configuration, and cuts no stream; new settings replace them.
     """
     config = {"plan": plan.model_dump(mode="json")}
     if router is not None:
         config["router"] = router.model_dump(mode="json")
+    return ingress_deployment(settings, config)
+
+
+def ingress_deployment(
+    settings: IngressSettings, user_config: dict[str, Any] | None = None
+) -> Application:
+    """The ingress processes; ``user_config`` may also come later, from Serve's own config."""
     deployment = serve.deployment(
         Ingress,
         name="ingress",
-        num_replicas=1,
+        num_replicas=settings.replicas,
         ray_actor_options={"num_cpus": 0},
         max_ongoing_requests=INGRESS_MAX_ONGOING,
-        graceful_shutdown_timeout_s=drain_timeout_s,
+        graceful_shutdown_timeout_s=settings.drain_timeout_s + DRAIN_SLACK_S,
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
-        user_config=config,
+        health_check_period_s=HEALTH_PERIOD_S,
+        health_check_timeout_s=HEALTH_TIMEOUT_S,
+        user_config=user_config,
     )
-    return _versioned(deployment, INGRESS_VERSION).bind(QUEUE_TIMEOUT_S)
+    return _versioned(deployment, settings.version).bind(settings.model_dump(mode="json"))
 
 
 def _versioned(deployment: serve.Deployment, version: str) -> serve.Deployment:

@@ -8,11 +8,13 @@ from collections.abc import Collection, Iterable
 
 from placement.plan import AUTO
 from profiler.errors import InputError
-from serve_apps.openai_api import ApiError, ApiRequest
+from serve_apps.api_error import ApiError
+from serve_apps.openai_api import ApiRequest
 from serve_apps.router.base import RouteRequest
 from serve_apps.router.policies.preference import Preference, parse_preference
 
 QUALITY, SESSION = b"x-orchestrator-quality", b"x-session-id"
+DEADLINE = b"x-orchestrator-deadline"
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -43,8 +45,33 @@ def route_request(
         )
     session = told[SESSION].decode("latin-1") if told.get(SESSION) else request.session
     return RouteRequest(
-        model, request.input_tokens, request.max_output_tokens, request.prompt, session, wish
+        model,
+        request.input_tokens,
+        request.max_output_tokens,
+        request.prompt,
+        session,
+        wish,
+        request.stream,
+        request.prefix,
     )
+
+
+def deadline_s(headers: Headers, default_s: float | None) -> float | None:
+    """Seconds within which the first byte is to come, as the client says; else the default.
+
+    Raises:
+        ApiError: 400, not a number of seconds.
+    """
+    for name, value in headers:
+        if name == DEADLINE:
+            text = value.decode("latin-1").strip()
+            seconds = float(text) if re.fullmatch(r"\d{0,6}\.?\d{1,9}", text, re.ASCII) else 0.0
+            if seconds <= 0:
+                told = DEADLINE.decode()
+                message = f"header {told}: found {text[:60]!r}, expected seconds above 0"
+                raise ApiError(400, message, param=told, code="invalid_value")
+            return seconds
+    return default_s
 
 
 def _preference(model: str) -> Preference | None:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray import serve
 from ray.serve import Application
 
-from serve_apps.app import engine_application
-from serve_apps.gateway import QUEUE_TIMEOUT_S
-from serve_apps.ingress import Ingress
-from serve_apps.pool import EngineSettings
+from serve_apps.app import engine_application, ingress_deployment
+from serve_apps.pool import EngineSettings, IngressSettings
 
 
 def engine(args: dict[str, Any]) -> Application:
@@ -22,6 +19,7 @@ def engine(args: dict[str, Any]) -> Application:
     return engine_application(EngineSettings.model_validate(args))
 
 
-def ingress(args: dict[str, Any]) -> Application:  # noqa: ARG001
-    """The application that answers clients; its plan comes as ``user_config``."""
-    return serve.deployment(Ingress, name="ingress").bind(QUEUE_TIMEOUT_S)
+def ingress(args: dict[str, Any]) -> Application:
+    """The application that answers clients; ``args`` are `IngressSettings`, its plan comes as
+    ``user_config``."""
+    return ingress_deployment(IngressSettings.model_validate(args))

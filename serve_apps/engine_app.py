@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,10 @@ from serve_apps.pool import EngineSettings
 
 HEALTH_TIMEOUT_S = 10.0
 URL = "url"
+LEAST_DRAIN_S = 1.0
+"""So long the ingresses may take to hear that this replica is to get nothing new."""
+DRAIN_POLL_S = 0.25
+_AT_WORK = re.compile(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} ([\d.e+]+)", re.MULTILINE)
 ERROR_SUFFIX = ".error"
 
 
@@ -52,6 +59,7 @@ class EngineReplica:
             EngineError: it did not start; the message is also left beside its log.
         """
         s = EngineSettings.model_validate(settings)
+        self._drain_timeout_s = s.drain_timeout_s
         context = serve.get_replica_context()
         log = Path(s.log_dir) / f"{context.replica_id.unique_id}.log"
         self._server = engine_server(s, log, context.rank.rank)
@@ -79,5 +87,25 @@ class EngineReplica:
             raise EngineError(f"the engine does not answer; its log: {self._server.log_path}")
 
     async def __del__(self) -> None:
+        """Finish what the engine has, which Serve does not see, and end it."""
         if hasattr(self, "_server"):
+            await self._drain()
             await asyncio.to_thread(self._server.stop)
+
+    async def _drain(self) -> None:
+        began_s = time.monotonic()
+        await asyncio.sleep(LEAST_DRAIN_S)
+        while time.monotonic() - began_s < self._drain_timeout_s:
+            if not await asyncio.to_thread(at_work, self._server.url):
+                return
+            await asyncio.sleep(DRAIN_POLL_S)
+
+
+def at_work(url: str) -> float:
+    """How many requests an engine runs or lets wait, by its own metrics; 0 if it does not say."""
+    try:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=HEALTH_TIMEOUT_S) as answer:
+            text = answer.read().decode("utf-8", "replace")
+    except OSError:
+        return 0.0
+    return sum(float(value) for value in _AT_WORK.findall(text))

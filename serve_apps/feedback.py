@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serve_apps.openai_api import ApiError, parse_object
+from serve_apps.api_error import ApiError
+from serve_apps.openai_api import parse_object
 from serve_apps.router.base import Decision
 
 MOST_ANSWERS = 10_000

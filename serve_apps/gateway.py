@@ -1,85 +1,100 @@
-"""The OpenAI API of the pool as an ASGI app: reads a little, routes, and passes bytes through.
+"""What the ingress knows, joined: guard, router, dispatcher, engines and what is seen of it all.
 
-Knows no Ray: replicas come from a `ReplicaPicker`. An answer streams from the engine's own HTTP
-port to the client unchanged. When the client goes away the connection to the engine is closed,
-which makes the engine drop the request.
+Knows no Ray: replicas are told to it. Requests take the short way through `relay.Call`; all else
+(`pages.py`) is Starlette's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
+import logging
 import time
-import uuid
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Protocol
-
-import aiohttp
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from placement.plan import Plan
 from serve_apps import openai_api
-from serve_apps.asking import Headers, route_request
+from serve_apps.asking import Headers, deadline_s, route_request
 from serve_apps.feedback import Feedback, Given
-from serve_apps.metrics import Metrics, Outcome
-from serve_apps.openai_api import ApiError, ApiRequest
-from serve_apps.relay import Call, ClientGoneError, read_body, until_disconnect
-from serve_apps.replicas import GroupBusyError, NoReplicaError, ReplicaPicker
-from serve_apps.router.base import (
-    Decision,
-    NoGroupLeftError,
-    Router,
-    RouteRequest,
-    UnknownModelError,
-)
+from serve_apps.flow.dispatcher import Dispatcher
+from serve_apps.flow.nouns import Replica
+from serve_apps.guard.caller import Caller
+from serve_apps.guard.guard import Guard
+from serve_apps.guard.splice import strip
+from serve_apps.replies import starting
+from serve_apps.router.base import Router, RouteRequest
 from serve_apps.router.learned import LearnedRouter
+from serve_apps.router.steady import SteadyRouter
 from serve_apps.router.table import RouteTable
+from serve_apps.seeing.record import RequestRecord
+from serve_apps.seeing.seeing import Seeing
+from serve_apps.seeing.settings import SeeingSettings
+from serve_apps.seeing.snapshot import Snapshot
+from serve_apps.snapshots import snapshot_of
+from serve_apps.together import Together
+from serve_apps.upstream import EngineGoneError, SilentEngineError, Upstream
 
-CONNECT_TIMEOUT_S = 5.0
-QUEUE_TIMEOUT_S = 60.0
-"""A request waits at most this long for a slot in a group, when no other can take it."""
-SPILL_AFTER_S = 1.0
-"""A request waits this long for a slot in a group that is full, before it goes to another."""
+TICK_S = 0.05
+SECOND_S = 1.0
+PROBE_TIMEOUT_S = 1.0
+READERS = {
+    "/v1/chat/completions": openai_api.chat_request,
+    "/v1/completions": openai_api.completion_request,
+}
+"""All that a client can make the ingress ask of an engine, and what reads it."""
+
+log = logging.getLogger("orchestrator.gateway")
 
 
-class Reader(Protocol):
-    """Reads a body, with what a learned router looks at or without."""
+@dataclasses.dataclass(slots=True)
+class Question:
+    """A request that may be asked: what of, by whom, and with which bytes."""
 
-    def __call__(self, body: bytes, *, prompts: bool = False) -> ApiRequest:
-        """
-        Raises:
-            ApiError: 400, naming what is wrong.
-        """
-        ...
+    route: RouteRequest
+    caller: Caller
+    path: bytes
+    body: bytes
+    model: str
+    reserved: int
+    deadline_s: float | None
+
+    def body_for(self, model: str) -> bytes:
+        """The body as it was sent, for this model."""
+        return self.body if model == self.model else openai_api.with_model(self.body, model)
 
 
 class Gateway:
-    """State behind the API: the plan's router, the replicas, the pooled HTTP session, metrics."""
+    """State behind the API. Used from one event loop; `start` lets time pass for it."""
 
     def __init__(
         self,
-        picker: ReplicaPicker,
         plan: Plan | None = None,
-        queue_timeout_s: float = QUEUE_TIMEOUT_S,
-        spill_after_s: float = SPILL_AFTER_S,
+        *,
+        guard: Guard | None = None,
+        seeing: SeeingSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.picker = picker
-        self.queue_timeout_s = queue_timeout_s
-        self.spill_after_s = min(spill_after_s, queue_timeout_s)
-        self.metrics = Metrics()
+        self.clock = clock
+        self.guard = guard or Guard()
+        self.seeing = Seeing(self.snapshot, seeing)
         self.feedback = Feedback()
+        self.upstream = Upstream()
+        self.started_s = int(time.time())
         self._plan: Plan | None = None
         self._table: RouteTable | None = None
         self._learned: LearnedRouter | None = None
-        self._started_s = int(time.time())
-        self._session: aiohttp.ClientSession | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._replicas: tuple[Replica, ...] = ()
+        self.together: Together | None = None
+        """What estimates prompts, where there is a learned router."""
+        self._ticking: asyncio.Task[None] | None = None
+        self._probes: set[asyncio.Task[None]] = set()
         if plan is not None:
             self.configure(plan)
+
+    # what is in force
 
     def configure(
         self, plan: Plan, learned: LearnedRouter | None = None, feedback: Path | None = None
@@ -94,28 +109,129 @@ class Gateway:
         self._learned = learned
         self._plan = plan
         self.feedback.path = feedback
+        router: Router = self._table
+        self.together = None
+        if learned is not None:
+            router = steady = SteadyRouter(learned, self._table)
+            self.together = Together(steady.prepare)
+        if self._dispatcher is None:
+            self._dispatcher = Dispatcher(plan, router, self.clock)
+        else:
+            self._dispatcher.configure(plan, router)
+        self._dispatcher.replicas(self._replicas)
+        self.seeing.configure(plan)
+
+    def found(self, replicas: Iterable[Replica]) -> None:
+        """These replicas run now, and no others; those that went finish what they have."""
+        self._replicas = tuple(replicas)
+        self.upstream.keep({r.url for r in self._replicas})
+        if self._dispatcher is not None:
+            self._dispatcher.replicas(self._replicas)
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Who decides where a request goes, and when.
+
+        Raises:
+            ApiError: 503, there is no plan yet.
+        """
+        if self._dispatcher is None:
+            raise starting()
+        return self._dispatcher
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force.
+
+        Raises:
+            ApiError: 503, there is none yet.
+        """
+        if self._plan is None:
+            raise starting()
+        return self._plan
+
+    @property
+    def table(self) -> RouteTable:
+        """The plan's shares.
+
+        Raises:
+            ApiError: 503, there is no plan yet.
+        """
+        if self._table is None:
+            raise starting()
+        return self._table
 
     @property
     def router(self) -> Router:
-        """What decides where a request goes."""
-        return self._learned or self._configured()[1]
+        """What decides which model answers."""
+        return self._learned or self.table
 
     @property
     def learned(self) -> bool:
         """Whether a learned router is in force."""
         return self._learned is not None
 
-    def read(
-        self, reader: Reader, body: bytes, headers: Headers
-    ) -> tuple[ApiRequest, RouteRequest]:
-        """A body as it was sent, and what the router is asked about it.
+    @property
+    def max_body_bytes(self) -> int:
+        """Larger bodies are refused."""
+        return self.guard.settings.body.max_bytes
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """Those that run, as last told."""
+        return self._replicas
+
+    @property
+    def ready(self) -> dict[str, int]:
+        """How many replicas of each group of the plan there are."""
+        count = {g.name: 0 for g in self.plan.groups}
+        for replica in self._replicas:
+            if replica.group in count:
+                count[replica.group] += 1
+        return count
+
+    def models(self, names: Collection[str]) -> dict[str, int]:
+        """The longest context (tokens) that each of these names of models is sure to have."""
+        limits = [(g.config.model, g.profile.max_model_len) for g in self.plan.groups]
+        hosted = {model for model, _ in limits}
+        return {
+            name: min(n for model, n in limits if model == name or name not in hosted)
+            for name in names
+        }
+
+    # one request
+
+    def ask(self, record: RequestRecord, caller: Caller, body: bytes, headers: Headers) -> Question:
+        """Read a body, once, and make of it what is asked of the dispatcher.
 
         Raises:
-            ApiError: 400, malformed.
+            ApiError: 400 malformed, 403 not for this caller, 429 the caller's limits.
         """
-        request = reader(body, prompts=self.learned)
-        models = self._configured()[1].models
-        return request, route_request(request, headers, models, learned=self.learned)
+        guard, table = self.guard, self.table
+        fields = guard.read(body)
+        dropped = guard.clean(fields)
+        request = READERS[record.path](fields, prompts=self._learned is not None)
+        record.model_asked, record.stream = request.model, request.stream
+        record.input_tokens = request.input_tokens
+        guard.allow(caller, request.model)
+        route = route_request(request, headers, table.models, learned=self.learned)
+        reserved = guard.reserve(caller, request.input_tokens, request.max_output_tokens)
+        return Question(
+            route,
+            caller,
+            record.path.encode(),
+            strip(body, dropped) if dropped else body,
+            request.model,
+            reserved,
+            deadline_s(headers, caller.default_deadline_s),
+        )
+
+    def engine_headers(self, record: RequestRecord) -> bytes:
+        """Lines of our own for an engine; nothing of what a client sent is among them."""
+        lines = b"x-request-id: %s\r\n" % record.request_id.encode()
+        for name, value in self.seeing.engine_headers(record).items():
+            lines += f"{name}: {value}\r\n".encode()
+        return lines
 
     def judge(self, body: bytes) -> Given:
         """Take in feedback, and let the router learn from it.
@@ -128,203 +244,63 @@ class Gateway:
             self._learned.learn(given.decision.ask, given.decision.model, given.score)
         return given
 
-    @property
-    def plan(self) -> Plan:
-        """The plan in force."""
-        return self._configured()[0]
+    # time
 
-    @property
-    def models(self) -> dict[str, int]:
-        """What clients may ask for, and the longest context (tokens) each is sure to have."""
-        plan, table = self._configured()
-        limits = [(g.config.model, g.profile.max_model_len) for g in plan.groups]
-        return {
-            name: min(n for model, n in limits if model == name or name not in dict(limits))
-            for name in table.models
-        }
-
-    @property
-    def started_s(self) -> int:
-        """Unix time at which this gateway started."""
-        return self._started_s
-
-    @property
-    def session(self) -> aiohttp.ClientSession:
-        """The one session to all engines; it pools connections and sets no total time limit."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=4),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-                auto_decompress=False,
-            )
-        return self._session
+    def start(self) -> None:
+        """Let time pass: queues, probes, what is sampled. Ends with `close`."""
+        if self._ticking is None:
+            self._ticking = asyncio.create_task(self._tick())
 
     async def close(self) -> None:
-        """Close the connections to the engines."""
-        if self._session is not None:
-            await self._session.close()
+        """Stop, and close the connections to the engines."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+            await asyncio.gather(self._ticking, *self._probes, return_exceptions=True)
+            self._ticking = None
+        self.upstream.close()
+        await asyncio.to_thread(self.seeing.close)
+        await asyncio.to_thread(self.guard.close)
 
-    def decide(self, asked: RouteRequest, avoid: Collection[str] = ()) -> Decision | None:
-        """Where the request goes; None when no group is left that it need not avoid.
+    def drain(self) -> None:
+        """Refuse what is new; what is in flight goes on."""
+        if self._dispatcher is not None:
+            self._dispatcher.drain()
 
-        Raises:
-            ApiError: 404, no such model in this pool.
-        """
-        try:
-            return self.router.route(asked, avoid)
-        except NoGroupLeftError:
-            return None
-        except UnknownModelError as error:
-            raise unknown_model(error) from None
+    def snapshot(self) -> Snapshot:
+        """The fleet now."""
+        if self._plan is None or self._dispatcher is None:
+            return Snapshot()
+        return snapshot_of(self._plan, self._dispatcher.snapshot())
 
-    def _configured(self) -> tuple[Plan, RouteTable]:
-        if self._plan is None or self._table is None:
-            raise ApiError(503, "the pool has no plan yet", kind="server_error", code="starting")
-        return self._plan, self._table
-
-
-def build_app(gateway: Gateway) -> Starlette:
-    """The ASGI app: chat and text completions, models, health and metrics."""
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        yield
-        await gateway.close()
-
-    async def models(_request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [_card(gateway, m) for m in gateway.models]})
-
-    async def model(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in gateway.models:
-            raise unknown_model(UnknownModelError("model", name, gateway.models))
-        return JSONResponse(_card(gateway, name))
-
-    async def health(_request: Request) -> Response:
-        ready = await gateway.picker.ready()
-        groups = {g.name: ready.get(g.name, 0) for g in gateway.plan.groups}
-        served = {g.config.model for g in gateway.plan.groups if groups[g.name]}
-        healthy = served == {g.config.model for g in gateway.plan.groups}
-        body = {"status": "ok" if healthy else "not ready", "ready_replicas": groups}
-        return JSONResponse(body, 200 if healthy else 503)
-
-    async def metrics(_request: Request) -> Response:
-        text, content_type = gateway.metrics.render()
-        return Response(text, media_type=content_type)
-
-    async def feedback(request: Request) -> Response:
-        given = gateway.judge(await request.body())
-        body = {"object": "feedback", "request_id": given.request_id, "score": given.score}
-        return JSONResponse(body | {"model": given.decision.model})
-
-    chat, text = "/v1/chat/completions", "/v1/completions"
-    return Starlette(
-        routes=[
-            Route(chat, Completions(gateway, chat, openai_api.read_chat), methods=["POST"]),
-            Route(text, Completions(gateway, text, openai_api.read_completion), methods=["POST"]),
-            Route("/v1/feedback", feedback, methods=["POST"]),
-            Route("/v1/models", models),
-            Route("/v1/models/{name:path}", model),
-            Route("/health", health),
-            Route("/metrics", metrics),
-        ],
-        exception_handlers={
-            ApiError: _api_error,
-            HTTPException: _http_error,
-            Exception: _internal_error,
-        },
-        lifespan=lifespan,
-    )
-
-
-class Completions:
-    """One completions endpoint: an ASGI app that relays to the engine's endpoint of that path."""
-
-    def __init__(self, gateway: Gateway, path: str, read: Reader) -> None:
-        self._gateway = gateway
-        self._path = path
-        self._read = read
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; ends early when the client goes away."""
-        call = Call(self._gateway.metrics, f"req_{uuid.uuid4().hex}", send)
-        with call.counted():
+    async def _tick(self) -> None:
+        sampled_s = synced_s = self.clock()
+        while True:
+            await asyncio.sleep(TICK_S)
             try:
-                body = await read_body(scope, receive, openai_api.MAX_BODY_BYTES)
-                await until_disconnect(
-                    receive, self._answer(call, body, scope["headers"]), call.answered
-                )
-            except ApiError as error:
-                await call.fail(error)
-            except ClientGoneError:
-                call.outcome = Outcome.CANCELLED
+                now_s = self.clock()
+                if self._dispatcher is not None:
+                    self._dispatcher.tick()
+                    for replica in self._dispatcher.due_probes(now_s):
+                        self._probe(replica)
+                if now_s - sampled_s >= SECOND_S:
+                    sampled_s = now_s
+                    self.seeing.tick()
+                if now_s - synced_s >= self.guard.settings.sync_s:
+                    synced_s = now_s
+                    await asyncio.to_thread(self.guard.sync)
+            except Exception:  # time must go on, whatever one of them does
+                log.exception("a tick failed")
 
-    async def _answer(self, call: Call, body: bytes, headers: Headers) -> None:
-        """Try the groups that may take the request, and last the first full one once more."""
-        request, asked = self._gateway.read(self._read, body, headers)
-        avoid: set[str] = set()
-        full: Decision | None = None
-        decision = self._gateway.decide(asked)
-        while decision is not None:
-            try:
-                return await self._relay(call, request, decision, body, last=not decision.others)
-            except GroupBusyError:
-                if not decision.others:
-                    raise call.busy() from None
-                full = full or decision
-            except NoReplicaError:
-                pass
-            avoid.add(decision.group)
-            decision = self._gateway.decide(asked, avoid)
-        if full is None:
-            raise call.unavailable()
-        try:
-            await self._relay(call, request, full, body, last=True)
-        except GroupBusyError:
-            raise call.busy() from None
-        except NoReplicaError:
-            raise call.unavailable() from None
+    def _probe(self, replica: Replica) -> None:
+        task = asyncio.create_task(self._asked_health(replica))
+        self._probes.add(task)
+        task.add_done_callback(self._probes.discard)
 
-    async def _relay(
-        self, call: Call, request: ApiRequest, decision: Decision, body: bytes, *, last: bool
-    ) -> None:
-        gateway = self._gateway
-        call.decided(decision)
-        gateway.feedback.note(call.request_id, decision)
-        wait_s = gateway.queue_timeout_s if last else gateway.spill_after_s
-        if request.model != decision.model:
-            body = openai_api.with_model(body, decision.model)
-        await call.relay(gateway.session, gateway.picker, self._path, body, wait_s)
-
-
-def unknown_model(error: UnknownModelError) -> ApiError:
-    """OpenAI's answer to a model that is not there."""
-    return ApiError(404, str(error), param="model", code="model_not_found")
-
-
-def _card(gateway: Gateway, name: str) -> dict[str, object]:
-    return {
-        "id": name,
-        "object": "model",
-        "created": gateway.started_s,
-        "owned_by": "orchestrator",
-        "max_model_len": gateway.models[name],
-    }
-
-
-async def _api_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return JSONResponse(error.body, error.status, headers=error.headers)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    message = f"{request.method} {request.url.path}: {error.detail}"
-    code = {404: "unknown_url", 405: "method_not_allowed"}.get(error.status_code)
-    body = ApiError(error.status_code, message, code=code).body
-    return JSONResponse(body, error.status_code, headers=error.headers)
-
-
-async def _internal_error(_request: Request, _error: Exception) -> Response:
-    body = ApiError(500, "internal error of the ingress", kind="server_error", code="internal").body
-    return JSONResponse(body, 500)
+    async def _asked_health(self, replica: Replica) -> None:
+        healthy = False
+        with contextlib.suppress(EngineGoneError, SilentEngineError):
+            answer = await self.upstream.get(replica.url, b"/health", PROBE_TIMEOUT_S)
+            healthy = answer.status == 200
+            answer.close()
+        if self._dispatcher is not None:
+            self._dispatcher.probed(replica, healthy)

@@ -8,33 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator
 from typing import Any
 
 from profiler.prompt_size import chat_tokens, prompt_tokens
+from serve_apps.api_error import ApiError
 from serve_apps.chat_prompt import chat_prompt, completion_text
 from serve_apps.router.prompts import Prompt
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
-
-
-class ApiError(Exception):
-    """An answer other than success, in the shape that OpenAI's clients understand."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        kind: str = "invalid_request_error",
-        param: str | None = None,
-        code: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = dict(headers or {})
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+PREFIX_CHARS = 512
+"""Prompts that are alike so far are taken to share a prefix."""
+_KEY = b'"model"'
+_VALUE = re.compile(rb'[ \t\n\r]*:[ \t\n\r]*("(?:[^"\\]|\\.)*")')
+_ESCAPED = b"\\u006"
+"""How JSON's escapes of the letters of ``model`` begin; a key with one is not found by bytes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,44 +35,58 @@ class ApiRequest:
     max_output_tokens: int | None
     prompt: Prompt | None = None
     session: str | None = None
+    prefix: int | None = None
 
 
-def read_chat(body: bytes, *, prompts: bool = False) -> ApiRequest:
+def chat_request(fields: dict[str, Any], *, prompts: bool = False) -> ApiRequest:
     """Read a ``/v1/chat/completions`` body; with ``prompts`` also what a learned router looks at.
 
     Raises:
         ApiError: 400, naming the parameter that is missing or has the wrong type.
     """
-    fields = parse_object(body)
     model = _model(fields)
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages:
         raise _bad("messages", "a non-empty list of messages", fields)
-    request = _request(fields, model, chat_tokens(messages))
-    if not prompts:
-        return request
-    return dataclasses.replace(
-        request, prompt=chat_prompt(fields, request.max_output_tokens), session=_session(fields)
-    )
+    tokens = chat_tokens(messages)
+    limit = _max_tokens(fields)
+    prompt = chat_prompt(fields, limit) if prompts else None
+    first = messages[0].get("content") if isinstance(messages[0], dict) else None
+    return _request(fields, model, tokens, limit, prompt, first)
 
 
-def read_completion(body: bytes, *, prompts: bool = False) -> ApiRequest:
-    """Read a ``/v1/completions`` body; as `read_chat`. Token ids have no text to look at.
+def completion_request(fields: dict[str, Any], *, prompts: bool = False) -> ApiRequest:
+    """Read a ``/v1/completions`` body; as `chat_request`. Token ids have no text to look at.
 
     Raises:
         ApiError: 400, naming the parameter that is missing or has the wrong type.
     """
-    fields = parse_object(body)
     model = _model(fields)
     prompt = fields.get("prompt")
     if not isinstance(prompt, str | list) or prompt == []:
         raise _bad("prompt", "text, token ids, or a list of either", fields)
-    request = _request(fields, model, prompt_tokens(prompt))
-    text = completion_text(prompt)
-    if not prompts or text is None:
-        return request
-    seen = Prompt(text, max_output_tokens=request.max_output_tokens)
-    return dataclasses.replace(request, prompt=seen, session=_session(fields))
+    limit = _max_tokens(fields)
+    text = completion_text(prompt) if prompts else None
+    seen = Prompt(text, max_output_tokens=limit) if text is not None else None
+    return _request(fields, model, prompt_tokens(prompt), limit, seen, prompt)
+
+
+def read_chat(body: bytes, *, prompts: bool = False) -> ApiRequest:
+    """`chat_request` of a body.
+
+    Raises:
+        ApiError: 400, as there, or no JSON object.
+    """
+    return chat_request(parse_object(body), prompts=prompts)
+
+
+def read_completion(body: bytes, *, prompts: bool = False) -> ApiRequest:
+    """`completion_request` of a body.
+
+    Raises:
+        ApiError: 400, as there, or no JSON object.
+    """
+    return completion_request(parse_object(body), prompts=prompts)
 
 
 def with_model(body: bytes, model: str) -> bytes:
@@ -93,6 +95,11 @@ def with_model(body: bytes, model: str) -> bytes:
     What the client wrote may have no equal in Python's terms (numbers beyond a float, halves of
     surrogate pairs), so nothing is decoded and encoded anew.
     """
+    if body.count(_KEY) == 1 and _ESCAPED not in body and b"\0" not in body[:4]:
+        value = _VALUE.match(body, body.index(_KEY) + len(_KEY))
+        if value is not None:
+            start, end = value.span(1)
+            return b"".join((body[:start], json.dumps(model).encode(), body[end:]))
     text = body.decode(json.detect_encoding(body), "surrogatepass")
     pieces, copied = [], 0
     for start, end in _model_spans(text):
@@ -144,11 +151,21 @@ def _model(fields: dict[str, Any]) -> str:
     return model
 
 
-def _request(fields: dict[str, Any], model: str, input_tokens: int) -> ApiRequest:
+def _request(
+    fields: dict[str, Any],
+    model: str,
+    input_tokens: int,
+    limit: int | None,
+    prompt: Prompt | None,
+    first: Any,
+) -> ApiRequest:
     stream = fields.get("stream")
     if not isinstance(stream, bool | None):
         raise _bad("stream", "true or false", fields)
-    return ApiRequest(model, bool(stream), max(1, input_tokens), _max_tokens(fields))
+    prefix = hash(first[:PREFIX_CHARS]) if isinstance(first, str) and first else None
+    return ApiRequest(
+        model, bool(stream), max(1, input_tokens), limit, prompt, _session(fields), prefix
+    )
 
 
 def _session(fields: dict[str, Any]) -> str | None:

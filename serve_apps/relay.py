@@ -1,36 +1,294 @@
-"""One request on its way: reading its body, passing it to an engine, streaming the answer back."""
+"""One request on its way: its body read, an engine asked, the answer passed back as it comes."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
+import re
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
-import aiohttp
 from starlette.types import Message, Receive, Scope, Send
 
-from serve_apps.metrics import NONE, Metrics, Outcome
-from serve_apps.openai_api import ApiError
-from serve_apps.replicas import NoReplicaError, ReplicaPicker
-from serve_apps.router.base import Decision
+from serve_apps.api_error import ApiError
+from serve_apps.door import LEFT
+from serve_apps.flow.nouns import Lease, Refused, Result
+from serve_apps.replies import (
+    cut_event,
+    decision_headers,
+    refusal_of,
+    refused,
+    too_large,
+    unavailable,
+    unknown_model,
+)
+from serve_apps.router.base import UnknownModelError
+from serve_apps.seeing.record import Attempt, Outcome, RequestRecord
+from serve_apps.upstream import Answer, EngineGoneError, SilentEngineError
 
-ATTEMPTS = 2
-"""Tries in one group: an engine that cannot be reached before its first byte is replaced once.
+if TYPE_CHECKING:
+    from serve_apps.gateway import Gateway, Question
 
-So many engines in all may go away while they hold a request: it could be the request's doing."""
-RETRY_AFTER_S = 1
-_PASSED_BACK = ("content-type", "retry-after", "cache-control", "x-emulated")
+LONGEST_ANSWER_S = 3600.0
+"""A plain answer that takes longer is given up; its first byte comes with its last."""
+IDLE_S = 120.0
+"""A stream that was begun and says nothing for so long is over."""
+_DOWN = frozenset((502, 503, 504))
+_USAGE = re.compile(rb'"completion_tokens"\s*:\s*(\d+)')
+_TAIL_BYTES = 4096
+"""Engines tell usage at the end of an answer, within so many bytes."""
+_RESULTS = {
+    Outcome.OK: Result.OK,
+    Outcome.CLIENT_ERROR: Result.CLIENT_ERROR,
+    Outcome.ENGINE_ERROR: Result.ENGINE_ERROR,
+}
 
 
 class ClientGoneError(Exception):
     """The client closed its connection before the answer was complete."""
 
 
-class _UnreachableError(Exception):
-    """The engine could not be reached, or went away before the first byte of its answer."""
+class Call:
+    """One completion, from its arrival to its last byte.
+
+    A client that leaves cancels it wherever it stands, and with it the engine's work: at once
+    where the server tells (`door.Left`), else as soon as ``receive`` does.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_gateway",
+        "_gone",
+        "_headers",
+        "_send",
+        "_started",
+        "lease",
+        "record",
+    )
+
+    def __init__(self, gateway: Gateway, request_id: str, path: str, send: Send) -> None:
+        self.record = RequestRecord(request_id, time.time(), gateway.clock(), path)
+        self.lease: Lease | None = None
+        self._gateway = gateway
+        self._send = send
+        self._started = self._answered = self._gone = False
+        self._headers: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
+
+    async def run(self, scope: Scope, receive: Receive) -> None:
+        """Answer it, whatever becomes of it; one record is told at the end."""
+        seeing, record = self._gateway.seeing, self.record
+        seeing.started(record)
+        try:
+            await self._watched(scope, receive)
+        except ApiError as error:
+            await self._fail(error)
+        except ClientGoneError:
+            record.outcome = Outcome.CANCELLED
+        except asyncio.CancelledError:
+            if not self._answered:
+                record.outcome = Outcome.CANCELLED
+            raise
+        finally:
+            if self.lease is not None:
+                self.lease.done(Result.CANCELLED)
+            record.finished_s = self._gateway.clock()
+            seeing.finished(record)
+
+    async def _watched(self, scope: Scope, receive: Receive) -> None:
+        left = (scope.get("extensions") or {}).get(LEFT)
+        if left is None:
+            await self._until_disconnect(scope, receive)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+
+        def leave() -> None:
+            self._gone = True
+            task.cancel()
+
+        left.call = leave
+        try:
+            await self._serve(scope, receive)
+        except asyncio.CancelledError:
+            if not self._gone or task.uncancel():
+                raise
+            raise ClientGoneError from None
+        finally:
+            left.call = None
+
+    async def _until_disconnect(self, scope: Scope, receive: Receive) -> None:
+        """For servers that tell of a disconnect only when asked: the body first, then watch."""
+        body: list[bytes] = []
+
+        async def replay() -> Message:
+            return {"type": "http.request", "body": body.pop(), "more_body": False}
+
+        body.append(await read_body(scope, receive, self._gateway.max_body_bytes))
+        work = asyncio.ensure_future(self._serve(scope, replay))
+        watch = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() and not self._answered:
+                raise ClientGoneError
+            await work
+        finally:
+            for pending in (work, watch):
+                pending.cancel()
+            await asyncio.gather(work, watch, return_exceptions=True)
+
+    async def _serve(self, scope: Scope, receive: Receive) -> None:
+        gateway, record = self._gateway, self.record
+        headers = scope["headers"]
+        caller = gateway.guard.admit(headers)
+        record.tenant, record.key_id = caller.tenant, caller.key_id
+        body = await read_body(scope, receive, gateway.max_body_bytes)
+        asked = gateway.ask(record, caller, body, headers)
+        try:
+            self.lease = await self._dispatch(asked)
+            await self._relay(asked)
+        finally:
+            gateway.guard.charge(caller, record, asked.reserved)
+
+    async def _dispatch(self, asked: Question) -> Lease:
+        gateway, record = self._gateway, self.record
+        began_s = gateway.clock()
+        prompt, together = asked.route.prompt, gateway.together
+        if prompt is not None and together is not None and gateway.seeing.open > 1:
+            await together.prepared(prompt)
+        try:
+            lease = await gateway.dispatcher.dispatch(asked.route, asked.caller, asked.deadline_s)
+        except Refused as error:
+            record.waited_s = gateway.clock() - began_s
+            raise refused(error) from None
+        except UnknownModelError as error:
+            raise unknown_model(error) from None
+        record.waited_s = lease.waited_s
+        record.router_s = gateway.clock() - began_s - lease.waited_s
+        return lease
+
+    async def _relay(self, asked: Question) -> None:
+        """Ask engines until one answers, as long as retries are to be had."""
+        lease = self.lease
+        while lease is not None:
+            self.lease = lease
+            self._decided(lease)
+            result, answer = await self._try(lease, asked)
+            if answer is not None:
+                await self._pass_back(lease, answer)
+                return
+            lease.done(result)
+            lease = self._gateway.dispatcher.retry(lease)
+        raise unavailable(self.record.model, self.record.group, timed_out=result is Result.TIMEOUT)
+
+    async def _try(self, lease: Lease, asked: Question) -> tuple[Result, Answer | None]:
+        """An engine's answer, or how it failed to give one."""
+        gateway, record = self._gateway, self.record
+        record.attempts += 1
+        began_s = gateway.clock()
+        answer: Answer | None = None
+        result = Result.CANCELLED
+        try:
+            answer = await gateway.upstream.ask(
+                lease.replica.url,
+                asked.path,
+                asked.body_for(lease.decision.model),
+                min(lease.patience_s, LONGEST_ANSWER_S),
+                gateway.engine_headers(record),
+            )
+            if answer.status not in _DOWN:
+                return Result.OK, answer
+            answer.close()
+            result = Result.ENGINE_ERROR
+        except EngineGoneError:
+            result = Result.UNREACHABLE
+        except SilentEngineError:
+            result = Result.TIMEOUT
+        finally:
+            if answer is None or result is not Result.CANCELLED:
+                now_s = gateway.clock()
+                where = lease.replica
+                record.tried.append(
+                    Attempt(where.group, where.id, began_s, None, now_s, result.value)
+                )
+        return result, None
+
+    async def _pass_back(self, lease: Lease, answer: Answer) -> None:
+        try:
+            if answer.stream:
+                await self._stream(lease, answer)
+            else:
+                await self._whole(lease, answer)
+        finally:
+            answer.close()  # an unfinished answer: the engine sees us leave, and stops
+
+    async def _whole(self, lease: Lease, answer: Answer) -> None:
+        body, record = answer.body, self.record
+        record.first_byte_s = self._gateway.clock()
+        record.outcome = _outcome(answer.status)
+        record.output_tokens = _told_tokens(body[-_TAIL_BYTES:])
+        lease.done(_RESULTS[record.outcome], record.output_tokens)
+        await self._respond(answer.status, answer.headers, body)
+
+    async def _stream(self, lease: Lease, answer: Answer) -> None:
+        """Send each piece as it comes; the status goes out with the first."""
+        record, send = self.record, self._send
+        lease.first_byte()
+        record.first_byte_s = self._gateway.clock()
+        events, tail = 0, b""
+        await self._start(answer.status, answer.headers)
+        try:
+            while piece := await answer.next(IDLE_S):
+                events += piece.count(b"data:")
+                tail = piece if len(piece) >= _TAIL_BYTES else tail[-_TAIL_BYTES:] + piece
+                lease.progress()
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except (EngineGoneError, SilentEngineError) as error:
+            record.outcome, record.output_tokens = Outcome.CUT, events
+            silent = isinstance(error, SilentEngineError)
+            lease.done(Result.TIMEOUT if silent else Result.CUT, events)
+            await self._finish(cut_event())
+            return
+        record.outcome = _outcome(answer.status)
+        told = _told_tokens(tail)
+        record.output_tokens = told if told is not None else max(events - 1, 0)
+        lease.done(_RESULTS[record.outcome], record.output_tokens)
+        await self._finish(b"")
+
+    def _decided(self, lease: Lease) -> None:
+        gateway, record, decision = self._gateway, self.record, lease.decision
+        record.model, record.group, record.reason = decision.model, decision.group, decision.reason
+        record.replica = lease.replica.id
+        record.dispatched_s = gateway.clock()
+        record.predicted_ttft_s, record.predicted_tpot_s = (
+            lease.predicted_ttft_s,
+            lease.predicted_tpot_s,
+        )
+        record.predicted_output_tokens = decision.output_tokens
+        record.predicted_quality, record.predicted_cost_usd = decision.quality, decision.cost_usd
+        record.shed = lease.shed
+        self._headers[1:] = decision_headers(decision)
+        gateway.feedback.note(record.request_id, decision)
+
+    async def _fail(self, error: ApiError) -> None:
+        """Answer with an error of ours; nothing must have been sent yet."""
+        self.record.outcome, self.record.refusal = refusal_of(error)
+        body = json.dumps(error.body).encode()
+        more = [(name.encode(), value.encode()) for name, value in error.headers.items()]
+        await self._respond(error.status, [(b"content-type", b"application/json"), *more], body)
+
+    async def _respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        await self._start(status, [*headers, (b"content-length", b"%d" % len(body))])
+        await self._finish(body)
+
+    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._started = True
+        self.record.status = status
+        headers = headers + self._headers
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _finish(self, last: bytes) -> None:
+        self._answered = True
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
@@ -40,247 +298,31 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
         ApiError: 413, the body is larger than ``limit_bytes``.
         ClientGoneError: the client left while sending it.
     """
-    declared = dict(scope["headers"]).get(b"content-length", b"0")
-    if declared.isdigit() and int(declared) > limit_bytes:
-        raise _too_large(limit_bytes)
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > limit_bytes:
+            raise too_large(limit_bytes)
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit_bytes:
+            raise too_large(limit_bytes)
+        return body
     chunks: list[bytes] = []
     size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
+    while message["type"] != "http.disconnect":
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > limit_bytes:
-            raise _too_large(limit_bytes)
+            raise too_large(limit_bytes)
         if not message.get("more_body", False):
             return b"".join(chunks)
-
-
-async def until_disconnect(
-    receive: Receive, work: Coroutine[Any, Any, None], answered: Callable[[], bool]
-) -> None:
-    """Run ``work`` to its end, or cancel it when the client goes away before it is answered.
-
-    Servers report a disconnect after the last byte too: what is left then is tidying up.
-
-    Raises:
-        ClientGoneError: the client went away first.
-    """
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done() and not answered():
-            raise ClientGoneError
-        await task
-    finally:
-        for pending in (task, watch):
-            pending.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
-
-
-class Call:
-    """One request's course through the gateway, and its place in the metrics."""
-
-    def __init__(self, metrics: Metrics, request_id: str, send: Send) -> None:
-        self.outcome = Outcome.INTERNAL_ERROR
-        self._metrics = metrics
-        self.request_id = request_id
-        self._send = send
-        self._labels = (NONE, NONE)
-        self._decided = False
-        self._headers: dict[str, str] = {}
-        self._lost = 0
-        self._started = False
-        self._answered = False
-        self._arrived = time.perf_counter()
-
-    def answered(self) -> bool:
-        """Whether the last byte has been handed to the server."""
-        return self._answered
-
-    @contextlib.contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count the request once, whatever becomes of it."""
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._answered:
-                self.outcome = Outcome.CANCELLED
-            raise
-        finally:
-            self._metrics.requests.labels(*self._labels, self.outcome).inc()
-            if self._decided:
-                self._metrics.in_flight.labels(*self._labels).dec()
-                self._metrics.duration.labels(*self._labels).observe(self._age_s())
-
-    def decided(self, decision: Decision) -> None:
-        """Note where the request goes; again, when it has to go elsewhere."""
-        if self._decided:
-            self._metrics.in_flight.labels(*self._labels).dec()
-        self._labels = (decision.model, decision.group)
-        self._headers = _decision_headers(decision)
-        self._decided = True
-        self._metrics.in_flight.labels(*self._labels).inc()
-
-    async def fail(self, error: ApiError) -> None:
-        """Answer with an error of ours; nothing must have been sent yet."""
-        if error.status < 500 and error.status != 429:
-            self.outcome = Outcome.CLIENT_ERROR
-        headers = {"content-type": "application/json", **error.headers}
-        await self._respond(error.status, headers, json.dumps(error.body).encode())
-
-    async def relay(
-        self,
-        session: aiohttp.ClientSession,
-        picker: ReplicaPicker,
-        path: str,
-        body: bytes,
-        wait_s: float,
-    ) -> None:
-        """Pass the request to a replica of the group decided on, and its answer to the client.
-
-        Raises:
-            NoReplicaError: none is ready, or none could be reached: another group may take it.
-            GroupBusyError: all stayed full for ``wait_s``: another group may take it.
-            ApiError: 503, engines went away while they worked on it; no other should try.
-        """
-        avoid: set[str] = set()
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self._metrics.retries.labels(*self._labels).inc()
-            try:
-                async with picker.pick(self._labels[1], avoid, wait_s) as replica:
-                    return await self._exchange(session, replica.url + path, body)
-            except _UnreachableError:
-                avoid.add(replica.id)
-            if self._lost == ATTEMPTS:
-                raise self.unavailable()
-        raise NoReplicaError(self._labels[1])
-
-    async def _exchange(self, session: aiohttp.ClientSession, url: str, body: bytes) -> None:
-        headers = {"content-type": "application/json", "x-request-id": self.request_id}
-        try:
-            answer = await session.post(url, data=body, headers=headers)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            raise _UnreachableError from None
-        except (aiohttp.ClientError, TimeoutError):
-            raise self._went_away() from None
-        try:
-            if answer.content_type == "text/event-stream":
-                await self._stream(answer)
-            else:
-                await self._whole(answer)
-        finally:
-            answer.close()  # an unfinished answer: the engine sees us leave, and stops
-
-    async def _whole(self, answer: aiohttp.ClientResponse) -> None:
-        try:
-            body = await answer.read()
-        except (aiohttp.ClientError, TimeoutError):
-            raise self._went_away() from None
-        self.outcome = _outcome(answer.status)
-        await self._respond(answer.status, _headers(answer), body)
-
-    async def _stream(self, answer: aiohttp.ClientResponse) -> None:
-        """Send each piece as it comes; the status goes out with the first."""
-        try:
-            async for chunk in answer.content.iter_any():
-                if not self._started:
-                    self._metrics.ttft.labels(*self._labels).observe(self._age_s())
-                    await self._start(answer.status, _headers(answer))
-                await self._send(_body(chunk, more=True))
-        except (aiohttp.ClientError, TimeoutError):
-            if not self._started:
-                raise self._went_away() from None
-            self.outcome = Outcome.CUT
-            await self._finish(_cut_event())
-            return
-        if not self._started:
-            await self._start(answer.status, _headers(answer))
-        self.outcome = _outcome(answer.status)
-        await self._finish(b"")
-
-    async def _respond(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        await self._start(status, {**headers, "content-length": str(len(body))})
-        await self._finish(body)
-
-    async def _finish(self, last: bytes) -> None:
-        self._answered = True
-        await self._send(_body(last, more=False))
-
-    async def _start(self, status: int, headers: dict[str, str]) -> None:
-        own = {"x-request-id": self.request_id, **self._headers}
-        raw = [(k.encode(), _header_bytes(v)) for k, v in {**headers, **own}.items()]
-        self._started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
-
-    def _went_away(self) -> _UnreachableError:
-        """An engine that had the request is gone."""
-        self._lost += 1
-        return _UnreachableError()
-
-    def unavailable(self) -> ApiError:
-        """The answer when no group has an engine for the request."""
-        self.outcome = Outcome.UNAVAILABLE
-        model, group = self._labels
-        return ApiError(
-            503,
-            f"no engine of group {group!r} ({model}) can be reached; try again",
-            kind="server_error",
-            code="engine_unavailable",
-            headers={"retry-after": str(RETRY_AFTER_S)},
-        )
-
-    def busy(self) -> ApiError:
-        """The answer when every engine that could take the request is full."""
-        self.outcome = Outcome.OVERLOADED
-        return ApiError(
-            429,
-            f"every engine of group {self._labels[1]!r} is full; try again",
-            kind="rate_limit_error",
-            code="overloaded",
-            headers={"retry-after": str(RETRY_AFTER_S)},
-        )
-
-    def _age_s(self) -> float:
-        return time.perf_counter() - self._arrived
+        message = await receive()
+    raise ClientGoneError
 
 
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _body(chunk: bytes, *, more: bool) -> Message:
-    return {"type": "http.response.body", "body": chunk, "more_body": more}
-
-
-def _decision_headers(decision: Decision) -> dict[str, str]:
-    """What the answer tells of the choice; the last two only where a learned router made it."""
-    told = {
-        "x-orchestrator-model": decision.model,
-        "x-orchestrator-group": decision.group,
-        "x-orchestrator-reason": decision.reason,
-    }
-    if decision.quality is not None:
-        told["x-orchestrator-predicted-quality"] = f"{decision.quality:.3f}"
-    if decision.cost_usd is not None:
-        told["x-orchestrator-predicted-cost-usd"] = f"{decision.cost_usd:.3g}"
-    return told
-
-
-def _header_bytes(value: str) -> bytes:
-    """Printable ASCII, as every HTTP library takes it; anything else is escaped."""
-    if value.isascii() and value.isprintable():
-        return value.encode()
-    safe = value.encode("ascii", "backslashreplace").decode()
-    return "".join(ch if ch.isprintable() else repr(ch)[1:-1] for ch in safe).encode()
-
-
-def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
-    return {name: answer.headers[name] for name in _PASSED_BACK if name in answer.headers}
 
 
 def _outcome(status: int) -> Outcome:
@@ -289,17 +331,7 @@ def _outcome(status: int) -> Outcome:
     return Outcome.CLIENT_ERROR if status < 500 else Outcome.ENGINE_ERROR
 
 
-def _cut_event() -> bytes:
-    """An error event; the blank line first ends an event that the engine left half written."""
-    error = ApiError(
-        502,
-        "the engine went away in the middle of this answer; it is incomplete",
-        kind="server_error",
-        code="stream_cut",
-    )
-    return b"\n\ndata: " + json.dumps(error.body).encode() + b"\n\n"
-
-
-def _too_large(limit_bytes: int) -> ApiError:
-    limit_mib = limit_bytes // (1024 * 1024)
-    return ApiError(413, f"the body is larger than {limit_mib} MiB", code="body_too_large")
+def _told_tokens(tail: bytes) -> int | None:
+    """The output tokens that the engine counted itself, where it says so."""
+    found = _USAGE.findall(tail)
+    return int(found[-1]) if found else None

@@ -1,39 +1,45 @@
-"""Which replica of a group takes a request: the one with the fewest in flight, and not a dead one.
+"""What Ray Serve tells a handle of the replicas of a group, passed on to whoever asked.
 
-Runs inside Ray Serve's handle, in the process of the ingress.
+Requests do not go through Serve's handles: a handle is held for its news alone. Serve brings them
+by long poll, keeps them while its controller is away, and gives them to the request router of the
+deployment, which is this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
-from ray.serve.request_router import (
-    PendingRequest,
-    RequestRouter,
-    RunningReplica,
-)
+from serve_apps.engine_app import URL
+from serve_apps.flow.nouns import Replica
 
-AVOID = "avoid"
-"""Keyword of ``handle.choose_replica`` that holds the replica ids not to choose if others can."""
+GROUP = "group"
+"""Keyword of the router's own configuration."""
+ROUTER = "serve_apps.replica_router:Directory"
 
 
-class LeastInFlight(RequestRouter):  # type: ignore[misc]
-    """Offers every replica but those to avoid; Serve takes the one with the shortest queue.
+class Directory(RequestRouter):  # type: ignore[misc]
+    """Posts the replicas of its application, and routes what little Serve itself sends to any of them."""
 
-    Requests are matched one by one, not first come first served across all that wait, so that
-    what one request avoids is never handed to it on behalf of another.
-    """
+    def initialize_state(self, group: str = "") -> None:
+        """Of `RequestRouter`: its keyword arguments."""
+        self._group = group
+
+    def update_replicas(self, replicas: list[RunningReplica]) -> None:
+        """Of `RequestRouter`: Serve's news. Those that are told to stop are not among them."""
+        from serve_apps.board import BOARD  # this process's: Serve sends the class by value
+
+        super().update_replicas(replicas)
+        found = [
+            Replica(r.replica_id.unique_id, self._group, r.replica_metadata[URL])
+            for r in replicas
+            if URL in r.replica_metadata
+        ]
+        BOARD.post(self._deployment_id.app_name, sorted(found, key=lambda r: r.id))
 
     async def choose_replicas(
         self,
         candidate_replicas: list[RunningReplica],
-        pending_request: PendingRequest | None = None,
+        pending_request: PendingRequest | None = None,  # noqa: ARG002
     ) -> list[list[RunningReplica]]:
-        """One rank of candidates; all of them when every one is to be avoided."""
-        avoid: Collection[str] = ()
-        if pending_request is not None:
-            avoid = pending_request.kwargs.get(AVOID, ())
-            # Else Serve asks again at once, in a tight loop, while every replica is full.
-            pending_request.routing_context.should_backoff = True
-        wanted = [r for r in candidate_replicas if r.replica_id.unique_id not in avoid]
-        return [wanted or list(candidate_replicas)]
+        """Of `RequestRouter`."""
+        return [list(candidate_replicas)]

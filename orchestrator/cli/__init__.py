@@ -18,6 +18,7 @@ from orchestrator.cli import (
     demo,
     deploy,
     emulate,
+    keys,
     observe,
     plan,
     profile,
@@ -68,6 +69,7 @@ simulate.add_to(app)
 render.add_to(app)
 deploy.add_to(app)
 emulate.add_to(app)
+keys.add_to(app)
 watch.add_to(app)
 observe.add_to(app)
 demo.add_to(app)

@@ -28,7 +28,6 @@ SUPERVISOR_MODULE = "orchestrator.deploy.local_supervisor"
 SUPERVISOR_ENV = {
     "PYTHONUNBUFFERED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_apps.proxy.middlewares",
 }
 
 

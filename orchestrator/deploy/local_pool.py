@@ -12,7 +12,13 @@ from orchestrator.deploy.state import StateDir
 from placement.plan import Plan
 from profiler import logtail
 from profiler.errors import ClusterError, EngineError
-from serve_apps.pool import EngineSettings, RouterFiles, emulated_settings, engine_settings
+from serve_apps.pool import (
+    EngineSettings,
+    IngressSettings,
+    RouterFiles,
+    emulated_settings,
+    engine_settings,
+)
 
 log = logging.getLogger("orchestrator.pool")
 
@@ -24,8 +30,10 @@ DRAIN_TIMEOUT_S = 30.0
 class LocalPool:
     """The applications that Serve runs for a plan."""
 
-    def __init__(self, state: StateDir) -> None:
+    def __init__(self, state: StateDir, port: int | None = None) -> None:
+        """``port``: where clients come; None: only through a proxy of Serve's."""
         self._state = state
+        self._port = port
         self._applied: dict[str, EngineSettings] = {}
         self._ingress: Plan | None = None
         self._status: Any = None
@@ -127,7 +135,8 @@ class LocalPool:
                 artefact=str(self._state.artefact(plan.router)),
                 feedback=str(self._state.feedback_log),
             )
-        app = ingress_application(plan, DRAIN_TIMEOUT_S, files)
+        settings = IngressSettings(port=self._port, drain_timeout_s=DRAIN_TIMEOUT_S)
+        app = ingress_application(plan, settings, files)
         self._run([api.RunTarget(app, name=INGRESS_APP, route_prefix="/")])
         self._ingress = plan
 

@@ -70,7 +70,7 @@ class Supervisor:
         self._wake = threading.Event()
         self._stop = False
         self._reload = False
-        self._pool = pool or LocalPool(state)
+        self._pool = pool or LocalPool(state, port)
         self._phase: PoolState = "starting"
         self._message = "reading the plan"
         self._failure: Failure | None = None
@@ -104,7 +104,7 @@ class Supervisor:
     def _start(self) -> None:
         self._take_up(self._state.read_request())
         self._say("starting Ray")
-        start_ray(self._port)
+        start_ray()
         self._listen()  # Ray has put a handler of its own in place
 
     def _tick(self) -> None:
@@ -236,8 +236,11 @@ class Supervisor:
             raise _StopRequestedError
 
 
-def start_ray(port: int) -> None:
-    """Ray and Ray Serve for this process alone, reachable from this machine only."""
+def start_ray() -> None:
+    """Ray and Ray Serve for this process alone, reachable from this machine only.
+
+    Without Serve's own proxy: clients come to the socket of the ingress.
+    """
     import ray
     from ray import serve
 
@@ -253,8 +256,7 @@ def start_ray(port: int) -> None:
         _temp_dir=ray_dir,
     )
     serve.start(
-        proxy_location="HeadOnly",
-        http_options={"host": HOST, "port": port},
+        proxy_location="Disabled",
         logging_config={"enable_access_log": False},
     )
 

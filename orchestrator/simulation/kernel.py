@@ -120,6 +120,55 @@ def next_room(state: State, group: int, slots: int, until_s: float) -> float:
 
 
 @compiled
+def submit(state: State, i: int, r: int, at_s: float) -> int:
+    """Send a request to this replica; SENT, or REJECTED because its engine could never hold it."""
+    advance(state, r, at_s)
+    request, replica = state.requests[i], state.replicas[r]
+    tokens = request.input + request.output
+    if tokens > replica.max_model_len or _blocks(replica, tokens) > replica.total_blocks:
+        request.outcome = REJECTED
+        return REJECTED
+    _submit(state, replica, r, i, at_s)
+    return SENT
+
+
+@compiled
+def next_news(
+    state: State, replicas: int, until_s: float, begun: Array, ended: Array
+) -> tuple[float, int, int]:
+    """When the next request gets its first token or ends, no later than a time; else infinite.
+
+    Those that do then on that replica go to ``begun`` and ``ended``, both with room for the
+    largest batch; returns how many. Commits all that happens before on every replica, so nothing
+    may be sent for an earlier time.
+    """
+    while True:
+        soonest, at_s = NONE, until_s
+        for r in range(replicas):
+            replica = state.replicas[r]
+            if replica.in_flight > 0:
+                if replica.planned == 0 and replica.clock_s < until_s:
+                    _plan(state, replica, r)
+                if replica.planned > 0 and replica.next_s <= at_s:
+                    soonest, at_s = r, replica.next_s
+        if soonest == NONE:
+            return np.inf, 0, 0
+        begins, ends = _due(state, state.replicas[soonest], soonest, begun, ended)
+        _commit(state, state.replicas[soonest], soonest)
+        told = 0
+        for k in range(begins):
+            i = begun[k]
+            if state.requests[i].first_token_s < np.inf:
+                begun[told] = i
+                told += 1
+                if state.requests[i].finish_s < np.inf:
+                    ended[ends] = i
+                    ends += 1
+        if told + ends > 0:
+            return at_s, told, ends
+
+
+@compiled
 def kill(state: State, r: int, at_s: float, taken: Array) -> None:
     """Take all requests in flight from a replica; their indices go to ``taken``, unordered.
 
@@ -137,6 +186,23 @@ def kill(state: State, r: int, at_s: float, taken: Array) -> None:
             i = state.requests[i].next
     replica.in_flight = 0
     replica.next_s = np.inf
+
+
+@inner
+def _due(state: State, replica: Any, r: int, begun: Array, ended: Array) -> tuple[int, int]:
+    """Who may get a first token, and who ends, with the steps planned."""
+    begins, ends, tick = 0, 0, replica.tick + replica.planned
+    for k in range(replica.decodes):
+        if state.finish_ticks[r, k] == tick:
+            ended[ends] = state.finishing[r, k]
+            ends += 1
+    i = replica.fresh if replica.mixed == 1 else NONE
+    while i != NONE:
+        if state.requests[i].first_token_s == np.inf:
+            begun[begins] = i
+            begins += 1
+        i = state.requests[i].next
+    return begins, ends
 
 
 @inner

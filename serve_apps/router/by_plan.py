@@ -52,10 +52,28 @@ class ByPlan:
             if len(c.models) > 1
         }
 
+    def calm_choice(self, found: PlanClass, offers: Mapping[str, Offer]) -> str:
+        """The model that the request would have at the plan's prices, with every group there."""
+        split = self._splits.get(found.label)
+        worth = split.worth if split else found.worth
+
+        def standing(model: str) -> float:
+            offer, bias = offers[model], split.balance.bias(model) if split else 0.0
+            return worth * offer.quality - offer.planned_price + bias
+
+        return max((m for m in found.models if m in offers), key=standing, default="")
+
     def choose(
-        self, found: PlanClass, offers: Mapping[str, Offer], avoid: Collection[str]
+        self,
+        found: PlanClass,
+        offers: Mapping[str, Offer],
+        avoid: Collection[str],
+        importance: float = 1.0,
     ) -> tuple[str, str]:
-        """The model, and why; some offer must have a group."""
+        """The model, and why; some offer must have a group.
+
+        ``importance`` divides what prices have risen by, as if quality were worth so much more.
+        """
         split = self._splits.get(found.label)
         worth = split.worth if split else found.worth
         utilities = {m: worth * o.quality - o.planned_price for m, o in offers.items() if o.groups}
@@ -69,7 +87,7 @@ class ByPlan:
         if not quiet or not standing:
             most = max(standing.values(), default=float("inf"))
             standing |= {m: min(u, most) for m, u in utilities.items() if m not in standing}
-        chosen = max(standing, key=lambda m: standing[m] - moved[m])
+        chosen = max(standing, key=lambda m: standing[m] - moved[m] / importance)
         if split is not None and quiet and not avoid and chosen in found.models:
             split.balance.took(chosen, {m: utilities[m] for m in found.models if m in utilities})
         return chosen, _reason(found, chosen, offers, quiet=quiet)

@@ -23,11 +23,13 @@ from serve_apps.router.base import Decision, RouteRequest
 from serve_apps.router.by_plan import FAR, ByPlan
 from serve_apps.router.classes import SECONDS_PER_HOUR, PlanClass, PlanClasses
 from serve_apps.router.difficulty import difficulty
+from serve_apps.router.live import LivePrices
 from serve_apps.router.offers import Market, Offer, limited
 from serve_apps.router.policies.base import Ask, Floats, LearningPolicy, Policy
 from serve_apps.router.policies.preference import ByPreference, WorthTable, calibrate
 from serve_apps.router.policies.registry import policy_class
 from serve_apps.router.policies.utility import Utility
+from serve_apps.router.prompts import Prompt
 from serve_apps.router.quick import Estimate, QuickEstimates
 from serve_apps.router.table import RouteTable
 
@@ -79,10 +81,22 @@ class LearnedRouter:
             Utility(worth), self._calibrated(reference.quality, *sizes)
         )
 
+    weighs_load = True
+    """It weighs what is to be avoided itself, and is asked once; see `base.WeighsLoad`."""
+
+    @property
+    def prices(self) -> LivePrices:
+        """What load costs on each group, by the plan and now."""
+        return self._market.prices
+
     @property
     def failures(self) -> int:
         """Requests whose estimation failed."""
         return self._quick.failures
+
+    def prepare(self, prompts: Sequence[Prompt]) -> None:
+        """Estimate prompts together that are about to be routed one by one; never fails."""
+        self._quick.prepare(prompts)
 
     def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:
         """See `base.Router.route`."""
@@ -98,8 +112,11 @@ class LearnedRouter:
         offers = self._market.offers(request, estimate, found.slo, avoid)
         if not any(offer.groups for offer in offers.values()):
             return self._by_table(request, avoid, "no group left keeps the SLO at this size")
+        pressed = bool(avoid) or not self.prices.calm
+        calm = self._by_plan.calm_choice(found, offers) if pressed else None
         model, reason = self._choose(request, found, offers, avoid)
-        return self._decided(request, found, model, offers, avoid, reason)
+        decision = self._decided(request, found, model, offers, avoid, reason)
+        return replace(decision, shed=True) if pressed and model != calm else decision
 
     def learn(self, ask: Ask, model: str, score: float) -> None:
         """Take in how good an answer was; only a policy that learns heeds it."""
@@ -135,7 +152,7 @@ class LearnedRouter:
         if self.learns:
             choice = self._policy.choose(replace(self._ask(offers), worth=found.worth))
             return choice.model, f"{self._policy.name}: {choice.reason}"
-        return self._by_plan.choose(found, offers, avoid)
+        return self._by_plan.choose(found, offers, avoid, request.importance)
 
     def _decided(
         self,
@@ -164,6 +181,8 @@ class LearnedRouter:
             quality=offer.quality,
             cost_usd=load * market.prices.planned[group] / SECONDS_PER_HOUR,
             ask=self._ask(offers) if self.learns else None,
+            output_tokens=offer.output_tokens,
+            slo=found.slo,
         )
 
     def _others(self, request: RouteRequest, group: str, avoid: Collection[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 from placement.plan import Plan
 from serve_apps.router.pricing import LivePrice
@@ -18,6 +19,21 @@ USUAL_RISE = 0.05
 LET_PASS = 10 * USUAL_RISE
 """So much does not count: a queue of ten times the mean comes by chance once in e^10 times."""
 
+STRAIN_GAIN = 5.0
+"""log(price / rent) where a request waits as long for a slot as the SLO's TTFT allows: a price
+at which nobody goes whom another model can serve, and half way there one of twelve rents."""
+MOST_FELT = 12.0
+"""So much at most; beyond it every price says no."""
+DRAINED_S = 5.0
+"""A reckoned queue that is not to be seen is forgotten at this time constant."""
+
+
+class LoadView(Protocol):
+    """Who knows what is in flight and what waits."""
+
+    def strain(self, group: str) -> float:
+        """The predicted wait for a slot over the SLO's TTFT; 0 while there is room."""
+
 
 class LivePrices:
     """Per group, dollars per hour for one replica kept at saturation: the plan's and today's.
@@ -27,13 +43,18 @@ class LivePrices:
     from the queue that Poisson arrivals bring at the planned load anyway (M/D/1, mean
     rho * s / (2 (1 - rho))): groups of many small requests react within seconds, a single slow
     replica later.
+
+    Where a `LoadView` tells what truly waits, the price follows that at once, and a reckoned queue
+    that is not there is soon forgotten. So a burst is felt with its first queue, and who was
+    moved by the price comes back when the queue is gone.
     """
 
     def __init__(self, plan: Plan, clock: Callable[[], float]) -> None:
         told = plan.prices.load if plan.prices else {}
         rent = {g.name: g.usd_per_hour / plan.headroom for g in plan.groups}
         self.planned = {name: told.get(name, price) for name, price in rent.items()}
-        self.calm = True
+        self._calm = True
+        self._view: LoadView | None = None
         self._rent = rent
         self._replicas = {g.name: g.replicas for g in plan.groups}
         self._live = {
@@ -47,7 +68,21 @@ class LivePrices:
 
     def now(self, group: str) -> float:
         """The group's price now."""
-        return self._now[group]
+        strain = self._view.strain(group) if self._view is not None else 0.0
+        if not strain:
+            return self._now[group]
+        felt = math.expm1(min(STRAIN_GAIN * strain, MOST_FELT))
+        return max(self._now[group], self.planned[group] + self._rent[group] * felt)
+
+    @property
+    def calm(self) -> bool:
+        """Whether every group's price is the plan's."""
+        view = self._view
+        return self._calm and (view is None or not any(map(view.strain, self._now)))
+
+    def heed(self, view: LoadView) -> None:
+        """Follow what truly waits from now on."""
+        self._view = view
 
     def add(self, group: str, load_s: float) -> None:
         """A request that takes so many replica-seconds went to the group."""
@@ -62,9 +97,11 @@ class LivePrices:
         self._last_s += elapsed
         for name, live in self._live.items():
             utilisation = self._work_s[name] / (elapsed * self._replicas[name])
+            if self._view is not None and not self._view.strain(name):
+                live.relax(math.exp(-elapsed / DRAINED_S))
             self._now[name] = self._beyond_chance(name, live.observe(utilisation, elapsed))
             self._work_s[name] = 0.0
-        self.calm = all(now <= self.planned[name] for name, now in self._now.items())
+        self._calm = all(now <= self.planned[name] for name, now in self._now.items())
 
     def _beyond_chance(self, name: str, price: float) -> float:
         planned, rent = self.planned[name], self._rent[name]

@@ -102,3 +102,7 @@ class LivePrice:
         moved = self._rise + self._gain_per_s * elapsed_s * (utilisation - self._target)
         self._rise = min(max(moved, 0.0), self._most)
         return self.now
+
+    def relax(self, left: float) -> None:
+        """Keep only this share of the rise, for the queue that it stands for is gone."""
+        self._rise *= left

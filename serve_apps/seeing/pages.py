@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serve_apps.openai_api import ApiError
+from serve_apps.api_error import ApiError
 from serve_apps.seeing.paths import (
     DASHBOARD_PATH,
     ENGINE_TARGETS_PATH,
@@ -31,28 +31,28 @@ NONCE = "@nonce@"
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-def routes(seeing: Seeing, admin: Callable[[Headers], None]) -> list[Route]:
-    """What to mount. ``admin`` raises `ApiError` for a caller who may not look."""
+def routes(seeing: Seeing, admin: Callable[[Headers, str | None], None]) -> list[Route]:
+    """What to mount. ``admin``, told headers and address, raises `ApiError`: may not look."""
 
     async def metrics(request: Request) -> Response:
-        admin(request.headers.raw)
+        admin(request.headers.raw, _peer(request))
         text, content_type = seeing.render()
         return Response(text, headers={"content-type": content_type})
 
     async def live(request: Request) -> Response:
-        admin(request.headers.raw)
+        admin(request.headers.raw, _peer(request))
         return _json(seeing.look())
 
     async def ingresses(request: Request) -> Response:
-        admin(request.headers.raw)
+        admin(request.headers.raw, _peer(request))
         return _json(ingress_targets(seeing.snapshot(), METRICS_PATH, request.url.netloc))
 
     async def engines(request: Request) -> Response:
-        admin(request.headers.raw)
+        admin(request.headers.raw, _peer(request))
         return _json(engine_targets(seeing.snapshot()))
 
     async def explain(request: Request) -> Response:
-        admin(request.headers.raw)
+        admin(request.headers.raw, _peer(request))
         request_id = request.path_params["request_id"]
         found = seeing.explain(request_id)
         if found is None:
@@ -87,6 +87,10 @@ def page() -> Response:
         "cache-control": "no-store",
     }
     return Response(html.replace(NONCE, nonce), media_type="text/html", headers=headers)
+
+
+def _peer(request: Request) -> str | None:
+    return request.client.host if request.client is not None else None
 
 
 def _json(data: object) -> Response:

@@ -98,14 +98,22 @@ def url(directory: Path, serve: Any) -> Iterator[str]:
     from orchestrator.deploy.local import SUPERVISOR_ENV
     from orchestrator.deploy.local_supervisor import start_ray, stop_ray
     from serve_apps.app import INGRESS_APP, ingress_application
-    from serve_apps.ingress import ENGINE
+    from serve_apps.discovery import ENGINE
+    from serve_apps.pool import IngressSettings
+    from serve_apps.replica_router import GROUP, ROUTER
 
     p = two_models(directory)
     port = free_port()
-    by_load = RequestRouterConfig(request_router_class="serve_apps.replica_router:LeastInFlight")
-    engine = serve.deployment(
-        StandIn, name=ENGINE, ray_actor_options={"num_cpus": 0}, request_router_config=by_load
-    )
+
+    def engine(name: str) -> Any:
+        posts = RequestRouterConfig(
+            request_router_class=ROUTER, request_router_kwargs={GROUP: name}
+        )
+        made = serve.deployment(
+            StandIn, name=ENGINE, ray_actor_options={"num_cpus": 0}, request_router_config=posts
+        )
+        return made.bind()
+
     files = RouterFiles(
         artefact=str(directory / "router.npz"), feedback=str(directory / "feedback.jsonl")
     )
@@ -114,9 +122,9 @@ def url(directory: Path, serve: Any) -> Iterator[str]:
         patch.setenv(name, value)
     patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
     try:
-        start_ray(port)
-        apps = [api.RunTarget(engine.bind(), name=name, route_prefix=None) for name in "ab"]
-        front = ingress_application(p, 1.0, files)
+        start_ray()
+        apps = [api.RunTarget(engine(name), name=name, route_prefix=None) for name in "ab"]
+        front = ingress_application(p, IngressSettings(port=port, drain_timeout_s=1.0), files)
         api.run_many([*apps, api.RunTarget(front, name=INGRESS_APP, route_prefix="/")])
         base = f"http://127.0.0.1:{port}"
         until_healthy(f"{base}/health")
@@ -179,6 +187,9 @@ def test_wishes_are_heeded(client: Any) -> None:
 def test_answers_can_be_judged(client: Any, url: str, directory: Path) -> None:
     request_id = ask(client, easy(5)).headers["x-request-id"]
     body = json.dumps({"request_id": request_id, "score": 1}).encode()
-    with urllib.request.urlopen(f"{url}/feedback", body, timeout=30) as answer:
+    asked = urllib.request.Request(
+        f"{url}/feedback", body, headers={"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(asked, timeout=30) as answer:
         assert json.loads(answer.read())["model"] == "m1"
     assert request_id in (directory / "feedback.jsonl").read_text()

@@ -1,16 +1,14 @@
-"""An engine that does as told, and a picker over a few of them: a pool without Ray or vLLM."""
+"""An engine that does as told: a pool without Ray or vLLM."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-
-from serve_apps.replicas import GroupBusyError, NoReplicaError, Replica
 
 SSE = "text/event-stream"
 
@@ -33,12 +31,16 @@ class Engine:
     async def serve(self) -> AsyncIterator[str]:
         app = web.Application()
         app.router.add_post("/v1/{rest:.*}", self._answer)
+        app.router.add_get("/health", self._health)
         server = TestServer(app)
         await server.start_server()
         try:
             yield str(server.make_url("")).rstrip("/")
         finally:
             await server.close()
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return web.Response(status=200 if self.status < 500 else 503)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.read())
@@ -65,35 +67,3 @@ class Engine:
             assert request.transport is not None
             request.transport.abort()
         return response
-
-
-@dataclass
-class Pool:
-    """Replicas by group, picked in order; counts the slots that are held."""
-
-    groups: dict[str, list[Replica]] = field(default_factory=dict)
-    busy: frozenset[str] = frozenset()
-    held: int = 0
-    waits: list[tuple[str, float]] = field(default_factory=list)
-    picked: list[str] = field(default_factory=list)
-
-    @contextlib.asynccontextmanager
-    async def pick(
-        self, group: str, avoid: Collection[str], wait_s: float
-    ) -> AsyncIterator[Replica]:
-        self.waits.append((group, wait_s))
-        if group in self.busy:
-            raise GroupBusyError(group)
-        replicas = self.groups.get(group, [])
-        if not replicas:
-            raise NoReplicaError(group)
-        chosen = next((r for r in replicas if r.id not in avoid), replicas[0])
-        self.picked.append(chosen.id)
-        self.held += 1
-        try:
-            yield chosen
-        finally:
-            self.held -= 1
-
-    async def ready(self) -> Mapping[str, int]:
-        return {name: len(replicas) for name, replicas in self.groups.items()}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serve_apps.pool import engine_settings
+from serve_apps.pool import IngressSettings, engine_settings
 from tests.plan_builders import group, plan, route
 
 pytestmark = pytest.mark.usefixtures("serve")
@@ -32,7 +32,13 @@ def test_more_replicas_are_the_same_version_of_the_group() -> None:
 def test_another_plan_is_the_same_version_of_the_ingress() -> None:
     from serve_apps.app import ingress_application
 
-    one, two = (
-        ingress_application(plan(routes=(route({"a": 1.0}, rate_rps=r),)), 30.0) for r in (1, 2)
-    )
+    settings = IngressSettings(port=8000)
+    plans = [plan(routes=(route({"a": 1.0}, rate_rps=r),)) for r in (1, 2)]
+    one, two = (ingress_application(p, settings) for p in plans)
     assert versions(one) == versions(two) != [None]
+
+
+def test_another_address_is_another_version_of_the_ingress() -> None:
+    one, two = IngressSettings(port=8000), IngressSettings(port=8001)
+    assert one.version != two.version
+    assert one.version == IngressSettings(port=8000, replicas=3).version

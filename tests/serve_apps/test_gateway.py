@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
 from profiler.engine import free_port
-from serve_apps import openai_api
-from serve_apps.gateway import Gateway, build_app
-from serve_apps.replicas import Replica
+from serve_apps.api import build_app
+from serve_apps.flow.nouns import Replica
+from serve_apps.gateway import Gateway
+from serve_apps.guard.guard import Guard
+from serve_apps.guard.settings import BodyLimits, GuardSettings
 from tests.plan_builders import group, plan, route
-from tests.serve_apps.fake_pool import SSE, Engine, Pool
+from tests.serve_apps.fake_pool import SSE, Engine
 
 CHAT = "/v1/chat/completions"
 TWIN_GROUPS = plan((group("a", "m1"), group("b", "m1")), (route({"a": 1.0}),))
@@ -25,12 +28,14 @@ TWO_MODELS = plan((group("a", "m1"), group("b", "m2")), (route({"a": 1.0}),))
 
 
 @contextlib.asynccontextmanager
-async def gateway_over(*engines: Engine, pool: Pool | None = None) -> AsyncIterator[Gateway]:
-    """A gateway whose group ``a`` has these engines as its replicas, in this order."""
+async def gateway_over(
+    *engines: Engine, guard: Guard | None = None, also: Sequence[Replica] = ()
+) -> AsyncIterator[Gateway]:
+    """A gateway whose group ``a`` has these engines as its replicas, after those of ``also``."""
     async with contextlib.AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(e.serve()) for e in engines]
-        pool = pool or Pool({"a": [Replica(f"r{i}", url) for i, url in enumerate(urls)]})
-        gateway = Gateway(pool, TWO_MODELS)
+        gateway = Gateway(TWO_MODELS, guard=guard)
+        gateway.found([*also, *(Replica(f"r{i}", "a", url) for i, url in enumerate(urls))])
         stack.push_async_callback(gateway.close)
         yield gateway
 
@@ -50,9 +55,19 @@ async def post(gateway: Gateway, body: bytes, path: str = CHAT, **kwargs: Any) -
     return await request(gateway, "POST", path, content=body, **kwargs)
 
 
-def counted(gateway: Gateway, outcome: str, model: str = "m1", group_name: str = "a") -> float:
-    labels = {"model": model, "group": group_name, "outcome": outcome}
-    return gateway.metrics.registry.get_sample_value("orchestrator_requests_total", labels) or 0.0
+def sample(gateway: Gateway, name: str, **labels: str) -> float:
+    """The sum of a metric's samples with these labels."""
+    text, _ = gateway.seeing.render()
+    return sum(
+        found.value
+        for family in text_string_to_metric_families(text.decode())
+        for found in family.samples
+        if found.name == name and labels.items() <= found.labels.items()
+    )
+
+
+def counted(gateway: Gateway, outcome: str, **labels: str) -> float:
+    return sample(gateway, "orchestrator_requests_total", outcome=outcome, **labels)
 
 
 async def test_a_named_model_passes_byte_for_byte_in_both_directions() -> None:
@@ -78,9 +93,7 @@ async def test_a_stream_is_not_re_encoded() -> None:
     engine = Engine(chunks=chunks, content_type=SSE)
     async with gateway_over(engine) as gateway:
         answer = await post(gateway, chat_body(stream=True))
-        first_tokens = gateway.metrics.registry.get_sample_value(
-            "orchestrator_time_to_first_token_seconds_count", {"model": "m1", "group": "a"}
-        )
+        first_tokens = sample(gateway, "orchestrator_time_to_first_token_seconds_count", group="a")
         assert counted(gateway, "ok") == 1
     assert answer.content == b"".join(chunks)
     assert answer.headers["content-type"].startswith(SSE)
@@ -115,7 +128,7 @@ async def test_an_engines_error_passes_through(status: int, outcome: str) -> Non
 async def test_an_unknown_model_is_openais_404() -> None:
     async with gateway_over(Engine()) as gateway:
         answer = await post(gateway, chat_body("m3"))
-        assert counted(gateway, "client_error", "none", "none") == 1
+        assert counted(gateway, "client_error", model="none", group="none") == 1
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "model_not_found"
     assert answer.json()["error"]["param"] == "model"
@@ -129,10 +142,10 @@ async def test_a_malformed_body_is_a_400_never_a_500(body: bytes) -> None:
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-async def test_a_body_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_api, "MAX_BODY_BYTES", 100)
+async def test_a_body_beyond_the_limit_is_refused() -> None:
+    guard = Guard(GuardSettings(body=BodyLimits(max_bytes=100)))
     engine = Engine()
-    async with gateway_over(engine) as gateway:
+    async with gateway_over(engine, guard=guard) as gateway:
         declared = await post(gateway, chat_body(pad="x" * 200))
         lied = await post(gateway, chat_body(pad="x" * 200), headers={"content-length": "5"})
     assert (declared.status_code, lied.status_code) == (413, 413)
@@ -163,31 +176,33 @@ async def test_models_lists_what_can_be_asked_for() -> None:
 
 
 async def test_health_needs_a_replica_of_every_model() -> None:
-    pool = Pool({"a": [Replica("r", "http://x")]})
-    async with gateway_over(pool=pool) as gateway:
+    async with gateway_over() as gateway:
+        gateway.found([Replica("r", "a", "http://127.0.0.1:1")])
         partly = await request(gateway, "GET", "/health")
-        pool.groups["b"] = [Replica("s", "http://y")]
+        gateway.found([Replica(g, g, "http://127.0.0.1:1") for g in "ab"])
         fully = await request(gateway, "GET", "/health")
     assert (partly.status_code, partly.json()["ready_replicas"]) == (503, {"a": 1, "b": 0})
     assert fully.status_code == 200
 
 
 async def test_health_does_without_a_group_whose_model_another_serves() -> None:
-    async with gateway_over(pool=Pool({"b": [Replica("r", "http://x")]})) as gateway:
+    async with gateway_over() as gateway:
         gateway.configure(TWIN_GROUPS)
+        gateway.found([Replica("r", "b", "http://127.0.0.1:1")])
         answer = await request(gateway, "GET", "/health")
     assert (answer.status_code, answer.json()["ready_replicas"]) == (200, {"a": 0, "b": 1})
 
 
+def dead(name: str, group_name: str = "a") -> Replica:
+    return Replica(name, group_name, f"http://127.0.0.1:{free_port()}")
+
+
 async def test_a_dead_replica_is_replaced_before_the_first_byte() -> None:
-    engine = Engine()
-    async with gateway_over(engine) as gateway:
-        live = gateway.picker.groups["a"]  # type: ignore[attr-defined]
-        live.insert(0, Replica("dead", f"http://127.0.0.1:{free_port()}"))
-        answer = await post(gateway, chat_body())
-        assert gateway.picker.picked == ["dead", "r0"]  # type: ignore[attr-defined]
-        assert gateway.picker.held == 0  # type: ignore[attr-defined]
-    assert answer.status_code == 200
+    async with gateway_over(Engine(), also=[dead("dead")]) as gateway:
+        answers = [await post(gateway, chat_body()) for _ in range(4)]
+        assert gateway.dispatcher.in_flight == 0
+        assert counted(gateway, "ok") == 4
+    assert {a.status_code for a in answers} == {200}
 
 
 @pytest.mark.parametrize("content_type", ["application/json", SSE])
@@ -195,99 +210,73 @@ async def test_an_answer_cut_before_its_first_byte_is_tried_elsewhere(content_ty
     broken = Engine(chunks=(), cut=True, content_type=content_type)
     good = Engine(chunks=(b"fine",), content_type=content_type)
     async with gateway_over(broken, good) as gateway:
-        answer = await post(gateway, chat_body(stream=content_type == SSE))
-    assert answer.content == b"fine"
-    assert broken.bodies == good.bodies
+        answers = [await post(gateway, chat_body(stream=content_type == SSE)) for _ in range(3)]
+    assert [a.content for a in answers] == [b"fine"] * 3
+    assert len(broken.bodies) == 1  # the first to be tried, and ejected by it
+    assert len(good.bodies) == 3
 
 
-async def test_two_dead_replicas_are_a_503_in_openais_shape() -> None:
-    dead = [Replica(f"d{i}", f"http://127.0.0.1:{free_port()}") for i in range(3)]
-    pool = Pool({"a": dead})
-    async with gateway_over(pool=pool) as gateway:
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_an_engine_that_is_down_is_replaced(status: int) -> None:
+    down, good = Engine(status=status), Engine()
+    async with gateway_over(down, good) as gateway:
+        answers = [await post(gateway, chat_body()) for _ in range(2)]
+    assert {a.status_code for a in answers} == {200}
+
+
+async def test_no_engine_that_can_be_reached_is_a_503_in_openais_shape() -> None:
+    async with gateway_over(also=[dead(f"d{i}") for i in range(3)]) as gateway:
         answer = await post(gateway, chat_body())
         assert counted(gateway, "unavailable") == 1
-    assert pool.picked == ["d0", "d1"]
+        assert gateway.dispatcher.in_flight == 0
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unavailable")
     assert "retry-after" in answer.headers
 
 
-async def test_no_replica_is_a_503_and_a_full_group_a_429() -> None:
-    async with gateway_over(pool=Pool()) as gateway:
-        assert (await post(gateway, chat_body())).status_code == 503
-    async with gateway_over(pool=Pool(busy=frozenset("a"))) as gateway:
+async def test_no_replica_is_a_503_at_once() -> None:
+    async with gateway_over() as gateway:
         answer = await post(gateway, chat_body())
-        assert counted(gateway, "overloaded") == 1
-    assert (answer.status_code, answer.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (503, "server_error")
+    assert "retry-after" in answer.headers
 
 
-def dead(name: str) -> Replica:
-    return Replica(name, f"http://127.0.0.1:{free_port()}")
-
-
-@pytest.mark.parametrize("first", ["absent", "unreachable", "full"])
+@pytest.mark.parametrize("first", ["absent", "unreachable"])
 async def test_another_group_of_the_model_stands_in(first: str) -> None:
     engine = Engine()
-    async with gateway_over(engine) as gateway:
-        pool = gateway.picker
-        assert isinstance(pool, Pool)
+    async with engine.serve() as url, gateway_over() as gateway:
         gateway.configure(TWIN_GROUPS)
-        pool.groups = {"b": pool.groups["a"]}
-        if first == "unreachable":
-            pool.groups["a"] = [dead("d")]
-        pool.busy = frozenset("a" if first == "full" else "")
+        gateway.found([Replica("r", "b", url), *([dead("d")] if first == "unreachable" else [])])
         answer = await post(gateway, chat_body("m1"))
-        assert counted(gateway, "ok", group_name="b") == 1
-        in_flight = [
-            gateway.metrics.registry.get_sample_value(
-                "orchestrator_requests_in_flight", {"model": "m1", "group": g}
-            )
-            for g in "ab"
-        ]
+        assert counted(gateway, "ok", group="b") == 1
+        assert gateway.dispatcher.in_flight == 0
     assert answer.status_code == 200
     assert answer.headers["x-orchestrator-group"] == "b"
     assert engine.bodies == [chat_body("m1")]
-    assert in_flight == [0, 0]
 
 
 async def test_auto_that_goes_elsewhere_names_the_model_there() -> None:
     engine = Engine()
-    async with gateway_over(engine) as gateway:
-        pool = gateway.picker
-        assert isinstance(pool, Pool)
-        pool.groups = {"b": pool.groups["a"]}
+    async with engine.serve() as url, gateway_over() as gateway:
+        gateway.found([Replica("r", "b", url)])
         await post(gateway, chat_body("auto"))
     assert json.loads(engine.bodies[0])["model"] == "m2"
 
 
-@pytest.mark.parametrize(
-    ("busy", "status", "groups"),
-    [("ab", 429, "ab"), ("a", 429, "aba"), ("b", 429, "ab"), ("", 503, "ab")],
-)
-async def test_the_last_resort_is_to_wait_for_a_full_group(
-    busy: str, status: int, groups: str
-) -> None:
-    pool = Pool(busy=frozenset(busy))
-    async with gateway_over(pool=pool) as gateway:
-        gateway.configure(TWIN_GROUPS)
-        answer = await post(gateway, chat_body())
-        patient = [wait_s == gateway.queue_timeout_s for _, wait_s in pool.waits]
-    assert answer.status_code == status
-    assert "".join(g for g, _ in pool.waits) == groups
-    assert patient[-1]
-    assert not patient[0]
-
-
 async def test_a_request_that_engines_die_of_is_not_passed_on_for_ever() -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        engines = [Engine(chunks=(), cut=True) for _ in range(3)]
-        urls = [await stack.enter_async_context(e.serve()) for e in engines]
-        replicas = [Replica(f"r{i}", url) for i, url in enumerate(urls)]
-        pool = Pool({"a": replicas[:2], "b": replicas[2:]})
-        async with gateway_over(pool=pool) as gateway:
-            gateway.configure(TWIN_GROUPS)
-            answer = await post(gateway, chat_body())
+    engines = [Engine(chunks=(), cut=True) for _ in range(5)]
+    async with gateway_over(*engines) as gateway:
+        answer = await post(gateway, chat_body())
     assert answer.status_code == 503
-    assert [len(e.bodies) for e in engines] == [1, 1, 0]
+    assert sum(len(e.bodies) for e in engines) <= 3
+
+
+async def test_bad_requests_do_not_keep_an_engine_from_others() -> None:
+    engine = Engine(status=400)
+    async with gateway_over(engine) as gateway:
+        for _ in range(20):
+            assert (await post(gateway, chat_body())).status_code == 400
+        engine.status = 200
+        assert (await post(gateway, chat_body())).status_code == 200
 
 
 async def test_a_stream_cut_in_the_middle_ends_with_an_error_event() -> None:
@@ -342,16 +331,13 @@ async def test_a_client_that_leaves_closes_the_connection_to_the_engine(
         client = Client(chat_body(stream=stream))
         serving = asyncio.create_task(client.run(gateway))
         await (client.got_body if stream else engine.started).wait()
-        assert gateway.picker.held == 1  # type: ignore[attr-defined]
+        assert gateway.dispatcher.in_flight == 1
         client.left.set()
         await serving
         await engine.client_left.wait()
-        assert gateway.picker.held == 0  # type: ignore[attr-defined]
+        assert gateway.dispatcher.in_flight == 0
         assert counted(gateway, "cancelled") == 1
-        in_flight = gateway.metrics.registry.get_sample_value(
-            "orchestrator_requests_in_flight", {"model": "m1", "group": "a"}
-        )
-        assert in_flight == 0
+        assert gateway.upstream.connections == 0
 
 
 async def test_leaving_after_the_last_byte_is_not_a_cancellation() -> None:
@@ -370,12 +356,47 @@ async def test_a_new_plan_routes_from_the_next_request_on() -> None:
     assert json.loads(engine.bodies[0])["model"] == "m7"
 
 
-async def test_metrics_are_exposed_with_bounded_labels() -> None:
+async def test_no_name_that_a_client_made_up_becomes_a_label() -> None:
     async with gateway_over(Engine()) as gateway:
         for i in range(5):
             await post(gateway, chat_body(f"made-up-{i}"))
-        text = (await request(gateway, "GET", "/metrics")).text
-    assert (
-        'orchestrator_requests_total{group="none",model="none",outcome="client_error"} 5.0' in text
-    )
+        text = gateway.seeing.render()[0].decode()
+        assert counted(gateway, "client_error", model="none") == 5
     assert "made-up" not in text
+
+
+async def test_only_completions_reach_an_engine() -> None:
+    engine = Engine()
+    async with gateway_over(engine) as gateway:
+        for path in ("/v1/load_lora_adapter", "/invocations", "/pooling", "/v1/chat/completions/"):
+            answer = await post(gateway, chat_body(), path)
+            assert answer.status_code == 404
+    assert engine.bodies == []
+
+
+async def test_the_engine_is_sent_no_header_of_the_client() -> None:
+    engine = Engine()
+    sent = {"x-orchestrator-model": "m2", "x-forwarded-for": "1.1.1.1", "x-user-id": "u"}
+    async with gateway_over(engine) as gateway:
+        await post(gateway, chat_body(), headers=sent)
+    assert not sent.keys() & {name.lower() for name in engine.headers[0]}
+
+
+async def test_tokens_are_counted_from_usage_or_from_events() -> None:
+    usage = b'data: {"usage": {"completion_tokens": 7}}\n\ndata: [DONE]\n\n'
+    told = Engine(chunks=(b'data: {"a": 1}\n\n', usage), content_type=SSE)
+    silent = Engine(chunks=(b"data: 1\n\n", b"data: 2\n\ndata: [DONE]\n\n"), content_type=SSE)
+    found = []
+    for engine in (told, silent):
+        async with gateway_over(engine) as gateway:
+            answer = await post(gateway, chat_body(stream=True))
+            record = gateway.seeing.journal.find(answer.headers["x-request-id"])
+            assert record is not None
+            found.append(record.output_tokens)
+    assert found == [7, 2]
+
+
+async def test_a_deadline_that_is_no_number_of_seconds_is_a_400() -> None:
+    async with gateway_over(Engine()) as gateway:
+        answer = await post(gateway, chat_body(), headers={"x-orchestrator-deadline": "soon"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")

@@ -37,8 +37,8 @@ def test_an_artefact_makes_a_learned_router(
 
 def test_the_application_hands_the_files_to_the_ingress() -> None:
     from serve_apps.app import ingress_application
-    from serve_apps.pool import RouterFiles
+    from serve_apps.pool import IngressSettings, RouterFiles
 
     files = RouterFiles(artefact="/a.npz", feedback="/f.jsonl")
-    config = ingress_application(plan(), 1.0, files)._bound_deployment.user_config
+    config = ingress_application(plan(), IngressSettings(), files)._bound_deployment.user_config
     assert config["router"] == {"artefact": "/a.npz", "feedback": "/f.jsonl"}

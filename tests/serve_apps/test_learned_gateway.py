@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -13,13 +14,14 @@ import pytest
 
 from placement.explanation import Prices
 from placement.plan import Plan
-from serve_apps.gateway import Gateway, build_app
-from serve_apps.replicas import Replica
+from serve_apps.api import build_app
+from serve_apps.flow.nouns import Replica
+from serve_apps.gateway import Gateway
 from serve_apps.router.artefact import Artefact
 from serve_apps.router.learned import LearnedRouter
 from tests.plan_builders import group, plan, route
 from tests.router_builders import artefact, planned_router, text
-from tests.serve_apps.fake_pool import Engine, Pool
+from tests.serve_apps.fake_pool import Engine
 
 CHAT = "/v1/chat/completions"
 POOL = ("m1", "m2")
@@ -41,7 +43,8 @@ async def gateway_with(
 ) -> AsyncIterator[tuple[Gateway, Engine]]:
     engine = Engine()
     async with engine.serve() as url:
-        gateway = Gateway(Pool({name: [Replica(name, url)] for name in "ab"}))
+        gateway = Gateway()
+        gateway.found([Replica(name, name, url) for name in "ab"])
         p = p or two_models()
         made = made or artefact(POOL, [[0.1 * i, 0.9] for i in range(10)])
         gateway.configure(p, LearnedRouter(p, made), feedback)
@@ -151,13 +154,36 @@ async def test_a_session_keeps_its_group(how: str) -> None:
     assert len({a.headers["x-orchestrator-group"] for a in others}) == 2
 
 
-async def test_a_full_group_makes_way_for_the_other() -> None:
+async def test_a_group_that_is_gone_makes_way_for_the_other() -> None:
     async with gateway_with() as (gateway, _):
-        assert isinstance(gateway.picker, Pool)
-        gateway.picker.busy = frozenset("a")
+        [_, b] = gateway.replicas
+        gateway.found([b])
         answer = await chat(gateway, text(0.5, 0.9), "auto:cost")
     assert answer.headers["x-orchestrator-group"] == "b"
     assert answer.headers["x-orchestrator-reason"].endswith("not a")
+
+
+async def test_prompts_that_arrive_together_are_estimated_as_alone() -> None:
+    async with gateway_with() as (gateway, _):
+        prompts = [text(0.1 * i, 0.9) for i in range(8)]
+        alone = [await chat(gateway, p) for p in prompts]
+        together = await asyncio.gather(*(chat(gateway, p) for p in prompts))
+    quality = "x-orchestrator-predicted-quality"
+    assert [a.headers[quality] for a in alone] == [a.headers[quality] for a in together]
+
+
+async def test_a_learned_router_that_breaks_loses_no_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with gateway_with() as (gateway, engine):
+        monkeypatch.setattr(LearnedRouter, "route", broken)
+        answers = [await chat(gateway, text(0.5, 0.9)) for _ in range(5)]
+    assert {a.status_code for a in answers} == {200}
+    assert len(engine.bodies) == 5
+
+
+def broken(*_args: Any, **_kwargs: Any) -> Any:
+    raise MemoryError
 
 
 async def test_feedback_is_written_down_once(tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ class Need:
     replicas: int
 
 
-def room_for(needs: Sequence[Need], free: Mapping[str, float], nodes: Sequence[Node]) -> Counter[str]:
+def room_for(
+    needs: Sequence[Need], free: Mapping[str, float], nodes: Sequence[Node]
+) -> Counter[str]:
     """How many replicas of each need find room; the largest first, into the fullest node that has
     it. ``free`` is the amount of accelerators (or cores) by node id and resource, see `free_of`."""
     left = dict(free)
@@ -146,9 +148,7 @@ def free_of(nodes: Sequence[Node], given_back: Mapping[str, float]) -> dict[str,
         for resource in ("GPU", "CPU"):
             key = key_of(node.id, resource)
             back = given_back.get(key, 0.0)
-            free[key] = min(
-                node.free.get(resource, 0.0) + back, node.total.get(resource, 0.0)
-            )
+            free[key] = min(node.free.get(resource, 0.0) + back, node.total.get(resource, 0.0))
     return free
 
 
@@ -157,9 +157,7 @@ def key_of(node_id: str, resource: str) -> str:
     return f"{node_id}/{resource}"
 
 
-def missing(
-    needs: Sequence[Need], free: Mapping[str, float], nodes: Sequence[Node]
-) -> list[str]:
+def missing(needs: Sequence[Need], free: Mapping[str, float], nodes: Sequence[Node]) -> list[str]:
     """What the cluster lacks, a line per kind: requested, has, to fix."""
     placed = room_for(needs, free, nodes)
     short = [n for n in needs if placed[n.name] < n.replicas]
@@ -186,7 +184,9 @@ def _fix(place: Place, lacking: float) -> str:
     size = f", {place.amount:g} to a node at least" if place.amount > 1 else ""
     if place.resource == "CPU":
         return f"add {lacking:g} cores"
-    labels = ",".join(f"{k}={v.removeprefix('!')}" for k, v in place.selector.items() if v[0] != "!")
+    labels = ",".join(
+        f"{k}={v.removeprefix('!')}" for k, v in place.selector.items() if v[0] != "!"
+    )
     return (
         f"add {lacking:g} x {place.accelerator}{size} (ray start --num-gpus N --resources "
         f"'{{\"{ACCELERATOR_RESOURCE}{place.accelerator}\": 1}}'"

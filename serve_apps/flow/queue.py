@@ -1,0 +1,157 @@
+"""Who waits for a slot in a group, and who goes next: fair between tenants, no one starves.
+
+Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) over flows, one per tenant and
+priority, in replica-seconds of load: the flow whose virtual start is least goes next, and each
+request moves its flow's start on by load / weight. The virtual time is the start of the one that
+went last, so a flow that was idle starts level with the others, and saves nothing up. A priority
+up counts as a larger weight, so it is first and gets most, but never all. Inside a flow the
+earliest deadline goes first.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator
+from operator import attrgetter
+
+from serve_apps.flow.nouns import Asker, Wait
+
+MOST_IDLE = 1024
+"""Idle tenants whose virtual time is remembered."""
+
+FlowKey = tuple[int, str]
+_by_deadline = attrgetter("task.deadline_s")
+
+
+class Flow:
+    """One tenant's requests of one priority."""
+
+    __slots__ = ("key", "load_s", "start", "waits", "weight")
+
+    def __init__(self, key: FlowKey, weight: float, start: float) -> None:
+        self.key = key
+        self.weight = weight
+        self.start = start
+        self.waits: list[Wait] = []
+        self.load_s = 0.0
+
+
+class FairQueue:
+    """The requests that wait for one group."""
+
+    def __init__(self, priority_step: float) -> None:
+        self._priority_step = priority_step
+        self._flows: dict[FlowKey, Flow] = {}
+        self._idle: dict[FlowKey, float] = {}
+        self._virtual = 0.0
+        self._count = 0
+        self.load_s = 0.0
+        """Replica-seconds of all that wait."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Wait]:
+        for flow in self._flows.values():
+            yield from flow.waits
+
+    def ahead_s(self, asker: Asker, deadline_s: float) -> float:
+        """Replica-seconds that would be served before one more request of this asker."""
+        if not self._count:
+            return 0.0
+        key = asker.priority, asker.tenant
+        own, weight = self._flows.get(key), self._weight(asker)
+        if own is None:
+            before, start = 0.0, max(self._virtual, self._idle.get(key, 0.0))
+        else:
+            before = _load_before(own, deadline_s)
+            start = own.start + before / weight
+        ahead = before
+        for flow in self._flows.values():
+            if flow is own:
+                continue
+            if flow.start < start or (flow.start == start and flow.key[0] >= asker.priority):
+                first = flow.waits[0].task.load_s  # whoever has begun is served whole
+                ahead += min(flow.load_s, max((start - flow.start) * flow.weight, first))
+        return ahead
+
+    def push(self, wait: Wait) -> None:
+        """Let a request wait."""
+        asker = wait.task.asker
+        key = asker.priority, asker.tenant
+        flow = self._flows.get(key)
+        if flow is None:
+            start = max(self._virtual, self._idle.pop(key, 0.0))
+            flow = self._flows[key] = Flow(key, self._weight(asker), start)
+        flow.weight = self._weight(asker)
+        insort(flow.waits, wait, key=_by_deadline)
+        flow.load_s += wait.task.load_s
+        self.load_s += wait.task.load_s
+        self._count += 1
+
+    def head(self) -> Wait | None:
+        """Who goes next; None when nobody waits."""
+        flow = self._next()
+        return flow.waits[0] if flow is not None else None
+
+    def pop(self) -> Wait:
+        """Take out who goes next, and let its flow pay for it."""
+        flow = self._next()
+        assert flow is not None, "nobody waits"
+        wait = flow.waits[0]
+        self._virtual = flow.start
+        flow.start += wait.task.load_s / flow.weight
+        self._take(flow, 0)
+        return wait
+
+    def remove(self, wait: Wait) -> bool:
+        """Take one out that is no longer to be served; whether it was here."""
+        asker = wait.task.asker
+        flow = self._flows.get((asker.priority, asker.tenant))
+        if flow is None or wait not in flow.waits:
+            return False
+        self._take(flow, flow.waits.index(wait))
+        return True
+
+    def last(self) -> Wait | None:
+        """Who would be served last of all; None when nobody waits."""
+        flows = self._flows.values()
+        if not flows:
+            return None
+        return max(flows, key=lambda f: (f.start + f.load_s / f.weight, -f.key[0])).waits[-1]
+
+    def _next(self) -> Flow | None:
+        flows = self._flows
+        if len(flows) == 1:
+            return next(iter(flows.values()))
+        return min(flows.values(), key=lambda f: (f.start, -f.key[0]), default=None)
+
+    def _take(self, flow: Flow, at: int) -> None:
+        load_s = flow.waits.pop(at).task.load_s
+        flow.load_s -= load_s
+        self.load_s -= load_s
+        self._count -= 1
+        if not flow.waits:
+            del self._flows[flow.key]
+            if flow.start > self._virtual:
+                self._idle[flow.key] = flow.start
+                self._forget()
+        if not self._count:
+            self.load_s = 0.0
+
+    def _forget(self) -> None:
+        if len(self._idle) > MOST_IDLE:
+            self._idle = {k: s for k, s in self._idle.items() if s > self._virtual}
+        while len(self._idle) > MOST_IDLE:
+            self._idle.pop(next(iter(self._idle)))
+
+    def _weight(self, asker: Asker) -> float:
+        weight = max(asker.weight, 1e-6)
+        return weight * self._priority_step**asker.priority if asker.priority else weight
+
+
+def _load_before(flow: Flow, deadline_s: float) -> float:
+    """Of a flow's requests, those whose deadline is no later."""
+    if flow.waits[-1].task.deadline_s <= deadline_s:
+        return flow.load_s
+    return sum(w.task.load_s for w in flow.waits if w.task.deadline_s <= deadline_s)
