@@ -1,0 +1,320 @@
+"""A Ray cluster as a deploy target, through Serve's REST API on its dashboard.
+
+Nothing here imports Ray. Applications of others on the cluster stay as they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from manifests.serve_config import ENGINE_DEPLOYMENT, INGRESS_IMPORT
+from orchestrator.deploy.base import Progress, Status
+from orchestrator.deploy.rayserve import rolling
+from orchestrator.deploy.rayserve.config import (
+    Object,
+    RayOptions,
+    Wanted,
+    ingress_name,
+    wanted_applications,
+)
+from orchestrator.deploy.rayserve.dashboard import Dashboard
+from orchestrator.deploy.rayserve.health import status_of
+from orchestrator.deploy.rayserve.nodes import (
+    Need,
+    Node,
+    Place,
+    free_of,
+    key_of,
+    live_nodes,
+    missing,
+    place_of,
+)
+from orchestrator.deploy.rayserve.rolling import POLL_S, Waiting
+from orchestrator.deploy.rayserve.seen import Seen, differences, is_engine
+from orchestrator.deploy.rayserve.shipping import code_package, code_uri, ship
+from orchestrator.deploy.rayserve.writing import ConflictError, Writer, look
+from orchestrator.report import plan_changes
+from placement.plan import Plan
+from profiler.errors import ClusterError, EngineError, OrchestratorError
+
+DEFAULT_WAIT_S = 1800.0
+DELETE_WAIT_S = 900.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A plan set beside the cluster: what would change. Nothing is written yet."""
+
+    wanted: Wanted
+    options: RayOptions
+    seen: Seen
+    lines: tuple[str, ...]
+    steps: tuple[rolling.Stage, ...]
+    package: tuple[str, bytes] | None = None
+
+    @property
+    def replaces(self) -> bool:
+        """Whether something of ours runs already, and changes."""
+        return bool(self.lines) and bool(self.seen.configs)
+
+
+def prepare(
+    dashboard: Dashboard,
+    plan: Plan,
+    options: RayOptions = RayOptions(),
+    *,
+    artefact: Path | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Prepared:
+    """Set a plan beside the cluster, without writing.
+
+    Raises:
+        InputError: the plan or the options cannot be used on a cluster.
+        ClusterError: it cannot be reached, lacks accelerators, or has an application of others by
+            a name of ours.
+    """
+    seen = look(dashboard, plan.service)
+    nodes = live_nodes(dashboard.nodes(), dashboard.used())
+    package = code_package() if options.ship_code else None
+    wanted = wanted_applications(
+        plan,
+        nodes,
+        options,
+        by=operator(),
+        at_s=clock(),
+        artefact=artefact,
+        code_uri=code_uri(package[0]) if package else None,
+    )
+    for name in wanted.applications:
+        seen.check_name(name)
+    free = free_of(nodes, held(seen))
+    if lacking := missing(wanted.needs, free, nodes):
+        raise ClusterError("the cluster lacks what the plan needs:\n  " + "\n  ".join(lacking))
+    lines = _changes(seen, wanted)
+    if not lines:
+        return Prepared(wanted, options, seen, (), (), package)
+    old = _needs_of(seen, nodes)
+    kept = rolling.kept_beside(wanted, old, free, nodes)
+    tight = [
+        f"! {name}: {need.replicas - kept[name]} of {need.replicas} replicas stop before others "
+        f"start: the cluster has no room for old and new on {need.gpu} side by side"
+        for name, need in sorted(old.items())
+        if kept[name] < need.replicas
+        and not (name in wanted.applications)  # shrinks as the plan wants
+    ]
+    running = {n: need.replicas for n, need in old.items()}
+    steps = rolling.stages(wanted, running, seen.configs, kept)
+    return Prepared(wanted, options, seen, (*lines, *tight), tuple(steps), package)
+
+
+def deploy_ray(
+    dashboard: Dashboard, prepared: Prepared, *, keep: bool = False, waiting: Waiting
+) -> Status:
+    """Put a prepared plan in force and wait until it is healthy; safe to repeat.
+
+    When it fails, or is broken off, the service goes back to what it was, unless ``keep``; not
+    over what another changed meanwhile.
+
+    Raises:
+        EngineError: an engine did not start; with the end of what it said.
+        ConflictError: another changed the service meanwhile.
+        ClusterError: refused, or not healthy in time.
+    """
+    wanted, plan = prepared.wanted, prepared.wanted.plan
+    writer = Writer(dashboard, prepared.seen)
+
+    def status(seen: Seen) -> Status:
+        return status_of(seen, plan, url_of(seen, dashboard), waiting.clock())
+
+    if not prepared.steps:
+        report, deadline_s = rolling.reporter(waiting), waiting.clock() + waiting.wait_s
+        apps = list(prepared.seen.configs.values())
+        seen = rolling.until_running(writer, apps, deadline_s, report, status, waiting)
+        return status(seen).model_copy(update={"message": "already running; nothing changed"})
+    if prepared.package is not None:
+        ship(dashboard, *prepared.package)
+    try:
+        return status(rolling.run(writer, wanted, prepared.steps, status, waiting))
+    except ConflictError:
+        raise
+    except BaseException as error:
+        ours = isinstance(error, OrchestratorError)
+        if keep and ours:
+            raise
+        after = _roll_back(writer, prepared.seen)
+        if isinstance(error, OrchestratorError):
+            raise _rolled_back(error, after) from None
+        raise
+
+
+def ray_status(
+    dashboard: Dashboard, name: str, clock: Callable[[], float] = time.time
+) -> Status | None:
+    """The service of that name on the cluster; None where there is none.
+
+    Raises:
+        ClusterError: the cluster cannot be asked, or the service is another version's.
+    """
+    seen = look(dashboard, name)
+    plan = seen.plan
+    return None if plan is None else status_of(seen, plan, url_of(seen, dashboard), clock())
+
+
+def delete_ray(dashboard: Dashboard, name: str, waiting: Waiting) -> bool:
+    """Remove the service's applications and no others; False where there were none.
+
+    Raises:
+        ClusterError: the cluster refuses, or they are not gone in time.
+    """
+    seen = look(dashboard, name)
+    if not seen.ours:
+        return False
+    if seen.configs:
+        Writer(dashboard, seen).put(())
+    deadline_s = waiting.clock() + waiting.wait_s
+    while left := look(dashboard, name).ours:
+        if waiting.clock() > deadline_s:
+            raise ClusterError(
+                f"not gone after {waiting.wait_s:.0f} s: {', '.join(sorted(left))}; they finish "
+                "their streams"
+            )
+        waiting.sleep(POLL_S)
+    return True
+
+
+class RayTarget:
+    """`base.Target` for a Ray cluster."""
+
+    def __init__(
+        self,
+        dashboard: Dashboard,
+        options: RayOptions = RayOptions(),
+        artefact: Path | None = None,
+    ) -> None:
+        self._dashboard, self._options, self._artefact = dashboard, options, artefact
+
+    def deploy(self, plan: Plan, *, wait_s: float, on_progress: Progress) -> Status:
+        """See `deploy_ray`."""
+        prepared = prepare(self._dashboard, plan, self._options, artefact=self._artefact)
+        return deploy_ray(self._dashboard, prepared, waiting=Waiting(wait_s, on_progress))
+
+    def status(self, name: str) -> Status | None:
+        """See `ray_status`."""
+        return ray_status(self._dashboard, name)
+
+    def delete(self, name: str, on_progress: Progress) -> bool:
+        """See `delete_ray`."""
+        return delete_ray(self._dashboard, name, Waiting(DELETE_WAIT_S, on_progress))
+
+
+def operator() -> str:
+    """Who deploys, from where: told to whoever finds the service changed."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):
+        return socket.gethostname()
+
+
+def url_of(seen: Seen, dashboard: Dashboard) -> str:
+    """Base URL for clients: of an ingress that runs, else where one will."""
+    name = ingress_name(seen.service)
+    config = seen.configs.get(name) or {}
+    port = (config.get("args") or {}).get("port", 0)
+    host = (config.get("args") or {}).get("host", "")
+    if not host or host == "0.0.0.0":
+        found = [r["node_ip"] for r in seen.replicas(name) if r.get("node_ip")]
+        host = min(found, default=dashboard.host)
+    return f"http://{host}:{port}/v1"
+
+
+def held(seen: Seen) -> dict[str, float]:
+    """The accelerators and cores that the service's replicas hold, as `free_of` wants them."""
+    found: dict[str, float] = {}
+    for name in seen.ours:
+        required = seen.deployment(name).get("required_resources") or {}
+        for replica in seen.replicas(name, None):
+            for resource in ("GPU", "CPU"):
+                if replica.get("node_id") and (amount := float(required.get(resource, 0))):
+                    key = key_of(replica["node_id"], resource)
+                    found[key] = found.get(key, 0.0) + amount
+    return found
+
+
+def _needs_of(seen: Seen, nodes: Sequence[Node]) -> dict[str, Need]:
+    """What the service's applications take now, by application."""
+    plan = seen.plan
+    if plan is None:
+        return {}
+    group_of = {app: group for group, app in seen.app_of.items()}
+    found = {}
+    for name, config in seen.configs.items():
+        if not is_engine(config):
+            continue
+        group = group_of.get(name)
+        planned = plan.group(group) if group else None
+        place = place_of(plan, planned, nodes) if planned else Place("GPU", 0.0, None)
+        gpu = planned.config.gpu if planned else "?"
+        count = int(seen.deployment(name).get("target_num_replicas", 0))
+        found[name] = Need(name, gpu, place, count)
+    return found
+
+
+def _changes(seen: Seen, wanted: Wanted) -> list[str]:
+    """What deploying changes, a line each."""
+    before, after = seen.configs, wanted.applications
+    if not differences(_unsigned(before), _unsigned(after)) and not differences(
+        _unsigned(after), _unsigned(before)
+    ):
+        return []
+    lines = plan_changes(seen.plan, wanted.plan)
+    note = seen.note
+    if note is not None and note.emulated != wanted.note.emulated:
+        kinds = ("real", "emulated")
+        lines.append(f"~ engines: {kinds[note.emulated]} -> {kinds[wanted.note.emulated]}")
+    replaced = {g: a for g, a in seen.app_of.items() if g in wanted.engines}
+    for group, app in replaced.items():
+        if wanted.engines[group].name != app and not any(f" {group}:" in ln for ln in lines):
+            lines.append(f"~ {group}: engine settings change, its replicas are replaced")
+    front = ingress_name(wanted.plan.service)
+    if front in before and before[front].get("args") != after[front].get("args"):
+        lines.append("~ ingress: its settings change, its processes are replaced")
+    return lines or ["~ routing shares or predictions change, no engine does"]
+
+
+def _unsigned(configs: Mapping[str, Object]) -> dict[str, Object]:
+    """Configs without who deployed them, when."""
+    found = dict(configs)
+    for name, config in configs.items():
+        if config.get("import_path") != INGRESS_IMPORT:
+            continue
+        deployment = config["deployments"][0]
+        user = {k: v for k, v in (deployment.get("user_config") or {}).items()}
+        note = {k: v for k, v in (user.get("deployment") or {}).items() if k not in ("by", "at_s")}
+        told = deployment | {"user_config": user | {"deployment": note}}
+        found[name] = dict(config) | {"deployments": [told]}
+    return found
+
+
+def _roll_back(writer: Writer, seen: Seen) -> str:
+    """Put back what was there; what became of it, in words."""
+    try:
+        writer.put(seen.configs.values())
+        for name in seen.configs:
+            target = seen.deployment(name).get("target_num_replicas")
+            if is_engine(seen.configs[name]) and target is not None:
+                writer.dashboard.scale(name, ENGINE_DEPLOYMENT, int(target))
+    except ClusterError as error:
+        return f"putting back what was there failed: {error}"
+    return "what was there before was put back (--keep leaves the new one)"
+
+
+def _rolled_back(error: OrchestratorError, after: str) -> OrchestratorError:
+    if isinstance(error, EngineError):
+        message = str(error).removesuffix(error.log_tail).rstrip()
+        return EngineError(f"{message}; {after}", error.log_tail)
+    return ClusterError(f"{error}; {after}")
