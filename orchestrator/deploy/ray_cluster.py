@@ -44,6 +44,7 @@ from profiler.errors import ClusterError, EngineError, OrchestratorError
 
 DEFAULT_WAIT_S = 1800.0
 DELETE_WAIT_S = 900.0
+DEFAULTS = RayOptions()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Prepared:
 def prepare(
     dashboard: Dashboard,
     plan: Plan,
-    options: RayOptions = RayOptions(),
+    options: RayOptions = DEFAULTS,
     *,
     artefact: Path | None = None,
     clock: Callable[[], float] = time.time,
@@ -104,11 +105,9 @@ def prepare(
         f"! {name}: {need.replicas - kept[name]} of {need.replicas} replicas stop before others "
         f"start: the cluster has no room for old and new on {need.gpu} side by side"
         for name, need in sorted(old.items())
-        if kept[name] < need.replicas
-        and not (name in wanted.applications)  # shrinks as the plan wants
+        if kept[name] < need.replicas and name not in wanted.applications  # others only shrink
     ]
-    running = {n: need.replicas for n, need in old.items()}
-    steps = rolling.stages(wanted, running, seen.configs, kept)
+    steps = rolling.stages(wanted, seen.configs, old, kept)
     return Prepared(wanted, options, seen, (*lines, *tight), tuple(steps), package)
 
 
@@ -125,7 +124,7 @@ def deploy_ray(
         ConflictError: another changed the service meanwhile.
         ClusterError: refused, or not healthy in time.
     """
-    wanted, plan = prepared.wanted, prepared.wanted.plan
+    plan = prepared.wanted.plan
     writer = Writer(dashboard, prepared.seen)
 
     def status(seen: Seen) -> Status:
@@ -139,7 +138,7 @@ def deploy_ray(
     if prepared.package is not None:
         ship(dashboard, *prepared.package)
     try:
-        return status(rolling.run(writer, wanted, prepared.steps, status, waiting))
+        return status(rolling.run(writer, prepared.steps, status, waiting))
     except ConflictError:
         raise
     except BaseException as error:
@@ -193,7 +192,7 @@ class RayTarget:
     def __init__(
         self,
         dashboard: Dashboard,
-        options: RayOptions = RayOptions(),
+        options: RayOptions = DEFAULTS,
         artefact: Path | None = None,
     ) -> None:
         self._dashboard, self._options, self._artefact = dashboard, options, artefact
@@ -267,9 +266,7 @@ def _needs_of(seen: Seen, nodes: Sequence[Node]) -> dict[str, Need]:
 def _changes(seen: Seen, wanted: Wanted) -> list[str]:
     """What deploying changes, a line each."""
     before, after = seen.configs, wanted.applications
-    if not differences(_unsigned(before), _unsigned(after)) and not differences(
-        _unsigned(after), _unsigned(before)
-    ):
+    if not differences(_unsigned(after), _unsigned(before)):
         return []
     lines = plan_changes(seen.plan, wanted.plan)
     note = seen.note
@@ -293,7 +290,7 @@ def _unsigned(configs: Mapping[str, Object]) -> dict[str, Object]:
         if config.get("import_path") != INGRESS_IMPORT:
             continue
         deployment = config["deployments"][0]
-        user = {k: v for k, v in (deployment.get("user_config") or {}).items()}
+        user = dict(deployment.get("user_config") or {})
         note = {k: v for k, v in (user.get("deployment") or {}).items() if k not in ("by", "at_s")}
         told = deployment | {"user_config": user | {"deployment": note}}
         found[name] = dict(config) | {"deployments": [told]}

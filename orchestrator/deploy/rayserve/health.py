@@ -22,18 +22,20 @@ _STATES: dict[str, GroupState] = {
 }
 
 
-def all_run(seen: Seen, apps: Iterable[Object]) -> bool:
-    """Whether these applications run with as many replicas as their configs say."""
-    return all(_runs(seen, a) for a in apps)
+def all_run(seen: Seen, apps: Iterable[Object], *, exact: bool = True) -> bool:
+    """Whether these applications run with as many replicas as their configs say; or, not
+    ``exact``, with as many as they were scaled to since."""
+    return all(_runs(seen, a, exact=exact) for a in apps)
 
 
-def _runs(seen: Seen, config: Object) -> bool:
+def _runs(seen: Seen, config: Object, *, exact: bool = True) -> bool:
     found = seen.apps.get(config["name"])
     if found is None or found["status"] != RUNNING:
         return False
     if not is_engine(config):
         return True
-    wanted = seen.deployment(config["name"]).get("target_num_replicas", engine_replicas(config))
+    told = seen.deployment(config["name"]).get("target_num_replicas")
+    wanted = engine_replicas(config) if exact or told is None else int(told)
     return len(seen.replicas(config["name"])) >= wanted
 
 

@@ -43,78 +43,65 @@ class Stage:
 
 
 def stages(
-    wanted: Wanted,
-    running: Mapping[str, int],
-    before: Mapping[str, Object],
-    kept: Mapping[str, int],
+    wanted: Wanted, before: Mapping[str, Object], old: Mapping[str, Need], kept: Mapping[str, int]
 ) -> list[Stage]:
     """The steps from what there is to what is wanted.
 
-    ``before`` are the configs of the service's applications, ``running`` is how many replicas each
-    has, ``kept`` is how many of each old application there is room for beside the new ones.
+    ``before`` are the configs of the service's applications, ``old`` is what its engines take,
+    ``kept`` how many of each of them there is room for beside the new ones.
     """
     after = wanted.applications
     front = ingress_name(wanted.plan.service)
     if front not in before:
         return [Stage("start", tuple(after.values()), tuple(after))]
-    engines = {n: a for n, a in after.items() if n != front}
-    old = {n: a for n, a in before.items() if is_engine(a)}
+    new = {n: a for n, a in after.items() if n != front}
+    beside = {n: with_replicas(before[n], kept[n]) for n in old if kept[n] > 0}
+    grown = beside | {
+        n: with_replicas(a, max(engine_replicas(a), kept.get(n, 0))) for n, a in new.items()
+    }
     steps = []
-    squeezed = {n: min(kept[n], running.get(n, 0)) for n in old if n in kept}
-    if any(squeezed[n] < running.get(n, 0) for n in squeezed):
-        apps = [with_replicas(old[n], k) for n, k in squeezed.items() if k > 0]
-        steps.append(Stage("make room", (*apps, before[front]), tuple(a["name"] for a in apps)))
-    beside = {n: with_replicas(old[n], k) for n, k in squeezed.items() if k > 0}
-    grown = dict(beside)
-    for name, app in engines.items():
-        count = max(engine_replicas(app), squeezed.get(name, 0))
-        grown[name] = with_replicas(app, count)
-    if grown != beside or steps:
-        steps.append(Stage("start engines", (*grown.values(), before[front]), tuple(engines)))
+    if any(kept[n] < need.replicas for n, need in old.items()):
+        steps.append(Stage("make room", (*beside.values(), before[front]), tuple(beside)))
+    if _counts(grown) != _counts(beside):
+        steps.append(Stage("start engines", (*grown.values(), before[front]), tuple(new)))
     steps.append(Stage("route", (*grown.values(), after[front]), (front,)))
-    final = (*engines.values(), after[front])
-    if grown != engines:
-        steps.append(Stage("stop others", final, tuple(after)))
+    if _counts(grown) != _counts(new):
+        steps.append(Stage("stop others", tuple(after.values()), tuple(after)))
     return steps
 
 
+def _counts(apps: Mapping[str, Object]) -> dict[str, int]:
+    return {n: engine_replicas(a) for n, a in apps.items()}
+
+
 def kept_beside(
-    wanted: Wanted,
-    old: Mapping[str, Need],
-    free: Mapping[str, float],
-    nodes: Sequence[Node],
+    wanted: Wanted, old: Mapping[str, Need], free: Mapping[str, float], nodes: Sequence[Node]
 ) -> dict[str, int]:
-    """How many replicas of each old application find room beside the wanted ones; one of each
-    comes before more of any, so that no model stands without while it is replaced."""
-    first = {n: min(1, need.replicas) for n, need in old.items()}
-    rest = {n: need.replicas - first[n] for n, need in old.items()}
-    ours = {n.name: n.replicas for n in wanted.needs}
-    extra = {n: max(0, need.replicas - ours.get(n, 0)) for n, need in old.items()}
+    """How many replicas of each old application find room beside the wanted ones.
+
+    One of each comes before more of any: no model is to stand without while it is replaced.
+    """
+    after = {n.name: n.replicas for n in wanted.needs}
+    kept = {n: min(need.replicas, after.get(n, 0)) for n, need in old.items()}
     needs = list(wanted.needs)
-    kept = {n: min(need.replicas, ours.get(n, 0)) for n, need in old.items()}
-    for wave in (first, rest):
-        more = [
-            dataclasses.replace(old[n], name=n, replicas=min(k, extra[n]))
-            for n, k in wave.items()
-            if n not in ours or extra[n] > 0
-        ]
-        trial = [n for n in more if n.replicas > 0]
-        for need in trial:
-            for _ in range(need.replicas):
-                one = dataclasses.replace(need, name=f"{need.name}+", replicas=1)
-                if room_for([*needs, one], free, nodes).total() < sum(
-                    n.replicas for n in [*needs, one]
-                ):
+    for most in (1, None):
+        for name, need in sorted(old.items()):
+            limit = need.replicas if most is None else min(most, need.replicas)
+            while kept[name] < limit:
+                one = dataclasses.replace(need, name=f"{name} {kept[name]}", replicas=1)
+                if not _fits([*needs, one], free, nodes):
                     break
                 needs.append(one)
-                kept[need.name] += 1
-                extra[need.name] -= 1
+                kept[name] += 1
     return kept
+
+
+def _fits(needs: Sequence[Need], free: Mapping[str, float], nodes: Sequence[Node]) -> bool:
+    return room_for(needs, free, nodes).total() == sum(n.replicas for n in needs)
 
 
 def run(
     writer: Writer,
-    wanted: Wanted,
     steps: Iterable[Stage],
     status: Callable[[Seen], Status],
     waiting: Waiting,
@@ -133,7 +120,7 @@ def run(
         writer.put(step.apps)
         _rescale(writer, step)
         awaited = [a for a in step.apps if a["name"] in step.await_]
-        seen = until_running(writer, awaited, deadline_s, report, status, waiting)
+        seen = until_running(writer, awaited, deadline_s, report, status, waiting, exact=True)
     return seen
 
 
@@ -144,12 +131,15 @@ def until_running(
     report: _Report,
     status: Callable[[Seen], Status],
     waiting: Waiting,
+    *,
+    exact: bool = False,
 ) -> Seen:
-    """Wait until applications run. Raises as `run` does."""
+    """Wait until applications run; with as many replicas as their configs say if ``exact``, else
+    with as many as they are to have now. Raises as `run` does."""
     while True:
         seen = writer.patient_read()
         report(status(seen))
-        if health.all_run(seen, apps):
+        if health.all_run(seen, apps, exact=exact):
             return seen
         health.check_failed(seen, apps)
         if waiting.clock() > deadline_s:

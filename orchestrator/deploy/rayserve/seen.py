@@ -118,8 +118,8 @@ class Seen:
             config = app.get("deployed_app_config")
             if config is None or _redacted(config):
                 raise ClusterError(
-                    f"the application {name!r} of others cannot be read whole, and would be lost or "
-                    "changed by deploying beside it; try again, or deploy it without config"
+                    f"the application {name!r} of others cannot be read whole, so deploying beside "
+                    "it would lose or change it; try again, or deploy it from code"
                 )
             yield name, config
 
