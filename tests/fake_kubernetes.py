@@ -181,9 +181,7 @@ class FakeKubernetes:
             for part in parents:
                 at = at[int(part)] if isinstance(at, list) else at[part]
             if op["op"] == "test" and at.get(last) != op["value"]:
-                raise RefusedError(
-                    422, f"the request is rejected: test of {op['path']}"
-                )
+                raise RefusedError(422, f"the request is rejected: test of {op['path']}")
             if op["op"] in ("add", "replace"):
                 at[last] = op["value"]
         made["metadata"]["generation"] += 1

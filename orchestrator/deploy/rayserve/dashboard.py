@@ -23,8 +23,8 @@ TOKEN_FILE = Path("~/.ray/auth_token")
 LEAST_VERSION = (2, 60)
 """Older ones pass over fields that place replicas, without a word."""
 TIMEOUT_S = 30.0
-WRITE_TIMEOUT_S = 180.0
-"""The first application starts Serve itself."""
+SLOW_TIMEOUT_S = 180.0
+"""The first question about Serve connects the dashboard to Ray; the first application starts it."""
 APPLICATIONS = "/api/serve/applications/"
 AGENT = "llm-orchestrator"
 """Not a browser's: those get Ray's configs with their secrets blanked out."""
@@ -84,7 +84,7 @@ class Dashboard:
 
     def serving(self) -> Object:
         """What Serve says of itself and of all applications; none where it does not run."""
-        return self._object(APPLICATIONS)
+        return self._object(APPLICATIONS, SLOW_TIMEOUT_S)
 
     def put(self, config: Mapping[str, Any]) -> None:
         """Make these the applications of the cluster that are deployed by config.
@@ -92,7 +92,7 @@ class Dashboard:
         Raises:
             RefusedError: Serve found fault with it.
         """
-        self._call("PUT", APPLICATIONS, json.dumps(config).encode(), timeout_s=WRITE_TIMEOUT_S)
+        self._call("PUT", APPLICATIONS, json.dumps(config).encode(), timeout_s=SLOW_TIMEOUT_S)
 
     def scale(self, application: str, deployment: str, replicas: int) -> None:
         """Set a deployment's number of replicas; none is allowed.
@@ -127,7 +127,7 @@ class Dashboard:
 
     def upload(self, name: str, content: bytes) -> None:
         """Put a package where every node finds it."""
-        self._call("PUT", f"/api/packages/gcs/{quote(name)}", content, timeout_s=WRITE_TIMEOUT_S)
+        self._call("PUT", f"/api/packages/gcs/{quote(name)}", content, timeout_s=SLOW_TIMEOUT_S)
 
     def log_tail(self, node_id: str, file: str, lines: int = 40) -> str:
         """The end of a log file of Ray's on a node; empty where it cannot be had."""
@@ -138,14 +138,14 @@ class Dashboard:
             return ""
         return text.removeprefix("1")  # how Ray marks that it worked
 
-    def _object(self, path: str) -> Object:
-        told = self._get(path)
+    def _object(self, path: str, timeout_s: float | None = None) -> Object:
+        told = self._get(path, timeout_s)
         if not isinstance(told, dict):
             raise ClusterError(f"{self.url} is no Ray dashboard")
         return told
 
-    def _get(self, path: str) -> Any:
-        content = self._call("GET", path)
+    def _get(self, path: str, timeout_s: float | None = None) -> Any:
+        content = self._call("GET", path, timeout_s=timeout_s)
         try:
             return json.loads(content)
         except ValueError:
