@@ -62,7 +62,7 @@ def ingress_application(
     """
     config = {"plan": plan.model_dump(mode="json")}
     if router is not None:
-        config["router"] = router.model_dump(mode="json")
+        config["router"] = router.model_dump(mode="json", exclude_defaults=True)
     return ingress_deployment(settings, config)
 
 

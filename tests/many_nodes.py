@@ -98,7 +98,6 @@ def main(nodes: list[dict[str, Any]]) -> None:
             "include_dashboard": True,
             "dashboard_port": free_port(),
             "object_store_memory": HEAD_BYTES,
-            "node_ip_address": HOST,
         },
     )
     for node in nodes:
@@ -110,7 +109,6 @@ def main(nodes: list[dict[str, Any]]) -> None:
             resources={f"accelerator_type:{kind}": 1},
             labels={"ray.io/accelerator-type": kind, **node.get("labels", {})},
             object_store_memory=STORE_BYTES,
-            node_ip_address=HOST,
         )
     cluster.wait_for_nodes()
 
