@@ -21,7 +21,13 @@ from placement.plan import REMARKS, Plan, ReplicaGroup
 from profiler.core import Count, NonNegative, Noun, Positive, Price
 from profiler.documents import dump_data
 from profiler.errors import InputError
-from serve_apps.pool import QUEUE_FACTOR, EngineSettings, RouterFiles, engine_settings
+from serve_apps.pool import (
+    QUEUE_FACTOR,
+    EngineSettings,
+    RouterFiles,
+    emulated_settings,
+    engine_settings,
+)
 
 ENGINE_IMPORT = "serve_apps.declared:engine"
 INGRESS_IMPORT = "serve_apps.declared:ingress"
@@ -131,18 +137,22 @@ def serve_config(
     actor: Callable[[Plan, ReplicaGroup], ActorOptions] = default_actor,
     router: RouterFiles | None = None,
     external_scaler: bool = False,
+    emulate: bool = False,
 ) -> ServeConfig:
     """The config of a plan: an application per replica group and the ingress.
 
     ``actor`` gives what a group's replicas ask of the scheduler; ``router`` names the learned
     router's files where the ingress runs; ``external_scaler`` lets Serve's scale API set the
-    number of engine replicas.
+    number of engine replicas; ``emulate`` has engines that only keep their profiles' time.
 
     Raises:
         InputError: weights that only this machine has.
     """
-    weights = {name: cluster_weights(name, m.weights) for name, m in plan.models.items()}
-    settings = engine_settings(plan, weights, ENGINE_LOGS, ())
+    if emulate:
+        settings = emulated_settings(plan, ENGINE_LOGS)
+    else:
+        weights = {name: cluster_weights(name, m.weights) for name, m in plan.models.items()}
+        settings = engine_settings(plan, weights, ENGINE_LOGS, ())
     engines = [
         ApplicationConfig(
             name=g.name,

@@ -39,6 +39,8 @@ class FakeKubeRay:
                     self.cluster.delete((kind, "default", name))
             return
         cluster = self._cluster(service["spec"]["rayClusterConfig"])
+        if cluster["spec"].get("enableInTreeAutoscaling"):
+            self._autoscale(cluster, service["spec"]["rayClusterConfig"])
         self._pods(cluster)
         ready = not self.broken_pods and not self.failing_apps and not self.failure
         service["status"] = self._status(service, cluster, ready=ready)
@@ -59,6 +61,13 @@ class FakeKubeRay:
         made: Object = {"apiVersion": "ray.io/v1", "kind": "RayCluster"}
         made["metadata"] = {"name": f"{self.service}-{self._serial}", "namespace": "default"}
         return self.cluster.put(made | {"spec": copy.deepcopy(wanted)})
+
+    def _autoscale(self, cluster: Object, wanted: Object) -> None:
+        """Ray's own autoscaler: as many pods as Serve's replicas need, within the limits."""
+        needed = {g["groupName"]: g["replicas"] for g in wanted["workerGroupSpecs"]}
+        for group in cluster["spec"]["workerGroupSpecs"]:
+            most = max(group["maxReplicas"], group["minReplicas"])
+            group["replicas"] = min(most, needed.get(group["groupName"], 0))
 
     def _pods(self, cluster: Object) -> None:
         cluster["status"] = {}

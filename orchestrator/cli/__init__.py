@@ -68,10 +68,10 @@ router.add_to(app)
 simulate.add_to(app)
 render.add_to(app)
 deploy.add_to(app)
-emulate.add_to(app)
 keys.add_to(app)
 watch.add_to(app)
 observe.add_to(app)
+emulate.add_to(app)
 demo.add_to(app)
 
 

@@ -93,10 +93,6 @@ def deploy(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave what runs when the deployment fails.")
     ] = False,
-    emulate: Annotated[
-        bool,
-        typer.Option("--emulate", help="No GPUs: engines that only keep the profiles' time."),
-    ] = False,
     settings: Annotated[
         Path | None,
         typer.Option(help="Of the cluster; kubernetes.yaml beside the plan otherwise."),
@@ -107,13 +103,22 @@ def deploy(
         bool,
         typer.Option("--force-conflicts", help="Take over fields that others manage; kubernetes."),
     ] = False,
+    emulate: Annotated[
+        bool,
+        typer.Option("--emulate", help="No GPUs: engines that only keep the profiles' time."),
+    ] = False,
     yes: YesOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Run a plan's engines behind one OpenAI-compatible address, here or on a cluster."""
     if target is TargetName.KUBERNETES:
         from orchestrator.cli.deploy_kubernetes import Options, deploy_plan
+        from profiler.errors import InputError
 
+        if emulate:
+            raise InputError(
+                "--emulate: engines are emulated on this machine and on Ray clusters only"
+            )
         found = deploy_plan(
             plan,
             settings,
@@ -156,12 +161,7 @@ def _deploy_local(
     emulate: bool,
     yes: bool,
 ) -> Status | None:
-    from orchestrator.deploy.local import (
-        DEFAULT_WAIT_S,
-        deploy_local,
-        local_status,
-        running_plan,
-    )
+    from orchestrator.deploy.local import DEFAULT_WAIT_S, deploy_local, local_status, running_plan
     from orchestrator.learned_router import checked_artefact
     from orchestrator.report import plan_changes, router_line
     from placement.plan import Plan

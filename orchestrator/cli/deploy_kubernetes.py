@@ -44,13 +44,23 @@ def deploy_plan(plan: Path, settings: Path | None, options: Options, show: Show)
     from placement.plan import Plan
     from profiler import documents
     from profiler.errors import ClusterError
+    from serve_apps.seeing.alerts import rules
+    from serve_apps.seeing.grafana import dashboards
 
     wanted = documents.read(plan, Plan)
     chosen = read_settings(plan, settings)
     in_image = chosen.router_artefact_path is not None
     artefact = None if in_image else checked_artefact(wanted, plan.parent)
     api = KubeApi.connect(chosen.namespace, options.context, options.kubeconfig)
-    prepared = prepare(api, wanted, chosen, artefact=artefact, force=options.force_conflicts)
+    prepared = prepare(
+        api,
+        wanted,
+        chosen,
+        artefact=artefact,
+        force=options.force_conflicts,
+        rule_groups=rules()["groups"],
+        dashboards=dashboards(),
+    )
     for line in prepared.lines or ["no object changes"]:
         say(line)
     if options.dry_run:

@@ -31,13 +31,17 @@ def render(
     from orchestrator.rendering import write_tree
     from placement.plan import Plan
     from profiler import documents
+    from serve_apps.seeing.alerts import rules
+    from serve_apps.seeing.grafana import dashboards
 
     wanted = documents.read(plan, Plan)
     chosen = read_settings(plan, settings)
     artefact = None
     if chosen.router_artefact_path is None:
         artefact = checked_artefact(wanted, plan.parent)
-    objects = render_objects(wanted, chosen, artefact=artefact)
+    objects = render_objects(
+        wanted, chosen, artefact=artefact, rule_groups=rules()["groups"], dashboards=dashboards()
+    )
     files = helm_files(objects, wanted, chosen) if helm else kustomize_files(objects)
     count = write_tree(directory, files, replace=yes)
     how = f"helm install {wanted.service} {directory} -n {chosen.namespace}"

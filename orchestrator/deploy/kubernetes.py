@@ -16,34 +16,16 @@ from orchestrator.deploy.kube import resizing
 from orchestrator.deploy.kube.api import OURS, KubeApi
 from orchestrator.deploy.kube.applying import Applied
 from orchestrator.deploy.kube.changes import Change, find_changes, same_pods
-from orchestrator.deploy.kube.health import (
-    Seen,
-    final_fault,
-    is_healthy,
-    look,
-    status_of,
-    waiting_for,
-)
+from orchestrator.deploy.kube.health import Seen, look, status_of
+from orchestrator.deploy.kube.waiting import DEFAULT_WAIT_S, POLL_S, Waiting, until_healthy, url
 from placement.plan import Plan
 from profiler import documents
 from profiler.errors import ClusterError, EngineError, OrchestratorError
 
-DEFAULT_WAIT_S = 1800.0
-"""Nodes are bought, images pulled and weights loaded in this time."""
 DELETE_WAIT_S = 900.0
-POLL_S = 2.0
-PATIENCE = 3
-"""A fault counts when it is seen this often in a row: statuses lag behind what was applied."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Waiting:
-    """How a command waits; a test passes its own clock."""
-
-    wait_s: float = DEFAULT_WAIT_S
-    on_progress: Progress = lambda _status: None
-    clock: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
+PATIENT, DELETING = Waiting(), Waiting(DELETE_WAIT_S)
+VOLUME_S = 150.0
+"""Kubelets bring a changed ConfigMap into running pods within a minute or two."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +47,11 @@ class Prepared:
     def replaces(self) -> bool:
         """Whether something that is there changes or goes."""
         return any(c.verb in ("change", "delete") for c in self.changes)
+
+    @property
+    def new_router(self) -> bool:
+        """Whether a router artefact is new, or another than before."""
+        return any(c.verb in ("create", "change") and "binaryData" in c.obj for c in self.changes)
 
     @property
     def service(self) -> Object:
@@ -106,7 +93,7 @@ def prepare(
 
 
 def deploy_kubernetes(
-    api: KubeApi, prepared: Prepared, *, keep: bool = False, waiting: Waiting = Waiting()
+    api: KubeApi, prepared: Prepared, *, keep: bool = False, waiting: Waiting = PATIENT
 ) -> Status:
     """Put a prepared plan in force and wait until it is healthy; safe to repeat.
 
@@ -119,9 +106,9 @@ def deploy_kubernetes(
     applied = Applied(api, prepared.force)
     resized: list[resizing.Resize] = []
     try:
-        applied.apply(prepared.changes)
+        _apply(applied, prepared, waiting)
         _grow(api, prepared, resized)
-        status = _until_healthy(api, prepared, waiting)
+        status = until_healthy(api, prepared.plan, waiting)
         applied.prune(prepared.changes)
         return _shrink(api, prepared, status)
     except BaseException as error:
@@ -161,7 +148,7 @@ def deployed_plan(api: KubeApi, name: str) -> Plan:
     return documents.parse(found["data"][PLAN_FILE], Plan, f"ConfigMap {name}-plan")
 
 
-def delete_kubernetes(api: KubeApi, name: str, waiting: Waiting = Waiting(DELETE_WAIT_S)) -> bool:
+def delete_kubernetes(api: KubeApi, name: str, waiting: Waiting = DELETING) -> bool:
     """Remove all that carries the service's label, and wait until its pods are gone.
 
     False where there was nothing. The namespace goes only if a deployment made it.
@@ -186,15 +173,6 @@ def delete_kubernetes(api: KubeApi, name: str, waiting: Waiting = Waiting(DELETE
     return bool(found)
 
 
-def url(seen: Seen) -> str:
-    """Base URL for clients inside the cluster."""
-    metadata = seen.service["metadata"]
-    groups = seen.service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
-    ports = groups[0]["template"]["spec"]["containers"][0].get("ports", ()) if groups else ()
-    port = next((p["containerPort"] for p in ports if p.get("name") == "serve"), 8000)
-    return f"http://{metadata['name']}-serve-svc.{metadata['namespace']}:{port}/v1"
-
-
 class KubernetesTarget:
     """`base.Target` for a namespace of a cluster."""
 
@@ -217,35 +195,17 @@ class KubernetesTarget:
         return delete_kubernetes(self._api, name, Waiting(DELETE_WAIT_S, on_progress))
 
 
-def _until_healthy(api: KubeApi, prepared: Prepared, waiting: Waiting) -> Status:
-    plan, name = prepared.plan, prepared.plan.service
-    deadline_s = waiting.clock() + waiting.wait_s
-    shown: object = None
-    faults = 0
-    while True:
-        seen = look(api, name)
-        if seen is None:
-            raise ClusterError(f"RayService {name!r} was deleted by another meanwhile")
-        status = status_of(seen, plan, url(seen), waiting.clock)
-        unclocked = (status.state, status.message, [(g.ready, g.message) for g in status.groups])
-        if unclocked != shown:
-            shown = unclocked
-            waiting.on_progress(status)
-        if is_healthy(seen, plan):
-            return status
-        fault = final_fault(seen, plan)
-        faults = faults + 1 if fault else 0
-        if fault and faults >= PATIENCE:
-            message, pod = fault
-            crashed = pod is not None and pod.crashed
-            tail = api.pod_log(pod.pod, previous=True) if pod is not None and crashed else ""
-            raise EngineError(message, tail)
-        if waiting.clock() > deadline_s:
-            raise ClusterError(
-                f"not healthy after {waiting.wait_s:.0f} s: {'; '.join(waiting_for(seen, plan))}; "
-                "wait longer with --wait"
-            )
-        waiting.sleep(POLL_S)
+def _apply(applied: Applied, prepared: Prepared, waiting: Waiting) -> None:
+    """Apply in order; a new router artefact is given time to reach the pods that run before the
+    configuration that names it."""
+    for change in prepared.changes:
+        seen = prepared.seen
+        if change.obj["kind"] == "RayService" and prepared.new_router and seen is not None:
+            now = status_of(seen, prepared.plan, url(seen), waiting.clock)
+            said = {"state": "updating", "message": "the router's artefact is on its way to pods"}
+            waiting.on_progress(now.model_copy(update=said))
+            waiting.sleep(VOLUME_S)
+        applied.apply([change])
 
 
 def _grow(api: KubeApi, prepared: Prepared, done: list[resizing.Resize]) -> None:
@@ -283,3 +243,16 @@ def _rolled_back(error: OrchestratorError, left: list[str]) -> OrchestratorError
         message = str(error).removesuffix(error.log_tail).rstrip()
         return EngineError(f"{message}; {after}", error.log_tail)
     return ClusterError(f"{error}; {after}")
+
+
+__all__ = [
+    "DEFAULT_WAIT_S",
+    "KubernetesTarget",
+    "Prepared",
+    "Waiting",
+    "delete_kubernetes",
+    "deploy_kubernetes",
+    "deployed_plan",
+    "kubernetes_status",
+    "prepare",
+]

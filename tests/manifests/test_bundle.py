@@ -12,15 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.bundle import render
-from manifests.objects import Naming, Object
+from manifests.objects import LIMIT_BYTES, Naming, Object, config_map
 from manifests.ray_service import ray_service
 from manifests.settings import KubernetesSettings
-from placement.plan import ExcludedClass, Plan, PlannedRouter
+from placement.plan import Plan, PlannedRouter
 from profiler.errors import InputError
 from profiler.files import sha256_of
+from serve_apps.seeing.alerts import rules
+from serve_apps.seeing.grafana import dashboards
 from tests import kube_builders as kb
 from tests.kube_schemas import faults
-from tests.plan_builders import bucket
 
 ALERT = {"alert": "Down", "expr": "up == 0", "for": "5m", "annotations": {"a": "{{ $labels.pod }}"}}
 FULL: dict[str, Any] = {
@@ -137,7 +138,7 @@ def test_whole_nodes_are_filled_with_replicas() -> None:
         max_size=6,
     )
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_every_plan_has_pods_for_all_its_replicas(kinds: list[Any]) -> None:
     chosen = kb.settings(cloud="gke", node_selectors={})
     rented = [
@@ -282,10 +283,21 @@ def test_another_artefact_than_the_plans_is_refused(tmp_path: Path) -> None:
     assert "found none" in refused(plan, kb.settings())
 
 
-def test_a_plan_too_large_for_an_object_is_refused() -> None:
-    why = "x" * 2**20
-    excluded = ExcludedClass(stream="auto", bucket=bucket(), rate_rps=1, reason=why)
-    plan = kb.plan(excluded=(excluded,))
-    assert "ConfigMap 'demo-plan' would hold 1.0 MiB" in refused(plan, kb.settings())
+def test_what_is_too_large_for_an_object_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    naming = Naming("demo", kb.settings())
+    with pytest.raises(InputError, match=r"ConfigMap 'demo-plan' would hold 1.0 MiB"):
+        config_map(naming, "plan", {"plan.yaml": "x" * (LIMIT_BYTES + 1)})
+    monkeypatch.setattr("manifests.ray_service.LIMIT_BYTES", 1000)
     with pytest.raises(InputError, match="plan with fewer size buckets"):
-        ray_service(Naming("demo", kb.settings()), plan, None)
+        ray_service(naming, kb.plan(), None)
+
+
+def test_the_products_own_alerts_and_dashboards_fit_their_objects() -> None:
+    objects = render(
+        kb.plan(), kb.settings(), rule_groups=rules()["groups"], dashboards=dashboards()
+    )
+    seen = [
+        o for o in objects if o["kind"] == "PrometheusRule" or "dashboard" in str(o["metadata"])
+    ]
+    assert len(seen) == 1 + len(dashboards())
+    assert {o["metadata"]["name"]: faults(o) for o in seen if faults(o)} == {}

@@ -18,9 +18,8 @@ from tests.kube_schemas import faults
 
 PLAN = kb.plan(kb.group("chat"), kb.group("large", "H100", 3, tensor_parallel=2, node_gpus=8))
 SETTINGS = kb.settings(image_pull_secrets=["registry"])
-RULES = [
-    {"name": "a", "rules": [{"expr": "up", "alert": "A", "annotations": {"t": "{{ $value }}"}}]}
-]
+ALERT = {"expr": "up", "alert": "A", "annotations": {"t": "{{ $value }}"}}
+RULES = [{"name": "a", "rules": [ALERT]}]
 OBJECTS = render(PLAN, SETTINGS, rule_groups=RULES)
 
 
@@ -72,7 +71,7 @@ def test_braces_of_alerts_are_not_helms() -> None:
 
 def test_helm_renders_the_plans_own_objects(tmp_path: Path) -> None:
     found = rendered(tmp_path)
-    assert found == {(o["kind"], o["metadata"]["name"]): o for o in _with_pull_secrets()}
+    assert found == {(o["kind"], o["metadata"]["name"]): o for o in OBJECTS}
 
 
 def test_helm_counts_pods_from_replicas(tmp_path: Path) -> None:
@@ -92,8 +91,3 @@ def test_helm_counts_pods_from_replicas(tmp_path: Path) -> None:
 def test_helm_refuses_values_outside_the_schema(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="imag"):
         rendered(tmp_path, imag="x")
-
-
-def _with_pull_secrets() -> list[Any]:
-    """The head has the chart's pull secrets too, whether or not the plan's settings name any."""
-    return OBJECTS

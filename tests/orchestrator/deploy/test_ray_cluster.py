@@ -216,7 +216,7 @@ def test_an_application_that_cannot_be_read_whole_is_not_written_over(
 
 def test_a_name_that_others_have_is_refused(fake: FakeDashboard, dashboard: Dashboard) -> None:
     fake.add_foreign("demo.ingress")
-    with pytest.raises(ClusterError, match="'demo.ingress' that is not of this service"):
+    with pytest.raises(ClusterError, match=r"'demo\.ingress' that is not of this service"):
         prepare(dashboard, plan(), OPTIONS)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from orchestrator.deploy.kubernetes import (
@@ -10,8 +12,9 @@ from orchestrator.deploy.kubernetes import (
     kubernetes_status,
     prepare,
 )
-from placement.plan import Plan
+from placement.plan import Plan, PlannedRouter
 from profiler.errors import ClusterError, EngineError
+from profiler.files import sha256_of
 from tests.fake_kuberay import unschedulable, waiting
 from tests.fake_kubernetes import Object
 from tests.kube_builders import group, plan, settings
@@ -55,10 +58,11 @@ def test_the_same_plan_again_changes_nothing(place: Place) -> None:
     assert place.cluster.writes == writes
 
 
+@pytest.mark.parametrize("by_ray", [True, False])
 def test_more_replicas_reach_the_running_cluster_whose_sizes_the_operator_leaves_alone(
-    place: Place,
+    place: Place, by_ray: bool
 ) -> None:
-    in_tree = {"in_tree": False}
+    in_tree = {"in_tree": by_ray}
     deploy(place, autoscaling=in_tree)
     more = plan(group("chat", replicas=3), group("large", "A100-80GB", 2))
     prepared = prepare(place.api, more, settings(autoscaling=in_tree))
@@ -68,6 +72,37 @@ def test_more_replicas_reach_the_running_cluster_whose_sizes_the_operator_leaves
     deploy_kubernetes(place.api, prepared, waiting=place.waiting())
     assert place.cluster.names("RayCluster") == ["demo-1"]
     assert len([n for n in place.cluster.names("Pod") if n.startswith("l4-1x")]) == 3
+
+
+def test_without_rays_autoscaler_pods_that_may_host_an_engine_are_left_and_named(
+    place: Place,
+) -> None:
+    in_tree = {"in_tree": False}
+    deploy(place, plan(group("chat", replicas=3)), autoscaling=in_tree)
+    status = deploy(place, plan(group("chat")), autoscaling=in_tree)
+    assert status.message == "l4-1x keeps 2 pods that the plan has not"
+    assert len([n for n in place.cluster.names("Pod") if n.startswith("l4-1x")]) == 3
+
+
+def test_a_new_router_artefact_has_time_to_reach_running_pods_before_it_is_named(
+    place: Place, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.npz"
+
+    def put(content: bytes) -> float:
+        path.write_bytes(content)
+        planned = PlannedRouter(artefact="r", sha256=sha256_of(path), models={"m1": "m1"})
+        prepared = prepare(place.api, plan(router=planned), settings(), artefact=path)
+        began_s = place.now_s
+        deploy_kubernetes(place.api, prepared, waiting=place.waiting())
+        return place.now_s - began_s
+
+    assert put(b"one") == 0
+    assert put(b"one") == 0
+    assert put(b"two") >= 60
+    order = [(kind, name) for _, kind, name in place.cluster.writes]
+    last = len(order) - 1 - order[::-1].index(("ConfigMap", "demo-router"))
+    assert ("RayService", "demo") in order[last:]
 
 
 def test_a_group_that_is_gone_keeps_its_place_without_pods_and_no_second_cluster_is_made(
