@@ -125,20 +125,11 @@ def test_what_is_missing_is_said_per_gpu_type(fake: FakeDashboard, dashboard: Da
     with pytest.raises(ClusterError) as caught:
         prepare(dashboard, wanted, OPTIONS)
     assert caught.value.exit_code == 4
-    lines = str(caught.value).splitlines()
-    assert (
-        lines[1]
-        .strip()
-        .startswith(
-            "H100: requested 8, has none (the cluster has 4 x A100-80G, 4 x L4); to fix: add 8 x H100, "
-            "4 to a node at least"
-        )
-    )
-    assert (
-        lines[2]
-        .strip()
-        .startswith("L4: requested 2, has 4 on 1 nodes, 1 of them free; to fix: add 1 x L4")
-    )
+    _, first, second = (line.strip() for line in str(caught.value).splitlines())
+    assert first.startswith("H100: requested 8, has none (the cluster has 4 x A100-80G, 4 x L4); ")
+    assert "to fix: add 8 x H100, 4 to a node at least" in first
+    assert second.startswith("L4: requested 2, has 4 on 1 nodes, 1 of them free; ")
+    assert "to fix: add 1 x L4" in second
     assert fake.puts == []
 
 
