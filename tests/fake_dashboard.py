@@ -32,7 +32,7 @@ def node(
         told["ray.io/accelerator-type"] = accelerator
     return {
         "node_id": name,
-        "node_ip": f"10.0.0.{len(name)}",
+        "node_ip": f"127.0.0.{len(name)}",
         "state": state,
         "resources_total": total,
         "labels": told,
@@ -222,7 +222,7 @@ class FakeDashboard:
                     "replica_id": f"{app['name']}-{i}",
                     "state": "RUNNING",
                     "node_id": self._node_for(options),
-                    "node_ip": "10.0.0.9",
+                    "node_ip": "127.0.0.9",
                     "start_time_s": 1000.0,
                 }
                 for i in range(count)

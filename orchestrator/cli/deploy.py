@@ -295,8 +295,10 @@ def status_table(status: Status) -> Table:
     from orchestrator.report import emulated_mark
 
     rented = any(g.usd_per_hour is not None for g in status.groups)
+    told = any(g.load is not None for g in status.groups)
     table = Table(
         *("group", "model", "GPU", "ready", "state"),
+        *(("load",) if told else ()),
         *(("$/h", "$ so far") if rented else ("log",)),
         box=None,
         pad_edge=False,
@@ -308,7 +310,8 @@ def status_table(status: Status) -> Table:
     for g in status.groups:
         cost = (usd(g.usd_per_hour), usd(g.usd_so_far))
         last = cost if rented else (g.log or "-",)
-        table.add_row(g.name, g.model, g.gpu, f"{g.ready}/{g.wanted}", g.state, *last)
+        load = (("-" if g.load is None else f"{g.load:.0%}"),) if told else ()
+        table.add_row(g.name, g.model, g.gpu, f"{g.ready}/{g.wanted}", g.state, *load, *last)
     return table
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from manifests.serve_config import ENGINE_DEPLOYMENT, INGRESS_IMPORT
 from orchestrator.deploy.base import Progress, Status
 from orchestrator.deploy.rayserve import rolling
+from orchestrator.deploy.rayserve.asking import loads
 from orchestrator.deploy.rayserve.config import (
     Object,
     RayOptions,
@@ -161,7 +162,9 @@ def ray_status(
     """
     seen = look(dashboard, name)
     plan = seen.plan
-    return None if plan is None else status_of(seen, plan, url_of(seen, dashboard), clock())
+    if plan is None:
+        return None
+    return status_of(seen, plan, url_of(seen, dashboard), clock(), loads(seen, plan))
 
 
 def delete_ray(dashboard: Dashboard, name: str, waiting: Waiting) -> bool:

@@ -74,7 +74,7 @@ def test_each_group_is_an_application_on_nodes_of_its_accelerator(
 ) -> None:
     status = deploy(dashboard, plan())
     assert status.state == "running" and status.emulated
-    assert status.url == "http://10.0.0.9:8080/v1"
+    assert status.url == "http://127.0.0.9:8080/v1"
     found = deployments(fake)
     assert set(found) == {"chat", "large", "ingress"}
     assert found["large"]["num_replicas"] == 2
