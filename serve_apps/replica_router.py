@@ -18,7 +18,7 @@ ROUTER = "serve_apps.replica_router:Directory"
 
 
 class Directory(RequestRouter):  # type: ignore[misc]
-    """Posts its application's replicas, and routes what little Serve itself sends to any of them."""
+    """Posts its application's replicas, and routes what little Serve itself sends to any."""
 
     def initialize_state(self, group: str = "") -> None:
         """Of `RequestRouter`: its keyword arguments."""

@@ -9,15 +9,15 @@ import dataclasses
 import getpass
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from manifests.serve_config import ENGINE_DEPLOYMENT, INGRESS_IMPORT
+from manifests.serve_config import ENGINE_DEPLOYMENT
 from orchestrator.deploy.base import Progress, Status
 from orchestrator.deploy.rayserve import rolling
 from orchestrator.deploy.rayserve.asking import loads
+from orchestrator.deploy.rayserve.changes import changes
 from orchestrator.deploy.rayserve.config import (
-    Object,
     RayOptions,
     Wanted,
     ingress_name,
@@ -26,20 +26,15 @@ from orchestrator.deploy.rayserve.config import (
 from orchestrator.deploy.rayserve.dashboard import Dashboard
 from orchestrator.deploy.rayserve.health import status_of
 from orchestrator.deploy.rayserve.nodes import (
-    Need,
-    Node,
-    Place,
     free_of,
-    key_of,
     live_nodes,
     missing,
-    place_of,
 )
 from orchestrator.deploy.rayserve.rolling import POLL_S, Waiting
-from orchestrator.deploy.rayserve.seen import Seen, differences, is_engine
+from orchestrator.deploy.rayserve.seen import Seen, is_engine
 from orchestrator.deploy.rayserve.shipping import code_package, code_uri, ship
+from orchestrator.deploy.rayserve.taken import held, needs_of
 from orchestrator.deploy.rayserve.writing import ConflictError, Writer, look
-from orchestrator.report import plan_changes
 from placement.plan import Plan
 from profiler.errors import ClusterError, EngineError, OrchestratorError
 
@@ -97,10 +92,10 @@ def prepare(
     free = free_of(nodes, held(seen))
     if lacking := missing(wanted.needs, free, nodes):
         raise ClusterError("the cluster lacks what the plan needs:\n  " + "\n  ".join(lacking))
-    lines = _changes(seen, wanted)
+    lines = changes(seen, wanted)
     if not lines:
         return Prepared(wanted, options, seen, (), (), package)
-    old = _needs_of(seen, nodes)
+    old = needs_of(seen, nodes)
     kept = rolling.kept_beside(wanted, old, free, nodes)
     tight = [
         f"! {name}: {need.replicas - kept[name]} of {need.replicas} replicas stop before others "
@@ -128,8 +123,11 @@ def deploy_ray(
     plan = prepared.wanted.plan
     writer = Writer(dashboard, prepared.seen)
 
+    app_of = {name: app.name for name, app in prepared.wanted.engines.items()}
+
     def status(seen: Seen) -> Status:
-        return status_of(seen, plan, url_of(seen, dashboard), waiting.clock())
+        now_s, url = waiting.clock(), url_of(seen, dashboard)
+        return status_of(seen, plan, url, now_s, app_of=app_of)
 
     if not prepared.steps:
         report, deadline_s = rolling.reporter(waiting), waiting.clock() + waiting.wait_s
@@ -232,72 +230,6 @@ def url_of(seen: Seen, dashboard: Dashboard) -> str:
         found = [r["node_ip"] for r in seen.replicas(name) if r.get("node_ip")]
         host = min(found, default=dashboard.host)
     return f"http://{host}:{port}/v1"
-
-
-def held(seen: Seen) -> dict[str, float]:
-    """The accelerators and cores that the service's replicas hold, as `free_of` wants them."""
-    found: dict[str, float] = {}
-    for name in seen.ours:
-        required = seen.deployment(name).get("required_resources") or {}
-        for replica in seen.replicas(name, None):
-            for resource in ("GPU", "CPU"):
-                if replica.get("node_id") and (amount := float(required.get(resource, 0))):
-                    key = key_of(replica["node_id"], resource)
-                    found[key] = found.get(key, 0.0) + amount
-    return found
-
-
-def _needs_of(seen: Seen, nodes: Sequence[Node]) -> dict[str, Need]:
-    """What the service's applications take now, by application."""
-    plan = seen.plan
-    if plan is None:
-        return {}
-    group_of = {app: group for group, app in seen.app_of.items()}
-    found = {}
-    for name, config in seen.configs.items():
-        if not is_engine(config):
-            continue
-        group = group_of.get(name)
-        planned = plan.group(group) if group else None
-        place = place_of(plan, planned, nodes) if planned else Place("GPU", 0.0, None)
-        gpu = planned.config.gpu if planned else "?"
-        count = int(seen.deployment(name).get("target_num_replicas", 0))
-        found[name] = Need(name, gpu, place, count)
-    return found
-
-
-def _changes(seen: Seen, wanted: Wanted) -> list[str]:
-    """What deploying changes, a line each."""
-    before, after = seen.configs, wanted.applications
-    if not differences(_unsigned(after), _unsigned(before)):
-        return []
-    lines = plan_changes(seen.plan, wanted.plan)
-    note = seen.note
-    if note is not None and note.emulated != wanted.note.emulated:
-        kinds = ("real", "emulated")
-        lines.append(f"~ engines: {kinds[note.emulated]} -> {kinds[wanted.note.emulated]}")
-    replaced = {g: a for g, a in seen.app_of.items() if g in wanted.engines}
-    for group, app in replaced.items():
-        if wanted.engines[group].name != app and not any(f" {group}:" in ln for ln in lines):
-            lines.append(f"~ {group}: engine settings change, its replicas are replaced")
-    front = ingress_name(wanted.plan.service)
-    if front in before and before[front].get("args") != after[front].get("args"):
-        lines.append("~ ingress: its settings change, its processes are replaced")
-    return lines or ["~ routing shares or predictions change, no engine does"]
-
-
-def _unsigned(configs: Mapping[str, Object]) -> dict[str, Object]:
-    """Configs without who deployed them, when."""
-    found = dict(configs)
-    for name, config in configs.items():
-        if config.get("import_path") != INGRESS_IMPORT:
-            continue
-        deployment = config["deployments"][0]
-        user = dict(deployment.get("user_config") or {})
-        note = {k: v for k, v in (user.get("deployment") or {}).items() if k not in ("by", "at_s")}
-        told = deployment | {"user_config": user | {"deployment": note}}
-        found[name] = dict(config) | {"deployments": [told]}
-    return found
 
 
 def _roll_back(writer: Writer, seen: Seen) -> str:

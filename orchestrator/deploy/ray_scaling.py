@@ -87,11 +87,13 @@ class RayMeter:
         self._urls = urls
         self._read = read
         self._before: dict[asking.Count, float] | None = None
+        self._owed: dict[Bucket, float] = {}
 
     def arrivals(self) -> dict[Bucket, int] | None:
         """See `Meter`; None at the first call, and at the first after a failure.
 
-        A count that fell is of a process that began anew.
+        A count that fell is of a process that began anew. Ingresses spread a request whose size is
+        not known yet over several buckets; parts of one are told when they add up.
 
         Raises:
             ClusterError: an ingress cannot be asked.
@@ -103,12 +105,14 @@ class RayMeter:
         self._before = (before or {}) | now
         if before is None:
             return None
-        total: dict[Bucket, float] = {}
+        total = dict(self._owed)
         for (process, stream, bucket), count in now.items():
             old = before.get((process, stream, bucket), 0.0)
             came = count - old if count >= old else count
             total[stream, bucket] = total.get((stream, bucket), 0.0) + came
-        return {key: round(count) for key, count in total.items()}
+        whole = {key: round(count) for key, count in total.items()}
+        self._owed = {key: total[key] - whole[key] for key in total}
+        return whole
 
 
 def ray_target(plan: Plan, address: str | None = None) -> Target:

@@ -1,4 +1,4 @@
-"""What the ingresses of a service on a Ray cluster tell of its load, asked on each of their nodes."""
+"""What the ingresses of a service on a Ray cluster tell of its load, asked on all their nodes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from orchestrator.deploy.rayserve.config import ingress_name
 from orchestrator.deploy.rayserve.seen import Seen
 from orchestrator.watching import look as look_at
+from orchestrator.watching import opener
 from placement.plan import Plan
 from profiler.errors import ClusterError
 from serve_apps.seeing.paths import METRICS_PATH
@@ -86,7 +87,7 @@ def _metrics(url: str) -> str:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     asked = urllib.request.Request(url + METRICS_PATH, headers=headers)
     try:
-        with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:
+        with opener(url).open(asked, timeout=TIMEOUT_S) as answer:
             text: str = answer.read(MOST_BYTES).decode("utf-8", "replace")
             return text
     except urllib.error.HTTPError as error:

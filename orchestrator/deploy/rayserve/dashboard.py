@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote, urlencode, urlsplit
 
+from orchestrator.watching import opener
 from profiler.errors import ClusterError, InputError
 
 Object = dict[str, Any]
@@ -159,7 +160,7 @@ class Dashboard:
             headers["Authorization"] = f"Bearer {self._token}"
         asked = urllib.request.Request(self.url + path, body, headers, method=method)
         try:
-            with urllib.request.urlopen(asked, timeout=timeout_s or self._timeout_s) as answer:
+            with opener(self.url).open(asked, timeout=timeout_s or self._timeout_s) as answer:
                 content: bytes = answer.read()
                 return content
         except urllib.error.HTTPError as error:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from orchestrator.deploy.base import GroupState, GroupStatus, PoolState, Status
 from orchestrator.deploy.rayserve.config import Object, ingress_name
 from orchestrator.deploy.rayserve.seen import RUNNING, Seen, engine_replicas, is_engine
+from orchestrator.deploy.rayserve.shipping import PACKAGES
 from placement.plan import Plan, ReplicaGroup
 from profiler.errors import EngineError
 
@@ -49,6 +50,8 @@ def check_failed(seen: Seen, apps: Iterable[Object]) -> None:
         if found is not None and found["status"] == FAILED:
             name = group_of(config["name"])
             cause, tail = cause_of(message_of(seen, config["name"]))
+            if any(f"No module named '{package}" in cause for package in PACKAGES):
+                cause += "; it is not in the cluster's image: install it there, or --ship-code"
             raise EngineError(f"{name}: {cause}", tail)
 
 
@@ -90,10 +93,18 @@ def waiting_for(seen: Seen, apps: Iterable[Object]) -> list[str]:
 
 
 def status_of(
-    seen: Seen, plan: Plan, url: str, now_s: float, loads: Mapping[str, float] | None = None
+    seen: Seen,
+    plan: Plan,
+    url: str,
+    now_s: float,
+    loads: Mapping[str, float] | None = None,
+    app_of: Mapping[str, str] | None = None,
 ) -> Status:
-    """A service as `status` shows it; cost is that of the replicas that run, since each started."""
-    app_of = seen.app_of
+    """A service as `status` shows it; cost is that of the replicas that run, since each started.
+
+    ``app_of`` names the plan's applications where the ingress does not route to them yet.
+    """
+    app_of = app_of if app_of is not None else seen.app_of
     groups = tuple(
         _group_status(seen, g, app_of.get(g.name, ""), now_s, (loads or {}).get(g.name))
         for g in plan.groups

@@ -92,6 +92,13 @@ def test_arrivals_are_what_came_since_at_every_ingress() -> None:
     assert meter.arrivals() == {("auto", "b"): 7}
 
 
+def test_parts_of_requests_are_told_when_they_add_up() -> None:
+    counts = iter(range(100))
+    meter = RayMeter(lambda: ["a"], lambda _url: {("i", "auto", "b"): 0.3 * next(counts)})
+    told = [meter.arrivals() for _ in range(31)]
+    assert sum((t or {}).get(("auto", "b"), 0) for t in told) == 9
+
+
 def test_an_ingress_that_cannot_be_asked_makes_the_next_count_unknown_too() -> None:
     failing = [False]
 
