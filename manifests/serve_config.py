@@ -74,6 +74,7 @@ class DeploymentConfig(Noun):
     placement_group_bundles: tuple[dict[str, Positive], ...] | None = None
     placement_group_strategy: Literal["STRICT_PACK"] | None = None
     placement_group_bundle_label_selector: tuple[dict[str, str], ...] | None = None
+    request_router_config: dict[str, Any] | None = None
     user_config: dict[str, Any] | None = None
 
 

@@ -242,6 +242,8 @@ def _roll_back(writer: Writer, seen: Seen) -> str:
                 writer.dashboard.scale(name, ENGINE_DEPLOYMENT, int(target))
     except ClusterError as error:
         return f"putting back what was there failed: {error}"
+    if not seen.configs:
+        return "nothing of it was left on the cluster (--keep leaves it)"
     return "what was there before was put back (--keep leaves the new one)"
 
 

@@ -40,6 +40,12 @@ NODES = [
     {"accelerator": "A100-80G", "gpus": 4},
     {"accelerator": "H100", "gpus": 4},
 ]
+THEIRS = {
+    "name": "theirs",
+    "route_prefix": "/theirs",
+    "import_path": "tests.foreign_app:app",
+    "runtime_env": {"env_vars": {"SECRET": "kept"}},
+}
 WAIT_S = 240.0
 RATE_RPS = 4.0
 OUTPUT_TOKENS = 12
@@ -84,6 +90,7 @@ def options() -> RayOptions:
 
 @pytest.fixture(scope="module")
 def service(dashboard: Dashboard, options: RayOptions) -> Iterator[Status]:
+    dashboard.put({"applications": [THEIRS], "proxy_location": "Disabled"})
     yield deploy(dashboard, fleet(), options)
     delete_ray(dashboard, "demo", Waiting(60))
 
@@ -237,8 +244,19 @@ def test_a_lost_node_costs_no_request_that_had_not_begun_to_stream(
     assert [kind for kind, _ in load.failures if kind != "cut"] == []
 
 
-def test_delete_leaves_nothing_of_ours(service: Status, dashboard: Dashboard) -> None:
+def test_delete_leaves_nothing_of_ours_and_all_of_others(
+    service: Status, dashboard: Dashboard
+) -> None:
+    def theirs() -> tuple[object, list[str]]:
+        seen = look(dashboard, "demo")
+        return seen.apps["theirs"]["deployed_app_config"], [
+            r["replica_id"] for r in seen.replicas("theirs")
+        ]
+
+    before = theirs()
+    assert before[0] == THEIRS and len(before[1]) == 1
     assert delete_ray(dashboard, "demo", Waiting(90))
     assert ray_status(dashboard, "demo") is None
-    assert look(dashboard, "demo").apps == {}
+    assert set(look(dashboard, "demo").apps) == {"theirs"}
+    assert theirs() == before
     assert not delete_ray(dashboard, "demo", Waiting(5))

@@ -52,6 +52,8 @@ DEFAULT_PORT = 8080
 DRAIN_SLACK_S = 5.0
 MOST_ARTEFACT_BYTES = 16 * 2**20
 """Each ingress gets the router's artefact with its configuration, which Ray keeps in memory."""
+ROUTER, ROUTED = "serve_apps.replica_router:Directory", "group"
+"""As in `serve_apps.replica_router`, which cannot be imported without Ray."""
 QUIET = {"enable_access_log": False}
 
 
@@ -169,6 +171,8 @@ def _engine(
 ) -> ApplicationConfig:
     args = seen_by_engine(settings)
     deployment = engine_deployment(settings, place.actor)
+    if runtime_env is not None:
+        deployment = _with_router(deployment, settings.group)
     if (bundles := place.bundles) is not None:
         deployment = _packed(deployment, bundles, place)
     restarts = {
@@ -195,6 +199,21 @@ PLACED = {
     "placement_group_strategy",
     "placement_group_bundle_label_selector",
 }
+
+
+def _with_router(deployment: DeploymentConfig, group: str) -> DeploymentConfig:
+    """Name the request router in the config, so that it is loaded where the code was sent.
+
+    Serve's dashboard and controller run without that code. They would load a router that the code
+    names, or one of a config that does not say that it is loaded already; what it is then given is
+    what the application's own build made of it (Ray 2.60).
+    """
+    named = {
+        "request_router_class": ROUTER,
+        "request_router_kwargs": {ROUTED: group},
+        "_serialized_request_router_cls": "by the application's build",
+    }
+    return deployment.model_copy(update={"request_router_config": named})
 
 
 def _packed(
