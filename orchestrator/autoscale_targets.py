@@ -20,7 +20,13 @@ class Target:
     wait: Callable[[float], None] = time.sleep
 
 
-TARGETS: dict[str, Callable[[Plan], Target]] = {}
+def _ray(plan: Plan) -> Target:
+    from orchestrator.deploy.ray_scaling import ray_target
+
+    return ray_target(plan)
+
+
+TARGETS: dict[str, Callable[[Plan], Target]] = {"ray": _ray}
 """How to reach a plan's fleet, by target; each kind of cluster adds itself."""
 
 

@@ -28,11 +28,12 @@ DRAIN_SLACK_S = 5.0
 """What a process may take beyond its streams before Serve kills it."""
 
 
-def engine_application(settings: EngineSettings) -> Application:
+def engine_application(settings: EngineSettings, starts: int = 1) -> Application:
     """The application of one replica group.
 
     A change of settings that no engine sees, such as the number of replicas, keeps those running.
-    One failed start is final (Serve would retry for minutes): the same command fails again.
+    So many failed ``starts`` are final. One is on one machine, where Serve would retry for minutes
+    and the same command fails again.
     """
     deployment = serve.deployment(
         EngineReplica,
@@ -44,7 +45,7 @@ def engine_application(settings: EngineSettings) -> Application:
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         health_check_period_s=HEALTH_PERIOD_S,
         health_check_timeout_s=HEALTH_TIMEOUT_S + 5,
-        max_constructor_retry_count=1,
+        max_constructor_retry_count=starts,
         request_router_config=RequestRouterConfig(
             request_router_class=ROUTER, request_router_kwargs={GROUP: settings.group}
         ),
@@ -62,7 +63,14 @@ def ingress_application(
     """
     config = {"plan": plan.model_dump(mode="json")}
     if router is not None:
-        config["router"] = router.model_dump(mode="json")
+        config["router"] = router.model_dump(mode="json", exclude_defaults=True)
+    return ingress_deployment(settings, config)
+
+
+def ingress_deployment(
+    settings: IngressSettings, user_config: dict[str, Any] | None = None
+) -> Application:
+    """The ingress processes; ``user_config`` may also come later, from Serve's own config."""
     deployment = serve.deployment(
         Ingress,
         name="ingress",
@@ -73,7 +81,7 @@ def ingress_application(
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         health_check_period_s=HEALTH_PERIOD_S,
         health_check_timeout_s=HEALTH_TIMEOUT_S,
-        user_config=config,
+        user_config=user_config,
     )
     return _versioned(deployment, settings.version).bind(settings.model_dump(mode="json"))
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray import serve
 from ray.serve import Application
 
-from serve_apps.app import engine_application
-from serve_apps.ingress import Ingress
+from serve_apps.app import engine_application, ingress_deployment
 from serve_apps.pool import EngineSettings, IngressSettings
+
+STARTS = 3
+"""A cluster has nodes that fail, and hubs that are slow: one failed start proves nothing."""
 
 
 def engine(args: dict[str, Any]) -> Application:
     """The application of one replica group; ``args`` are `EngineSettings`."""
-    return engine_application(EngineSettings.model_validate(args))
+    return engine_application(EngineSettings.model_validate(args), STARTS)
 
 
 def ingress(args: dict[str, Any]) -> Application:
     """The application that answers clients; ``args`` are `IngressSettings`, its plan comes as
     ``user_config``."""
-    settings = IngressSettings.model_validate(args)
-    return serve.deployment(Ingress, name="ingress").bind(settings.model_dump(mode="json"))
+    return ingress_deployment(IngressSettings.model_validate(args))
