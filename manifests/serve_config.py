@@ -222,7 +222,7 @@ def cluster_weights(model: str, weights: str) -> str:
 
 def plan_in_short(plan: Plan) -> dict[str, Any]:
     """The plan as the ingress needs it: without remarks and the points of measured profiles."""
-    data = plan.model_dump(mode="json", exclude=REMARKS, exclude_defaults=True)
+    data = plan.model_dump(mode="json", exclude=REMARKS | {"gateway"}, exclude_defaults=True)
     for group in data["groups"]:
         group["profile"].pop("points", None)
     return data

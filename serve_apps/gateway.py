@@ -20,6 +20,7 @@ from serve_apps.asking import Headers, deadline_s, route_request
 from serve_apps.feedback import Feedback, Given
 from serve_apps.flow.dispatcher import Dispatcher
 from serve_apps.flow.nouns import Replica
+from serve_apps.flow.settings import FlowSettings
 from serve_apps.guard.caller import Caller
 from serve_apps.guard.guard import Guard
 from serve_apps.guard.splice import strip
@@ -74,6 +75,7 @@ class Gateway:
         *,
         guard: Guard | None = None,
         seeing: SeeingSettings | None = None,
+        flow: FlowSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
@@ -85,6 +87,7 @@ class Gateway:
         self._plan: Plan | None = None
         self._table: RouteTable | None = None
         self._learned: LearnedRouter | None = None
+        self._flow = flow or FlowSettings()
         self._dispatcher: Dispatcher | None = None
         self._replicas: tuple[Replica, ...] = ()
         self.together: Together | None = None
@@ -115,7 +118,7 @@ class Gateway:
             router = steady = SteadyRouter(learned, self._table)
             self.together = Together(steady.prepare)
         if self._dispatcher is None:
-            self._dispatcher = Dispatcher(plan, router, self.clock)
+            self._dispatcher = Dispatcher(plan, router, self.clock, settings=self._flow)
         else:
             self._dispatcher.configure(plan, router)
         self._dispatcher.replicas(self._replicas)

@@ -19,6 +19,7 @@ from profiler.errors import OrchestratorError
 from serve_apps.api import build_app
 from serve_apps.discovery import Discovery
 from serve_apps.door import Door
+from serve_apps.flow.settings import FlowSettings
 from serve_apps.gateway import Gateway
 from serve_apps.guard.guard import Guard
 from serve_apps.pool import IngressSettings, RouterFiles
@@ -36,7 +37,9 @@ class Ingress:
     def __init__(self, settings: dict[str, Any]) -> None:
         s = IngressSettings.model_validate(settings)
         self._settings = s
-        self._gateway = Gateway(guard=Guard(s.guard), seeing=s.seeing)
+        self._gateway = Gateway(
+            guard=Guard(s.shared_guard), seeing=s.seeing, flow=FlowSettings(gateways=s.sharing)
+        )
         self._app = build_app(self._gateway)
         self._discovery = Discovery()
         self._door = Door(self._app, s.host, s.port) if s.port is not None else None

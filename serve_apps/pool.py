@@ -14,6 +14,7 @@ from placement.plan import GroupName, Plan, ReplicaGroup
 from profiler.core import Count, GpuType, ModelSpec, NonNegative, Noun, Positive, ReplicaConfig
 from profiler.emulated.asked import Outputs
 from profiler.emulated.settings import Settings
+from serve_apps.gateway_settings import gateway_of
 from serve_apps.guard.settings import GuardSettings
 from serve_apps.seeing.settings import SeeingSettings
 
@@ -103,16 +104,48 @@ class IngressSettings(Noun):
     host: str = Field("127.0.0.1", description="address that clients come to")
     port: int | None = Field(None, description="0: any that is free; none: Serve's proxy alone")
     replicas: Count = Field(2, description="processes, those that stand by included")
-    active: Count = Field(1, description="of which so many listen at a time")
+    active: Count = Field(1, description="of which so many listen at a time, on each machine")
+    gateways: Count | None = Field(
+        None, description="that share engines and limits, on all machines; as `active` if not said"
+    )
     drain_timeout_s: NonNegative = DRAIN_TIMEOUT_S
     guard: GuardSettings = GuardSettings()
     seeing: SeeingSettings = SeeingSettings()
+
+    @property
+    def sharing(self) -> int:
+        """How many processes share the engines' capacity, and the limits of keys."""
+        return self.gateways or self.active
+
+    @property
+    def shared_guard(self) -> GuardSettings:
+        """The guard of one process among those that share: it gives out its part of the limits."""
+        shares = max(self.guard.ingresses, self.sharing)
+        return self.guard.model_copy(update={"ingresses": shares})
 
     @property
     def version(self) -> str:
         """Equal for settings under which a running process can stay as it is."""
         seen = self.model_dump_json(exclude={"replicas", "drain_timeout_s"})
         return hashlib.sha256(seen.encode()).hexdigest()[:12]
+
+
+def local_ingress(plan: Plan, port: int | None, drain_timeout_s: float) -> IngressSettings:
+    """The ingress of a plan on this machine, as its ``gateway`` section has it.
+
+    Raises:
+        InputError: the section is wrong.
+    """
+    gateway = gateway_of(plan)
+    return IngressSettings(
+        host=plan.targets.local.host,
+        port=port,
+        replicas=gateway.processes + gateway.standby,
+        active=gateway.processes,
+        drain_timeout_s=drain_timeout_s,
+        guard=gateway.guard,
+        seeing=gateway.seeing,
+    )
 
 
 class RouterFiles(Noun):

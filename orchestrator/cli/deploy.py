@@ -21,6 +21,8 @@ from orchestrator.cli.output import (
     usd,
 )
 
+from orchestrator.cli.door_options import Door
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -54,6 +56,20 @@ def deploy(
         int | None,
         typer.Option(min=1, max=65535, help="Of the OpenAI API; the plan's otherwise; local only."),
     ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address that clients come to; 0.0.0.0: all. The plan's otherwise."),
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(help="API keys file, see `keys create`; the plan's otherwise.")
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="No keys, on purpose: serve whoever reaches it.")
+    ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option("--ingress-processes", min=1, help="That answer at a time; local only."),
+    ] = None,
     wait: Annotated[
         float | None,
         typer.Option(min=1.0, help="Seconds to wait until healthy; 900 locally, else 1800."),
@@ -82,6 +98,7 @@ def deploy(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Run a plan's engines behind one OpenAI-compatible address, here or on Kubernetes."""
+    asked = Door(host, keys, processes, open_=open_)
     if target is TargetName.KUBERNETES:
         from orchestrator.cli.deploy_kubernetes import Options, deploy_plan
         from profiler.errors import InputError
@@ -93,10 +110,11 @@ def deploy(
             settings,
             Options(context, kubeconfig, force_conflicts, wait, dry_run, keep, yes),
             progress,
+            asked,
         )
     else:
         found = _deploy_local(
-            plan, port, wait, dry_run=dry_run, keep=keep, emulate=emulate, yes=yes
+            plan, port, wait, asked, dry_run=dry_run, keep=keep, emulate=emulate, yes=yes
         )
     if found is not None:
         say(found.message or _running(found, target))
@@ -107,6 +125,7 @@ def _deploy_local(
     plan: Path,
     port: int | None,
     wait: float | None,
+    asked: Door,
     *,
     dry_run: bool,
     keep: bool,
@@ -120,7 +139,7 @@ def _deploy_local(
     from profiler import documents
     from profiler.errors import ClusterError
 
-    wanted = documents.read(plan, Plan)
+    wanted = asked.applied(documents.read(plan, Plan), plan.parent)
     artefact = checked_artefact(wanted, plan.parent)
     current = running_plan(wanted.service)
     changes = plan_changes(current, wanted)

@@ -197,7 +197,7 @@ class Supervisor:
             name=self._state.name,
             state=self._phase,
             message=self._message,
-            url=f"http://{HOST}:{self._port}/v1",
+            url=f"http://{reached_at(plan)}:{self._port}/v1",
             plan_digest=plan.digest if plan else "",
             request=self._request,
             emulated=self._wanted is not None and self._wanted.emulate,
@@ -234,6 +234,12 @@ class Supervisor:
         self._wake.set()
         if self._stop and self._preparing:
             raise _StopRequestedError
+
+
+def reached_at(plan: Plan | None) -> str:
+    """The address by which this machine reaches its pool."""
+    host = plan.targets.local.host if plan is not None else HOST
+    return HOST if host in ("0.0.0.0", "localhost") else host
 
 
 def start_ray() -> None:
