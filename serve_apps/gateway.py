@@ -84,6 +84,9 @@ class Gateway:
         self.feedback = Feedback()
         self.upstream = Upstream()
         self.started_s = int(time.time())
+        self.was_ready = False
+        """Whether each model had a replica at some time: from then on requests may come here. What
+        goes wrong later is answered request by request."""
         self._plan: Plan | None = None
         self._table: RouteTable | None = None
         self._learned: LearnedRouter | None = None
@@ -192,6 +195,13 @@ class Gateway:
             if replica.group in count:
                 count[replica.group] += 1
         return count
+
+    @property
+    def serves_all(self) -> bool:
+        """Whether each model of the plan has a replica."""
+        ready = self.ready
+        served = {g.config.model for g in self.plan.groups if ready[g.name]}
+        return served == {g.config.model for g in self.plan.groups}
 
     def models(self, names: Collection[str]) -> dict[str, int]:
         """The longest context (tokens) that each of these names of models is sure to have."""

@@ -1,4 +1,4 @@
-"""What users set of the gateway: the ``gateway:`` section of a service file, carried by its plan."""
+"""What users set of the gateway: the section ``gateway`` of a service file, carried by its plan."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ class GatewaySettings(Noun):
     def at(self, directory: str | Path) -> GatewaySettings:
         """The same with absolute paths."""
         return self.model_copy(update={"guard": self.guard.at(directory)})
-
 
     def beside(self, directory: str | Path) -> GatewaySettings:
         """The same with paths relative to a directory, as a file that is put there has them."""

@@ -18,6 +18,8 @@ from serve_apps.gateway_settings import gateway_of
 from serve_apps.guard.settings import GuardSettings
 from serve_apps.seeing.settings import SeeingSettings
 
+ENGINE_KEY = "VLLM_API_KEY"
+"""Environment variable of the key that engines ask for and the ingress shows; vLLM's own."""
 CPU_BYTES_PER_VALUE = 4
 """Engines on the ``cpu`` type compute and cache in float32."""
 START_TIMEOUT_S = 900.0

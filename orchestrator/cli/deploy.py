@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.door_options import Door
 from orchestrator.cli.output import (
     Format,
     OutputOption,
@@ -20,8 +21,6 @@ from orchestrator.cli.output import (
     stderr,
     usd,
 )
-
-from orchestrator.cli.door_options import Door
 
 if TYPE_CHECKING:
     from rich.table import Table

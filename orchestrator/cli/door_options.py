@@ -42,9 +42,7 @@ class Door:
         if self.host is None:
             return plan
         local = plan.targets.local.model_copy(update={"host": self.host})
-        return plan.model_copy(
-            update={"targets": plan.targets.model_copy(update={"local": local})}
-        )
+        return plan.model_copy(update={"targets": plan.targets.model_copy(update={"local": local})})
 
     def on_cluster(self, plan: Plan) -> Plan:
         """The plan with what makes sense on Kubernetes.

@@ -54,7 +54,8 @@ def deploy_local(
     of all groups, whatever GPUs the plan has them on, only keep the time of their profiles.
 
     Raises:
-        InputError: it would serve the world without keys, the port is taken, the pool runs on another port, or the artefact is missing.
+        InputError: it would serve the world without keys, or its keys file is wrong; the port is
+            taken, the pool runs on another port, or the artefact is missing.
         EngineError: an engine did not start; carries the end of its log.
         ClusterError: something this needs is missing here, or it took longer than ``wait_s``.
     """
