@@ -76,13 +76,14 @@ class Gateway:
         guard: Guard | None = None,
         seeing: SeeingSettings | None = None,
         flow: FlowSettings | None = None,
+        engine_key: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
         self.guard = guard or Guard()
         self.seeing = Seeing(self.snapshot, seeing)
         self.feedback = Feedback()
-        self.upstream = Upstream()
+        self.upstream = Upstream(key=engine_key)
         self.started_s = int(time.time())
         self.was_ready = False
         """Whether each model had a replica at some time: from then on requests may come here. What

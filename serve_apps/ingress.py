@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from serve_apps.door import Door
 from serve_apps.flow.settings import FlowSettings
 from serve_apps.gateway import Gateway
 from serve_apps.guard.guard import Guard
-from serve_apps.pool import IngressSettings, RouterFiles
+from serve_apps.pool import ENGINE_KEY, IngressSettings, RouterFiles
 from serve_apps.router.artefact import load_artefact
 from serve_apps.router.learned import LearnedRouter
 from serve_apps.turns import Turn
@@ -38,7 +39,10 @@ class Ingress:
         s = IngressSettings.model_validate(settings)
         self._settings = s
         self._gateway = Gateway(
-            guard=Guard(s.shared_guard), seeing=s.seeing, flow=FlowSettings(gateways=s.sharing)
+            guard=Guard(s.shared_guard),
+            seeing=s.seeing,
+            flow=FlowSettings(gateways=s.sharing),
+            engine_key=os.environ.get(ENGINE_KEY, ""),
         )
         self._app = build_app(self._gateway)
         self._discovery = Discovery()

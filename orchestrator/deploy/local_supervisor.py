@@ -28,7 +28,8 @@ from orchestrator.deploy.state import StateDir
 from orchestrator.report import router_line
 from placement.plan import Plan
 from profiler.errors import EngineError, InputError, OrchestratorError
-from serve_apps.pool import EngineSettings
+from serve_apps.guard.keys import engine_key
+from serve_apps.pool import ENGINE_KEY, EngineSettings
 
 TICK_S = 1.0
 FIRST_TICK_S = 0.3
@@ -250,6 +251,8 @@ def start_ray() -> None:
     import ray
     from ray import serve
 
+    # Engines and ingress inherit it, and nobody else is told; it is new with every pool.
+    os.environ[ENGINE_KEY] = os.environ.get(ENGINE_KEY) or engine_key()
     ray_dir = tempfile.mkdtemp(prefix=RAY_DIR_PREFIX)  # short: it holds Unix sockets
     os.environ["RAY_TMPDIR"] = ray_dir
     ray.init(
