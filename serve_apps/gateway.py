@@ -77,11 +77,15 @@ class Gateway:
         seeing: SeeingSettings | None = None,
         flow: FlowSettings | None = None,
         engine_key: str = "",
+        name: str = "",
+        peers: Callable[[], tuple[str, ...]] = tuple,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``name`` tells this process from others in metrics, ``peers`` where each is found."""
         self.clock = clock
         self.guard = guard or Guard()
-        self.seeing = Seeing(self.snapshot, seeing)
+        self.seeing = Seeing(self.snapshot, seeing, name)
+        self._peers = peers
         self.feedback = Feedback()
         self.upstream = Upstream(key=engine_key)
         self.started_s = int(time.time())
@@ -284,7 +288,8 @@ class Gateway:
         """The fleet now."""
         if self._plan is None or self._dispatcher is None:
             return Snapshot()
-        return snapshot_of(self._plan, self._dispatcher.snapshot())
+        found = snapshot_of(self._plan, self._dispatcher.snapshot())
+        return dataclasses.replace(found, ingresses=self._peers())
 
     async def _tick(self) -> None:
         sampled_s = synced_s = self.clock()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from serve_apps.door import Door
 from serve_apps.flow.settings import FlowSettings
 from serve_apps.gateway import Gateway
 from serve_apps.guard.guard import Guard
+from serve_apps.peers import Peers
 from serve_apps.pool import ENGINE_KEY, IngressSettings, RouterFiles
 from serve_apps.router.artefact import load_artefact
 from serve_apps.router.learned import LearnedRouter
@@ -38,15 +40,19 @@ class Ingress:
     def __init__(self, settings: dict[str, Any]) -> None:
         s = IngressSettings.model_validate(settings)
         self._settings = s
+        self._peers = Peers(s.peers) if s.peers and s.port is not None else None
         self._gateway = Gateway(
             guard=Guard(s.shared_guard),
             seeing=s.seeing,
             flow=FlowSettings(gateways=s.sharing),
             engine_key=os.environ.get(ENGINE_KEY, ""),
+            name=_name(),
+            peers=self._peers.addresses if self._peers else tuple,
         )
         self._app = build_app(self._gateway)
         self._discovery = Discovery()
         self._door = Door(self._app, s.host, s.port) if s.port is not None else None
+        self._own_door = Door(self._app, s.host, 0) if self._peers else None
         self._turn = Turn(s.port, s.active) if s.port else None
         self._opening: asyncio.Task[None] | None = None
 
@@ -82,6 +88,9 @@ class Ingress:
             await self._turn.take()
         if self._door is not None:
             await self._door.open()
+        if self._own_door is not None and self._peers is not None:
+            await self._own_door.open()
+            self._peers.join(self._own_door.port)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._app
@@ -97,8 +106,16 @@ class Ingress:
             self._turn.give_up()
         if self._door is not None:
             await self._door.close(self._settings.drain_timeout_s)
+        if self._own_door is not None and self._peers is not None:
+            self._peers.leave()
+            await self._own_door.close(0.0)
         await self._discovery.close()
         await self._gateway.close()
+
+
+def _name() -> str:
+    """This process among those of its deployment; another in its place is called the same."""
+    return f"{socket.gethostname()}-{serve.get_replica_context().rank.rank}"
 
 
 def learned_router(plan: Plan, artefact: Path) -> LearnedRouter | None:

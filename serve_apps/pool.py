@@ -110,6 +110,9 @@ class IngressSettings(Noun):
     gateways: Count | None = Field(
         None, description="that share engines and limits, on all machines; as `active` if not said"
     )
+    peers: str | None = Field(
+        None, description="directory in which those of one machine tell an address of their own"
+    )
     drain_timeout_s: NonNegative = DRAIN_TIMEOUT_S
     guard: GuardSettings = GuardSettings()
     seeing: SeeingSettings = SeeingSettings()
@@ -132,8 +135,12 @@ class IngressSettings(Noun):
         return hashlib.sha256(seen.encode()).hexdigest()[:12]
 
 
-def local_ingress(plan: Plan, port: int | None, drain_timeout_s: float) -> IngressSettings:
+def local_ingress(
+    plan: Plan, port: int | None, drain_timeout_s: float, peers: str | None = None
+) -> IngressSettings:
     """The ingress of a plan on this machine, as its ``gateway`` section has it.
+
+    ``peers`` is a directory in which several processes tell where each is found by itself.
 
     Raises:
         InputError: the section is wrong.
@@ -144,6 +151,7 @@ def local_ingress(plan: Plan, port: int | None, drain_timeout_s: float) -> Ingre
         port=port,
         replicas=gateway.processes + gateway.standby,
         active=gateway.processes,
+        peers=peers if gateway.processes > 1 else None,
         drain_timeout_s=drain_timeout_s,
         guard=gateway.guard,
         seeing=gateway.seeing,

@@ -376,7 +376,5 @@ class Upstream:
         pool = self._pools.get(url)
         if pool is None:
             parts = urlsplit(url)
-            pool = self._pools[url] = _Pool(
-                parts.hostname or "", parts.port or 80, self._key
-            )
+            pool = self._pools[url] = _Pool(parts.hostname or "", parts.port or 80, self._key)
         return pool

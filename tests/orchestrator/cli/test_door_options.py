@@ -46,7 +46,7 @@ def test_nobody_listens_beyond_this_machine_without_keys(tmp_path: Path) -> None
     with pytest.raises(InputError, match="orchestrator keys create") as caught:
         deploy_local(exposed, root=tmp_path)
     assert "--open" in str(caught.value)
-    with pytest.raises(InputError, match="nowhere.yaml"):
+    with pytest.raises(InputError, match=r"nowhere\.yaml"):
         deploy_local(Door(keys=tmp_path / "nowhere.yaml").applied(plan(), tmp_path), root=tmp_path)
     assert not list(tmp_path.iterdir())
 
