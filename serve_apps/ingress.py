@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ from serve_apps.gateway import Gateway
 from serve_apps.guard.guard import Guard
 from serve_apps.peers import Peers
 from serve_apps.pool import ENGINE_KEY, IngressSettings, RouterFiles
-from serve_apps.router.artefact import load_artefact
+from serve_apps.router.artefact import Artefact, load_artefact
 from serve_apps.router.learned import LearnedRouter
+from serve_apps.router.prompts import Prompt
 from serve_apps.turns import Turn
+
+WARM_UP_S = 30.0
 
 log = logging.getLogger("orchestrator.ingress")
 
@@ -121,7 +125,26 @@ def _name() -> str:
 def learned_router(plan: Plan, artefact: Path) -> LearnedRouter | None:
     """The plan's learned router; None where its artefact is gone: the plan's shares stand alone."""
     try:
-        return LearnedRouter(plan, load_artefact(artefact))
+        loaded = load_artefact(artefact)
+        _warm(loaded)
+        return LearnedRouter(plan, loaded)
     except OrchestratorError:
         log.exception("no learned router; requests go by the plan's shares")
         return None
+
+
+def _warm(artefact: Artefact) -> None:
+    """Estimate once, so that no request waits for the compiler to be loaded and to run.
+
+    In a thread that may be left behind: what estimates can be anybody's code.
+    """
+
+    def estimate() -> None:
+        try:
+            artefact.expected([Prompt("Say hello.")])
+        except Exception:  # said again, and survived, at the first request
+            log.exception("the learned router cannot estimate")
+
+    thread = threading.Thread(target=estimate, name="warm", daemon=True)
+    thread.start()
+    thread.join(WARM_UP_S)

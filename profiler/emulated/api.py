@@ -108,6 +108,11 @@ class Api:
         if self._pacer.frozen and not exchange.path.startswith(ADMIN):
             self._hold(exchange)
             return
+        if self._key and exchange.path.startswith("/v1"):
+            shown = exchange.headers.get(b"authorization", b"")
+            if not hmac.compare_digest(shown, self._key):
+                exchange.respond(401, b'{"error":"Unauthorized"}')
+                return
         try:
             self._route(exchange)
         except Refusal as refusal:
@@ -197,11 +202,6 @@ class Api:
             self._expiry.cancel()
 
     def _route(self, exchange: Exchange) -> None:
-        if self._key and exchange.path.startswith("/v1"):
-            shown = exchange.headers.get(b"authorization", b"")
-            if not hmac.compare_digest(shown, self._key):
-                exchange.respond(401, b'{"error":"Unauthorized"}')
-                return
         match exchange.method, exchange.path:
             case "POST", "/v1/chat/completions":
                 self._complete(exchange, chat=True)

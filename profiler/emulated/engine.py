@@ -57,9 +57,7 @@ class EmulatedEngine:
             InputError: the port is taken, or not ours to take.
         """
         loop = asyncio.get_running_loop()
-        self._api = Api(
-            self.settings, loop, die=self._died, listen=self._listen, key=self._key
-        )
+        self._api = Api(self.settings, loop, die=self._died, listen=self._listen, key=self._key)
         await self._open()
 
     async def stop(self) -> None:
