@@ -6,7 +6,7 @@ Each group serves those that wait in order of arrival. Clients stream: an engine
 the first token costs one retry, after it the answer is cut.
 
 The data plane refuses sooner, by predicted deadline: `dispatching` simulates its own code, at a
-fiftieth of the speed. In a fleet that keeps its SLO nobody waits here, so plans are tried with this.
+fiftieth of the speed. In a fleet that keeps its SLO nobody waits here: plans are tried with this.
 """
 
 from __future__ import annotations
