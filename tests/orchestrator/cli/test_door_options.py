@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.cli.door_options import Door
 from orchestrator.deploy.local import deploy_local
+from orchestrator.report import plan_changes
 from profiler.errors import InputError
 from serve_apps.gateway_settings import GatewaySettings, gateway_of, with_gateway
 from serve_apps.guard.settings import GuardSettings
@@ -57,3 +58,9 @@ def test_on_kubernetes_keys_come_from_a_secret() -> None:
     with pytest.raises(InputError, match="ingress_replicas"):
         Door(processes=2).on_cluster(CARRIED)
     assert gateway_of(Door(open_=True).on_cluster(CARRIED)).guard.allow_anonymous
+
+
+def test_a_change_of_the_front_door_is_told_before_it_is_made(tmp_path: Path) -> None:
+    now, then = (Door(processes=n).applied(CARRIED, tmp_path) for n in (2, 3))
+    assert plan_changes(now, now) == []
+    assert plan_changes(now, then) == ["~ gateway: its processes are replaced one after another"]
