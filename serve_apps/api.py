@@ -64,11 +64,13 @@ def _rest(gateway: Gateway, more: Sequence[BaseRoute]) -> ASGIApp:
         return JSONResponse(_card(gateway, name, gateway.models([name])[name]))
 
     async def health(_request: Request) -> Response:
-        ready = gateway.ready
-        served = {g.config.model for g in gateway.plan.groups if ready[g.name]}
-        healthy = served == {g.config.model for g in gateway.plan.groups}
-        body = {"status": "ok" if healthy else "not ready", "ready_replicas": ready}
+        healthy = gateway.serves_all
+        body = {"status": "ok" if healthy else "not ready", "ready_replicas": gateway.ready}
         return JSONResponse(body, 200 if healthy else 503)
+
+    async def ready(_request: Request) -> Response:
+        gateway.was_ready = gateway.was_ready or gateway.serves_all
+        return JSONResponse({"ready": gateway.was_ready}, 200 if gateway.was_ready else 503)
 
     async def feedback(request: Request) -> Response:
         gateway.guard.admit(request.headers.raw)
@@ -83,6 +85,7 @@ def _rest(gateway: Gateway, more: Sequence[BaseRoute]) -> ASGIApp:
             Route("/v1/models", models),
             Route("/v1/models/{name:path}", model),
             Route("/health", health),
+            Route("/health/ready", ready),
             *pages.routes(gateway.seeing, gateway.guard.admin, gateway.guard.scrape),
             *more,
         ],

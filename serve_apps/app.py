@@ -61,7 +61,7 @@ def ingress_application(
     ``router`` names the files of the plan's learned router, on the machine of the ingress. A new
     plan reaches the processes as configuration, and cuts no stream; new settings replace them.
     """
-    config = {"plan": plan.model_dump(mode="json")}
+    config = {"plan": plan.model_dump(mode="json", exclude={"gateway"})}
     if router is not None:
         config["router"] = router.model_dump(mode="json", exclude_defaults=True)
     return ingress_deployment(settings, config)

@@ -20,6 +20,7 @@ from serve_apps.asking import Headers, deadline_s, route_request
 from serve_apps.feedback import Feedback, Given
 from serve_apps.flow.dispatcher import Dispatcher
 from serve_apps.flow.nouns import Replica
+from serve_apps.flow.settings import FlowSettings
 from serve_apps.guard.caller import Caller
 from serve_apps.guard.guard import Guard
 from serve_apps.guard.splice import strip
@@ -74,17 +75,27 @@ class Gateway:
         *,
         guard: Guard | None = None,
         seeing: SeeingSettings | None = None,
+        flow: FlowSettings | None = None,
+        engine_key: str = "",
+        name: str = "",
+        peers: Callable[[], tuple[str, ...]] = tuple,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``name`` tells this process from others in metrics, ``peers`` where each is found."""
         self.clock = clock
         self.guard = guard or Guard()
-        self.seeing = Seeing(self.snapshot, seeing)
+        self.seeing = Seeing(self.snapshot, seeing, name)
+        self._peers = peers
         self.feedback = Feedback()
-        self.upstream = Upstream()
+        self.upstream = Upstream(key=engine_key)
         self.started_s = int(time.time())
+        self.was_ready = False
+        """Whether each model had a replica at some time: from then on requests may come here. What
+        goes wrong later is answered request by request."""
         self._plan: Plan | None = None
         self._table: RouteTable | None = None
         self._learned: LearnedRouter | None = None
+        self._flow = flow or FlowSettings()
         self._dispatcher: Dispatcher | None = None
         self._replicas: tuple[Replica, ...] = ()
         self.together: Together | None = None
@@ -115,7 +126,7 @@ class Gateway:
             router = steady = SteadyRouter(learned, self._table)
             self.together = Together(steady.prepare)
         if self._dispatcher is None:
-            self._dispatcher = Dispatcher(plan, router, self.clock)
+            self._dispatcher = Dispatcher(plan, router, self.clock, settings=self._flow)
         else:
             self._dispatcher.configure(plan, router)
         self._dispatcher.replicas(self._replicas)
@@ -189,6 +200,13 @@ class Gateway:
             if replica.group in count:
                 count[replica.group] += 1
         return count
+
+    @property
+    def serves_all(self) -> bool:
+        """Whether each model of the plan has a replica."""
+        ready = self.ready
+        served = {g.config.model for g in self.plan.groups if ready[g.name]}
+        return served == {g.config.model for g in self.plan.groups}
 
     def models(self, names: Collection[str]) -> dict[str, int]:
         """The longest context (tokens) that each of these names of models is sure to have."""
@@ -270,7 +288,8 @@ class Gateway:
         """The fleet now."""
         if self._plan is None or self._dispatcher is None:
             return Snapshot()
-        return snapshot_of(self._plan, self._dispatcher.snapshot())
+        found = snapshot_of(self._plan, self._dispatcher.snapshot())
+        return dataclasses.replace(found, ingresses=self._peers())
 
     async def _tick(self) -> None:
         sampled_s = synced_s = self.clock()

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from profiler.errors import InputError
+
 CONNECT_TIMEOUT_S = 2.0
 IDLE_S = 4.0
 """A connection that rested longer is not used again: engines close theirs after five seconds."""
@@ -232,10 +234,11 @@ class Answer(asyncio.Protocol):
 class _Pool:
     """The connections to one engine."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, key: str = "") -> None:
         self.host = host
         self.port = port
-        self.head = f"host: {host}:{port}\r\ncontent-type: application/json\r\n".encode()
+        shown = f"authorization: Bearer {key}\r\n" if key else ""
+        self.head = f"host: {host}:{port}\r\ncontent-type: application/json\r\n{shown}".encode()
         self.idle: deque[Answer] = deque()
         self.open: set[Answer] = set()
 
@@ -287,8 +290,16 @@ class _Pool:
 class Upstream:
     """All engines. One per event loop."""
 
-    def __init__(self, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    def __init__(self, connect_timeout_s: float = CONNECT_TIMEOUT_S, key: str = "") -> None:
+        """``key``: shown to every engine.
+
+        Raises:
+            InputError: it cannot stand in a header.
+        """
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise InputError("the engine key holds blanks or more than printable ASCII")
         self._connect_timeout_s = connect_timeout_s
+        self._key = key
         self._pools: dict[str, _Pool] = {}
 
     async def ask(
@@ -365,5 +376,5 @@ class Upstream:
         pool = self._pools.get(url)
         if pool is None:
             parts = urlsplit(url)
-            pool = self._pools[url] = _Pool(parts.hostname or "", parts.port or 80)
+            pool = self._pools[url] = _Pool(parts.hostname or "", parts.port or 80, self._key)
         return pool

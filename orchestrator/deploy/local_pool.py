@@ -14,10 +14,10 @@ from profiler import logtail
 from profiler.errors import ClusterError, EngineError
 from serve_apps.pool import (
     EngineSettings,
-    IngressSettings,
     RouterFiles,
     emulated_settings,
     engine_settings,
+    local_ingress,
 )
 
 log = logging.getLogger("orchestrator.pool")
@@ -135,7 +135,9 @@ class LocalPool:
                 artefact=str(self._state.artefact(plan.router)),
                 feedback=str(self._state.feedback_log),
             )
-        settings = IngressSettings(port=self._port, drain_timeout_s=DRAIN_TIMEOUT_S)
+        settings = local_ingress(
+            plan, self._port, DRAIN_TIMEOUT_S, str(self._state.path / "ingresses")
+        )
         app = ingress_application(plan, settings, files)
         self._run([api.RunTarget(app, name=INGRESS_APP, route_prefix="/")])
         self._ingress = plan

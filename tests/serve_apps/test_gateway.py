@@ -14,11 +14,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
 from profiler.engine import free_port
+from profiler.errors import InputError
 from serve_apps.api import build_app
-from serve_apps.flow.nouns import Replica
+from serve_apps.flow.nouns import Lease, Replica
+from serve_apps.flow.settings import FlowSettings
 from serve_apps.gateway import Gateway
+from serve_apps.guard.caller import ANONYMOUS
 from serve_apps.guard.guard import Guard
 from serve_apps.guard.settings import BodyLimits, GuardSettings
+from serve_apps.router.base import RouteRequest
 from tests.plan_builders import group, plan, route
 from tests.serve_apps.fake_pool import SSE, Engine
 
@@ -191,6 +195,46 @@ async def test_health_does_without_a_group_whose_model_another_serves() -> None:
         gateway.found([Replica("r", "b", "http://127.0.0.1:1")])
         answer = await request(gateway, "GET", "/health")
     assert (answer.status_code, answer.json()["ready_replicas"]) == (200, {"a": 0, "b": 1})
+
+
+async def test_ready_once_is_ready_for_good() -> None:
+    async with gateway_over() as gateway:
+        none = await request(gateway, "GET", "/health/ready")
+        gateway.found([Replica(g, g, "http://127.0.0.1:1") for g in "ab"])
+        all_there = await request(gateway, "GET", "/health/ready")
+        gateway.found([])
+        lost = await request(gateway, "GET", "/health/ready")
+        health = await request(gateway, "GET", "/health")
+    assert [none.status_code, all_there.status_code, lost.status_code] == [503, 200, 200]
+    assert health.status_code == 503
+
+
+async def test_engines_are_shown_their_key_and_none_of_the_clients() -> None:
+    engine = Engine()
+    async with engine.serve() as url:
+        gateway = Gateway(TWO_MODELS, engine_key="between-us")
+        gateway.found([Replica("r", "a", url)])
+        await post(gateway, chat_body(), headers={"authorization": "Bearer s3cret"})
+        await gateway.close()
+    assert engine.headers[0].getall("authorization") == ["Bearer between-us"]  # type: ignore[attr-defined]
+
+
+def test_a_key_that_would_break_out_of_its_header_is_refused() -> None:
+    with pytest.raises(InputError, match="engine key"):
+        Gateway(engine_key="a\r\nx-evil: 1")
+
+
+def test_gateways_that_share_engines_send_each_its_part() -> None:
+    free = []
+    for gateways in (1, 2):
+        gateway = Gateway(TWO_MODELS, flow=FlowSettings(gateways=gateways))
+        gateway.found([Replica("r", "a", "http://127.0.0.1:1")])
+        answers = [
+            gateway.dispatcher.try_dispatch(RouteRequest("m1", 100, 10), ANONYMOUS)
+            for _ in range(64)
+        ]
+        free.append(sum(isinstance(a, Lease) for a in answers))
+    assert 0 < free[1] <= free[0] / 2 + 1
 
 
 def dead(name: str, group_name: str = "a") -> Replica:

@@ -46,7 +46,7 @@ def test_a_first_deployment_makes_every_object_and_ends_healthy(place: Place) ->
     status = deploy_kubernetes(place.api, prepared, waiting=place.waiting())
     assert status.state == "running"
     assert {g.name: (g.ready, g.wanted) for g in status.groups} == {"chat": (1, 1), "large": (2, 2)}
-    assert status.url == "http://demo-serve-svc.default:8000/v1"
+    assert status.url == "http://demo.default:8000/v1"
     assert "RayService" in {kind for _, kind, _ in place.cluster.writes}
 
 
