@@ -215,16 +215,12 @@ class Gateway:
         record.input_tokens = request.input_tokens
         guard.allow(caller, request.model)
         route = route_request(request, headers, table.models, learned=self.learned)
+        deadline = deadline_s(headers, caller.default_deadline_s)
+        kept = strip(body, dropped) if dropped else body
+        # Last: whatever is refused above has set nothing aside that nobody would give back.
         reserved = guard.reserve(caller, request.input_tokens, request.max_output_tokens)
-        return Question(
-            route,
-            caller,
-            record.path.encode(),
-            strip(body, dropped) if dropped else body,
-            request.model,
-            reserved,
-            deadline_s(headers, caller.default_deadline_s),
-        )
+        path = record.path.encode()
+        return Question(route, caller, path, kept, request.model, reserved, deadline)
 
     def engine_headers(self, record: RequestRecord) -> bytes:
         """Lines of our own for an engine; nothing of what a client sent is among them."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from serve_apps.guard.guard import Guard
 from serve_apps.guard.settings import BodyLimits, GuardSettings
 from tests.plan_builders import group, plan, route
 from tests.serve_apps.fake_pool import SSE, Engine
+from tests.serve_apps.guard.guards import House
 
 CHAT = "/v1/chat/completions"
 TWIN_GROUPS = plan((group("a", "m1"), group("b", "m1")), (route({"a": 1.0}),))
@@ -400,3 +402,20 @@ async def test_a_deadline_that_is_no_number_of_seconds_is_a_400() -> None:
     async with gateway_over(Engine()) as gateway:
         answer = await post(gateway, chat_body(), headers={"x-orchestrator-deadline": "soon"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
+
+
+def keyed(directory: Path, **limits: Any) -> tuple[Guard, dict[str, str]]:
+    """A guard with one key, and the header that names it."""
+    house = House(directory)
+    key = house.key(**limits)
+    return house.guard(), {"authorization": f"Bearer {key}"}
+
+
+async def test_a_refused_deadline_takes_nothing_of_a_keys_tokens(tmp_path: Path) -> None:
+    guard, header = keyed(tmp_path, tokens_per_minute=2000)
+    async with gateway_over(Engine(), guard=guard) as gateway:
+        for _ in range(20):
+            bad = await post(gateway, chat_body(), headers=header | {"x-orchestrator-deadline": "0"})
+            assert bad.status_code == 400
+        good = await post(gateway, chat_body(), headers=header)
+    assert good.status_code == 200
