@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serve_apps.api_error import ApiError
 from serve_apps.gateway import READERS, Gateway
 from serve_apps.relay import Call
-from serve_apps.replies import unknown_model
+from serve_apps.replies import internal, unknown_model
 from serve_apps.router.base import UnknownModelError
 from serve_apps.seeing import pages
 
@@ -125,5 +125,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _internal_error(_request: Request, _error: Exception) -> Response:
-    body = ApiError(500, "internal error of the ingress", kind="server_error", code="internal").body
-    return JSONResponse(body, 500)
+    return JSONResponse(internal().body, 500)

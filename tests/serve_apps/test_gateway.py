@@ -19,6 +19,7 @@ from serve_apps.api import build_app
 from serve_apps.flow.nouns import Replica
 from serve_apps.gateway import Gateway
 from serve_apps.guard.guard import Guard
+from serve_apps.guard.prices import TokenPrice
 from serve_apps.guard.settings import BodyLimits, GuardSettings
 from tests.plan_builders import group, plan, route
 from tests.serve_apps.fake_pool import SSE, Engine
@@ -296,7 +297,8 @@ async def test_a_stream_cut_in_the_middle_ends_with_an_error_event() -> None:
 class Client:
     """Speaks ASGI by hand, so that it can leave when it wants to."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self._headers = list(headers)
         self.left = asyncio.Event()
         self.got_body = asyncio.Event()
         self._request: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -314,7 +316,7 @@ class Client:
     async def run(self, gateway: Gateway) -> None:
         scope = {
             "type": "http", "method": "POST", "path": CHAT, "raw_path": CHAT.encode(),
-            "query_string": b"", "headers": [], "root_path": "", "scheme": "http",
+            "query_string": b"", "headers": self._headers, "root_path": "", "scheme": "http",
             "server": ("pool", 80), "client": ("c", 1), "http_version": "1.1",
         }  # fmt: skip
         await build_app(gateway)(scope, self.receive, self.send)
@@ -415,7 +417,44 @@ async def test_a_refused_deadline_takes_nothing_of_a_keys_tokens(tmp_path: Path)
     guard, header = keyed(tmp_path, tokens_per_minute=2000)
     async with gateway_over(Engine(), guard=guard) as gateway:
         for _ in range(20):
-            bad = await post(gateway, chat_body(), headers=header | {"x-orchestrator-deadline": "0"})
-            assert bad.status_code == 400
+            asked = header | {"x-orchestrator-deadline": "0"}
+            assert (await post(gateway, chat_body(), headers=asked)).status_code == 400
         good = await post(gateway, chat_body(), headers=header)
     assert good.status_code == 200
+
+
+async def test_who_leaves_just_before_the_end_pays_for_what_came(tmp_path: Path) -> None:
+    prices = {"m1": TokenPrice(input_usd=0.0, output_usd=1.0)}
+    house = House(tmp_path)
+    key, guard = house.key(budget_usd_per_day=1.0), house.guard(prices=prices)
+    header = [(b"authorization", f"Bearer {key}".encode())]
+    engine = Engine(chunks=(b"data: 1\n\n" * 5000,), content_type=SSE, hang_after=1)
+    async with gateway_over(engine, guard=guard) as gateway, asyncio.timeout(20):
+        client = Client(chat_body(stream=True), header)
+        serving = asyncio.create_task(client.run(gateway))
+        await client.got_body.wait()
+        client.left.set()
+        await serving
+        record = next(gateway.seeing.journal.latest(1))
+    assert (record.outcome, record.output_tokens) == ("cancelled", 5000)
+
+
+async def test_text_that_looks_like_an_event_is_not_counted_as_one() -> None:
+    chunks = (b'data: {"a": "data: data: "}\n\n', b"data: [DONE]\n\n")
+    async with gateway_over(Engine(chunks=chunks, content_type=SSE)) as gateway:
+        answer = await post(gateway, chat_body(stream=True))
+        record = gateway.seeing.journal.find(answer.headers["x-request-id"])
+    assert record is not None
+    assert record.output_tokens == 1
+
+
+async def test_a_bug_of_ours_is_a_500_in_openais_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    async with gateway_over(Engine()) as gateway:
+        monkeypatch.setattr(gateway.dispatcher, "try_dispatch", broken)
+        answer = await post(gateway, chat_body())
+        assert counted(gateway, "internal_error") == 1
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert "secret" not in answer.text
