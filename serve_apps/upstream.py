@@ -104,7 +104,10 @@ class Answer(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
-        """Of `asyncio.Protocol`."""
+        """Of `asyncio.Protocol`. What comes unasked must never be taken for the next answer."""
+        if self._complete:
+            self.end()
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -122,6 +125,11 @@ class Answer(asyncio.Protocol):
         self._wake()
 
     # httptools
+
+    def on_message_begin(self) -> None:
+        """Of httptools. A second answer to one request spoils the connection."""
+        if self._complete:
+            raise ValueError("more than was asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Of httptools."""
@@ -192,7 +200,7 @@ class Answer(asyncio.Protocol):
 
     def close(self) -> None:
         """Give the connection back when the answer is complete, else end it."""
-        if self._complete and self._reusable and not self.lost:
+        if self._complete and self._reusable and not (self.lost or self._paused):
             self._pool.give_back(self)
         else:
             self.end()
@@ -235,9 +243,12 @@ class _Pool:
     def __init__(self, host: str, port: int) -> None:
         self.host = host
         self.port = port
-        self.head = f"host: {host}:{port}\r\ncontent-type: application/json\r\n".encode()
+        name = f"[{host}]" if ":" in host else host
+        self.head = f"host: {name}:{port}\r\ncontent-type: application/json\r\n".encode()
         self.idle: deque[Answer] = deque()
         self.open: set[Answer] = set()
+        self.retired = False
+        """Whether the engine is no more: what ends is not kept for a next request."""
 
     def take(self, now_s: float) -> Answer | None:
         """A connection that rests, the one used last; those that rested too long are ended."""
@@ -252,7 +263,7 @@ class _Pool:
 
     def give_back(self, answer: Answer) -> None:
         """Keep a connection for the next request."""
-        if len(self.idle) >= MOST_IDLE:
+        if self.retired or len(self.idle) >= MOST_IDLE:
             answer.end()
             return
         answer.idle_since_s = asyncio.get_running_loop().time()
@@ -347,6 +358,7 @@ class Upstream:
         """Forget engines that are no more; answers that are under way come to their end."""
         for url in self._pools.keys() - urls:
             pool = self._pools.pop(url)
+            pool.retired = True
             for answer in list(pool.idle):
                 answer.end()
 
