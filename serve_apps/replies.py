@@ -71,7 +71,7 @@ def unknown_model(error: UnknownModelError) -> ApiError:
 
 def too_large(limit_bytes: int) -> ApiError:
     """The answer to a body beyond the limit."""
-    message = f"the body is larger than {limit_bytes / 2**20:,.0f} MiB"
+    message = f"the body is larger than {limit_bytes / 2**20:,.3g} MiB"
     return ApiError(413, message, code="body_too_large")
 
 

@@ -423,6 +423,12 @@ async def test_a_refused_deadline_takes_nothing_of_a_keys_tokens(tmp_path: Path)
     assert good.status_code == 200
 
 
+async def test_feedback_takes_no_large_body() -> None:
+    async with gateway_over() as gateway:
+        answer = await request(gateway, "POST", "/v1/feedback", content=b" " * 20_000)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+
+
 async def test_who_leaves_just_before_the_end_pays_for_what_came(tmp_path: Path) -> None:
     prices = {"m1": TokenPrice(input_usd=0.0, output_usd=1.0)}
     house = House(tmp_path)
