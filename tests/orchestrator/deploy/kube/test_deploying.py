@@ -306,6 +306,15 @@ def test_a_namespace_of_ours_is_made_and_goes_with_the_service(place: Place) -> 
     assert place.cluster.get("Namespace", "llm") is None
 
 
+def test_going_back_leaves_what_others_put_into_a_new_namespace(place: Place) -> None:
+    place.api.namespace = "llm"
+    prepared = prepare(place.api, plan(), settings(namespace="llm", create_namespace=True))
+    with pytest.raises(ClusterError):  # the double's KubeRay looks at one namespace only
+        deploy_kubernetes(place.api, prepared, waiting=place.waiting())
+    assert place.cluster.names("RayService") == []
+    assert place.cluster.get("Namespace", "llm") is not None
+
+
 @pytest.mark.parametrize("labels", [{}, {"llm-orchestrator/service": "another"}])
 def test_a_namespace_of_others_stays(place: Place, labels: dict[str, str]) -> None:
     place.cluster.put({"kind": "Namespace", "metadata": {"name": "default", "labels": labels}})
