@@ -118,7 +118,7 @@ class DoorProtocol(HttpToolsProtocol):
         self._late_s = self.loop.time() + BODY_TIMEOUT_S
         super().on_headers_complete()
         if self.scope["http_version"] == "1.0":
-            self.cycle.send = _unchunked(self.cycle)  # type: ignore[method-assign]
+            self.cycle.send = _unchunked(self.cycle)  # type: ignore[method-assign,assignment]
 
     def on_body(self, body: bytes) -> None:
         """Of httptools."""
