@@ -35,6 +35,7 @@ def grown(count: int):
     )
 
 
+@pytest.mark.slow
 def test_fifty_probes_come_near_all_labels():
     full = train(TRAIN, **SMALL).only(["m0"]).estimate(TEST.prompts).quality[:, 0]
     few = grown(50).only(["m0"]).estimate(TEST.prompts).quality[:, 0]

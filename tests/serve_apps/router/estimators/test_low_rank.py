@@ -1,6 +1,7 @@
 """The factorisation finds planted structure through noise and gaps."""
 
 import numpy as np
+import pytest
 
 from serve_apps.router.estimators.low_rank import LowRankScorer, factorise
 from serve_apps.router.estimators.preferences import loss_of, preferences_of
@@ -105,6 +106,7 @@ def _lead(scorer, x, gap, *queries):
     return [p[:, 1] - p[:, 0] for p in found]
 
 
+@pytest.mark.slow
 def test_form_is_not_drowned_by_many_words():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(900, len(NAMES) + 60))
@@ -119,6 +121,7 @@ def test_form_is_not_drowned_by_many_words():
     assert np.corrcoef(apart, gap[test])[0, 1] > 0.6
 
 
+@pytest.mark.slow
 def test_for_unseen_kinds_words_are_ignored_and_length_counts_far_from_all_that_is_known():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, len(NAMES) + 5))
