@@ -22,6 +22,7 @@ from serve_apps.flow.dispatcher import Dispatcher
 from serve_apps.flow.nouns import Replica
 from serve_apps.guard.caller import Caller
 from serve_apps.guard.guard import Guard
+from serve_apps.guard.prices import plan_prices
 from serve_apps.guard.splice import strip
 from serve_apps.replies import starting
 from serve_apps.router.base import Router, RouteRequest
@@ -120,6 +121,7 @@ class Gateway:
             self._dispatcher.configure(plan, router)
         self._dispatcher.replicas(self._replicas)
         self.seeing.configure(plan)
+        self.guard.price(plan_prices(plan))
 
     def found(self, replicas: Iterable[Replica]) -> None:
         """These replicas run now, and no others; those that went finish what they have."""

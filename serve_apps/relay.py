@@ -153,6 +153,7 @@ class Call:
         headers = scope["headers"]
         caller = gateway.guard.admit(headers)
         record.tenant, record.key_id = caller.tenant, caller.key_id
+        gateway.seeing.know(tenants=(caller.tenant,))  # of the keys file, so there are few
         body = await read_body(scope, receive, gateway.max_body_bytes)
         asked = gateway.ask(record, caller, body, headers)
         try:

@@ -464,3 +464,19 @@ async def test_a_bug_of_ours_is_a_500_in_openais_shape(monkeypatch: pytest.Monke
         assert counted(gateway, "internal_error") == 1
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert "secret" not in answer.text
+
+
+async def test_a_budget_is_spent_at_the_plans_prices(tmp_path: Path) -> None:
+    guard, header = keyed(tmp_path, budget_usd_per_day=1e-9)
+    async with gateway_over(Engine(), guard=guard) as gateway:
+        first = await post(gateway, chat_body(), headers=header)
+        second = await post(gateway, chat_body(), headers=header)
+    assert first.status_code == 200
+    assert second.json()["error"]["code"] == "insufficient_quota"
+
+
+async def test_a_tenant_of_the_keys_file_is_a_label(tmp_path: Path) -> None:
+    guard, header = keyed(tmp_path)
+    async with gateway_over(Engine(), guard=guard) as gateway:
+        await post(gateway, chat_body(), headers=header)
+        assert sample(gateway, "orchestrator_tenant_requests_total", tenant="acme") == 1
