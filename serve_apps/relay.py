@@ -84,6 +84,9 @@ class Call:
     async def run(self, scope: Scope, receive: Receive) -> None:
         """Answer it, whatever becomes of it; one record is told at the end."""
         seeing, record = self._gateway.seeing, self.record
+        if self._gateway.guard.settings.trace_headers:
+            told = (value for name, value in scope["headers"] if name == b"traceparent")
+            record.traceparent = next(told, b"").decode("latin-1")
         seeing.started(record)
         try:
             await self._watched(scope, receive)

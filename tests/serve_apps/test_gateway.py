@@ -480,3 +480,14 @@ async def test_a_tenant_of_the_keys_file_is_a_label(tmp_path: Path) -> None:
     async with gateway_over(Engine(), guard=guard) as gateway:
         await post(gateway, chat_body(), headers=header)
         assert sample(gateway, "orchestrator_tenant_requests_total", tenant="acme") == 1
+
+
+@pytest.mark.parametrize("believed", [True, False])
+async def test_a_clients_trace_is_passed_on_where_it_is_believed(believed: bool) -> None:
+    parent = f"00-{1:032x}-{2:016x}-01"
+    engine = Engine()
+    guard = Guard(GuardSettings(trace_headers=believed))
+    async with gateway_over(engine, guard=guard) as gateway:
+        await post(gateway, chat_body(), headers={"traceparent": parent})
+        await post(gateway, chat_body(), headers={"traceparent": "nonsense"})
+    assert [h.get("traceparent") for h in engine.headers] == [parent if believed else None, None]
