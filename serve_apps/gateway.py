@@ -23,6 +23,7 @@ from serve_apps.flow.nouns import Replica
 from serve_apps.flow.settings import FlowSettings
 from serve_apps.guard.caller import Caller
 from serve_apps.guard.guard import Guard
+from serve_apps.guard.prices import plan_prices
 from serve_apps.guard.splice import strip
 from serve_apps.replies import starting
 from serve_apps.router.base import Router, RouteRequest
@@ -131,6 +132,7 @@ class Gateway:
             self._dispatcher.configure(plan, router)
         self._dispatcher.replicas(self._replicas)
         self.seeing.configure(plan)
+        self.guard.price(plan_prices(plan))
 
     def found(self, replicas: Iterable[Replica]) -> None:
         """These replicas run now, and no others; those that went finish what they have."""
@@ -233,16 +235,12 @@ class Gateway:
         record.input_tokens = request.input_tokens
         guard.allow(caller, request.model)
         route = route_request(request, headers, table.models, learned=self.learned)
+        deadline = deadline_s(headers, caller.default_deadline_s)
+        kept = strip(body, dropped) if dropped else body
+        # Last: whatever is refused above has set nothing aside that nobody would give back.
         reserved = guard.reserve(caller, request.input_tokens, request.max_output_tokens)
-        return Question(
-            route,
-            caller,
-            record.path.encode(),
-            strip(body, dropped) if dropped else body,
-            request.model,
-            reserved,
-            deadline_s(headers, caller.default_deadline_s),
-        )
+        path = record.path.encode()
+        return Question(route, caller, path, kept, request.model, reserved, deadline)
 
     def engine_headers(self, record: RequestRecord) -> bytes:
         """Lines of our own for an engine; nothing of what a client sent is among them."""

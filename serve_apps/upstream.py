@@ -106,7 +106,10 @@ class Answer(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
-        """Of `asyncio.Protocol`."""
+        """Of `asyncio.Protocol`. What comes unasked must never be taken for the next answer."""
+        if self._complete:
+            self.end()
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -124,6 +127,11 @@ class Answer(asyncio.Protocol):
         self._wake()
 
     # httptools
+
+    def on_message_begin(self) -> None:
+        """Of httptools. A second answer to one request spoils the connection."""
+        if self._complete:
+            raise ValueError("more than was asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Of httptools."""
@@ -194,7 +202,7 @@ class Answer(asyncio.Protocol):
 
     def close(self) -> None:
         """Give the connection back when the answer is complete, else end it."""
-        if self._complete and self._reusable and not self.lost:
+        if self._complete and self._reusable and not (self.lost or self._paused):
             self._pool.give_back(self)
         else:
             self.end()
@@ -237,10 +245,13 @@ class _Pool:
     def __init__(self, host: str, port: int, key: str = "") -> None:
         self.host = host
         self.port = port
+        name = f"[{host}]" if ":" in host else host
         shown = f"authorization: Bearer {key}\r\n" if key else ""
-        self.head = f"host: {host}:{port}\r\ncontent-type: application/json\r\n{shown}".encode()
+        self.head = f"host: {name}:{port}\r\ncontent-type: application/json\r\n{shown}".encode()
         self.idle: deque[Answer] = deque()
         self.open: set[Answer] = set()
+        self.retired = False
+        """Whether the engine is no more: what ends is not kept for a next request."""
 
     def take(self, now_s: float) -> Answer | None:
         """A connection that rests, the one used last; those that rested too long are ended."""
@@ -255,7 +266,7 @@ class _Pool:
 
     def give_back(self, answer: Answer) -> None:
         """Keep a connection for the next request."""
-        if len(self.idle) >= MOST_IDLE:
+        if self.retired or len(self.idle) >= MOST_IDLE:
             answer.end()
             return
         answer.idle_since_s = asyncio.get_running_loop().time()
@@ -358,6 +369,7 @@ class Upstream:
         """Forget engines that are no more; answers that are under way come to their end."""
         for url in self._pools.keys() - urls:
             pool = self._pools.pop(url)
+            pool.retired = True
             for answer in list(pool.idle):
                 answer.end()
 

@@ -84,7 +84,7 @@ def deploy(
     keys: Annotated[
         Path | None,
         typer.Option(
-            help="API keys file, see `keys create`; the plan's otherwise. Ray: as the nodes have it."
+            help="API keys, see `keys create`; the plan's otherwise. Ray: a path on its nodes."
         ),
     ] = None,
     open_: Annotated[
