@@ -14,6 +14,7 @@ class Board:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._apps: dict[str, tuple[Replica, ...]] = {}
+        self._removed: set[str] = set()
         self._tell: Callable[[tuple[Replica, ...]], None] | None = None
 
     def subscribe(self, tell: Callable[[tuple[Replica, ...]], None]) -> None:
@@ -32,15 +33,31 @@ class Board:
                 self._tell(self._all())
 
     def remove(self, app: str) -> None:
-        """An application is no more."""
-        self.post(app, ())
+        """Tell no more of an application.
+
+        What is known of it stays: Serve keeps its handle, and tells nothing anew of replicas that
+        did not change when it is asked for again.
+        """
+        with self._lock:
+            self._removed.add(app)
+            if self._apps.get(app) and self._tell is not None:
+                self._tell(self._all())
+
+    def restore(self, app: str) -> None:
+        """Tell of an application again."""
+        with self._lock:
+            if app in self._removed:
+                self._removed.discard(app)
+                if self._apps.get(app) and self._tell is not None:
+                    self._tell(self._all())
 
     def has(self, app: str) -> bool:
         """Whether an application has replicas."""
-        return bool(self._apps.get(app))
+        return app not in self._removed and bool(self._apps.get(app))
 
     def _all(self) -> tuple[Replica, ...]:
-        return tuple(r for replicas in self._apps.values() for r in replicas)
+        told = (found for app, found in self._apps.items() if app not in self._removed)
+        return tuple(r for replicas in told for r in replicas)
 
 
 BOARD = Board()

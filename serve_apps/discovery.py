@@ -66,7 +66,8 @@ class Discovery:
             for app in missing:
                 try:
                     self._handles[app] = await asyncio.to_thread(_handle, app)
-                except (RayError, RayServeException):
+                    self._board.restore(app)
+                except (RayError, RayServeException, KeyError):  # the last: no such deployment
                     log.warning("Ray Serve does not tell of application %r yet", app)
             if self._wanted - self._handles.keys():
                 await asyncio.sleep(RETRY_S)

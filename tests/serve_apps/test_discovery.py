@@ -1,8 +1,9 @@
-"""Applications that take the place of others do so without a moment in which there is none."""
+"""Groups are looked for until Serve knows them, and what is known of them outlives a plan."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,74 @@ import pytest
 
 from serve_apps.board import Board
 from serve_apps.flow.nouns import Replica
+
+pytestmark = pytest.mark.usefixtures("serve")
+
+
+@dataclass
+class Serve:
+    """Knows the groups named, and tells the board of a group with its first handle alone."""
+
+    board: Board
+    known: set[str]
+    asked: int = 0
+
+    def __post_init__(self) -> None:
+        self.handles: dict[str, SimpleNamespace] = {}
+
+    def handle(self, _deployment: str, app_name: str) -> SimpleNamespace:
+        self.asked += 1
+        if app_name not in self.known:
+            raise KeyError(app_name)
+        if app_name not in self.handles:
+            self.handles[app_name] = SimpleNamespace(is_initialized=True)
+            self.board.post(app_name, [Replica(app_name, app_name, "http://x")])
+        return self.handles[app_name]
+
+
+async def found(told: list[tuple[Replica, ...]], *ids: str) -> None:
+    async with asyncio.timeout(10):
+        while not told or [r.id for r in told[-1]] != list(ids):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Serve:
+    made = Serve(Board(), {"a"})
+    monkeypatch.setattr("ray.serve.get_deployment_handle", made.handle)
+    monkeypatch.setattr("serve_apps.discovery.RETRY_S", 0.0)
+    monkeypatch.setattr("serve_apps.discovery.POLL_S", 0.0)
+    return made
+
+
+async def test_a_group_that_serve_does_not_know_yet_is_asked_for_again(fake: Serve) -> None:
+    from serve_apps.discovery import Discovery
+
+    told: list[tuple[Replica, ...]] = []
+    discovery = Discovery(fake.board)
+    discovery.start(told.append)
+    discovery.watch(["a", "b"])
+    await found(told, "a")
+    fake.known.add("b")
+    await found(told, "a", "b")
+    await discovery.close()
+
+
+async def test_a_group_that_comes_back_still_has_its_replicas(fake: Serve) -> None:
+    from serve_apps.discovery import Discovery
+
+    told: list[tuple[Replica, ...]] = []
+    fake.known.add("b")
+    discovery = Discovery(fake.board)
+    discovery.start(told.append)
+    discovery.watch(["a", "b"])
+    await found(told, "a", "b")
+    discovery.watch(["a"])
+    await found(told, "a")
+    discovery.watch(["a", "b"])
+    await found(told, "a", "b")
+    await discovery.close()
+
 
 OLD, NEW = Replica("r1", "chat", "http://old"), Replica("r2", "chat", "http://new")
 
