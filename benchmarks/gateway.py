@@ -169,6 +169,7 @@ def _rival(rival: Rival, backend: int) -> Iterator[Subject]:
     child = subprocess.Popen(
         list(rival.command(home, port, backend)),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=home,
+        env={**os.environ, **rival.environment},
     )  # fmt: skip
     try:
         _until_answers(port, child)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 CACHE = Path.home() / ".cache" / "llm-orchestrator" / "rivals"
@@ -21,6 +21,7 @@ class Rival:
     name: str
     packages: tuple[str, ...]
     command: Callable[[Path, int, int], Sequence[str]]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class NotInstallableError(Exception):
@@ -57,9 +58,13 @@ def _litellm(home: Path, port: int, backend: int) -> list[str]:
     ]  # fmt: skip
 
 
+_LITELLM_ENV = {
+    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # of no use to it, on loopback
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+}
 RIVALS = (
     Rival("vllm-router", ("vllm-router",), _vllm_router),
-    Rival("litellm", ("litellm[proxy]",), _litellm),
+    Rival("litellm", ("litellm[proxy]",), _litellm, _LITELLM_ENV),
 )
 
 

@@ -110,6 +110,8 @@ class DoorProtocol(HttpToolsProtocol):
         if self._refused:
             return
         problem = _problem(self.headers, self.url, self.parser.get_http_version())
+        if self.parser.should_upgrade():  # httptools would take the body for another protocol
+            problem = 400, "no upgrade is taken here; have the client speak plain HTTP/1.1"
         if problem is not None:
             self._refuse(*problem)
             return
@@ -225,6 +227,11 @@ class Door:
     def busy(self) -> int:
         """Requests that are being answered."""
         return len(self._state.tasks)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new connections are taken."""
+        return self._server is not None and self._server.is_serving()
 
     def refuse_more(self) -> None:
         """Take no more connections or requests; those that are under way go on."""

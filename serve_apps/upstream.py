@@ -194,12 +194,13 @@ class Answer(asyncio.Protocol):
         """Give the connection back when the answer is complete, else end it."""
         if self._complete and self._reusable and not self.lost:
             self._pool.give_back(self)
-        elif not self.lost:
-            self._transport.abort()
+        else:
+            self.end()
 
     def end(self) -> None:
         """End the connection now."""
-        if self._transport is not None:
+        self._pool.forget(self)
+        if not self.lost:
             self._transport.abort()
 
     # waiting
