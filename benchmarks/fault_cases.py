@@ -17,7 +17,6 @@ from benchmarks.stand_client import Client, Reply, arrivals, at, in_turn
 
 Figures = dict[str, float]
 RATE_RPS = 40.0
-LEFT_EARLY = ("queued", "before_first_token", "mid_stream", "plain")
 
 
 def failed(replies: Sequence[Reply]) -> int:
@@ -86,26 +85,29 @@ async def kill_an_engine(stand: Stand, seconds: float) -> Figures:
     }
 
 
+async def under_way(client: Client, streams: int, tokens: int = 100) -> list[asyncio.Task[Reply]]:
+    """Streams of which each has its first token."""
+
+    def begin() -> tuple[asyncio.Event, asyncio.Task[Reply]]:
+        begun = asyncio.Event()
+
+        async def told() -> None:
+            begun.set()
+
+        asked = client.ask(stream=True, tokens=tokens, on_token=told)
+        return begun, asyncio.ensure_future(asked)
+
+    started = [begin() for _ in range(streams)]
+    for begun, _ in started:
+        await begun.wait()
+    return [task for _, task in started]
+
+
 async def streams_of_a_killed_engine(stand: Stand, streams: int = 8) -> Figures:
     """Its own end with an error event, those of others go on to their end."""
     victim = stand.engines[0]
     async with Client(stand.url) as client:
-        running = asyncio.Event()
-        begun: set[int] = set()
-
-        def note(i: int):  # type: ignore[no-untyped-def]
-            async def noted() -> None:
-                begun.add(i)
-                if len(begun) == streams:
-                    running.set()
-
-            return noted
-
-        tasks = [
-            asyncio.ensure_future(client.ask(stream=True, tokens=100, on_token=note(i)))
-            for i in range(streams)
-        ]
-        await running.wait()
+        tasks = await under_way(client, streams)
         struck = (await engine_state(victim))["in_flight"]
         victim.kill()
         replies = await asyncio.gather(*tasks)
@@ -116,6 +118,7 @@ async def streams_of_a_killed_engine(stand: Stand, streams: int = 8) -> Figures:
         "struck": struck,
         "ended_with_an_error_event": sum(r.code == "stream_cut" and not r.error for r in replies),
         "complete": sum(r.ok for r in replies),
+        "unexplained": sum(not r.ok and r.code != "stream_cut" for r in replies),
         "told_it_was_complete": sum(r.complete and bool(r.code) for r in replies),
     }
 
@@ -152,9 +155,7 @@ async def hanging_engine(stand: Stand, requests: int = 80, timeout_s: float = 5.
         await in_turn(10, 5, lambda _: client.ask())  # connections at rest, as there always are
         victim.freeze()
         try:
-            replies = await at(
-                [i / RATE_RPS for i in range(requests)], lambda _: client.ask()
-            )
+            replies = await at([i / RATE_RPS for i in range(requests)], lambda _: client.ask())
         finally:
             victim.thaw()
         thawed_s = time.perf_counter()
@@ -201,7 +202,7 @@ async def no_engine_left(stand: Stand, requests: int = 20) -> Figures:
         refused = await in_turn(requests, 2, lambda _: client.ask())
         first = stand.engines[0]
         first.start()
-        while not first.server.healthy(0.2):  # noqa: ASYNC110 - the moment matters
+        while not first.server.healthy(0.2):
             await asyncio.sleep(0.005)
         healthy_s = time.perf_counter()
         while not (await client.ask(tokens=1)).ok:
@@ -221,42 +222,17 @@ async def no_engine_left(stand: Stand, requests: int = 20) -> Figures:
 async def told_to_end(stand: Stand, streams: int = 10) -> Figures:
     """SIGTERM under streams: all finish, nothing new is taken, and the process ends well."""
     async with Client(stand.url) as client:
-        begun = 0
-        running = asyncio.Event()
-
-        async def first_token() -> None:
-            running.set()
-
-        events = []
-        tasks = []
-        for _ in range(streams):
-            running = asyncio.Event()
-            events.append(running)
-            tasks.append(
-                asyncio.ensure_future(
-                    client.ask(stream=True, tokens=100, on_token=_setter(running))
-                )
-            )
-        for event in events:
-            await event.wait()
-            begun += 1
+        tasks = await under_way(client, streams)
         stand.told_to_end()
         replies = await asyncio.gather(*tasks)
         code = await asyncio.to_thread(stand.ended)
         late = await client.ask()
     return {
-        "streams": begun,
+        "streams": streams,
         "complete": sum(r.ok for r in replies),
         "exit_code": code,
         "taken_afterwards": late.ok,
     }
-
-
-def _setter(event: asyncio.Event):  # type: ignore[no-untyped-def]
-    async def told() -> None:
-        event.set()
-
-    return told
 
 
 async def clients_leave(stand: Stand, clients: int, seed: int = 0) -> Figures:
@@ -264,11 +240,13 @@ async def clients_leave(stand: Stand, clients: int, seed: int = 0) -> Figures:
     rng = random.Random(seed)
     async with Client(stand.url) as client:
         before = await at_rest(client)
-        began_s = time.perf_counter()
+        queued: list[int] = []
 
         async def leave(_: int) -> Reply:
             stream = rng.random() < 0.6
-            asked = asyncio.ensure_future(client.ask(stream=stream, tokens=rng.choice((4, 60, 400))))
+            asked = asyncio.ensure_future(
+                client.ask(stream=stream, tokens=rng.choice((4, 60, 400)))
+            )
             await asyncio.wait([asked], timeout=rng.choice((0.001, 0.02, 0.1, 0.4)) * rng.random())
             if asked.done():
                 return asked.result()
@@ -285,12 +263,12 @@ async def clients_leave(stand: Stand, clients: int, seed: int = 0) -> Figures:
     return {
         "clients": clients,
         "left": sum(r.error == "left" for r in replies),
+        "queued_at_most": max(queued),
         "answered": sum(r.ok for r in replies),
         "in_flight": float(str(state["in_flight"])),
         "tasks_more": float(str(state["tasks"])) - float(str(before["tasks"])),
         "at_rest_s": ours_s,
         "engines_free_s": engines_s,
-        "all_s": left_s - began_s,
     }
 
 
@@ -332,7 +310,12 @@ async def fails_fast(stand: Stand, status: int, requests: int = 300) -> Figures:
         struck = (await door.get("/emulated/state"))[1]["struck"]
         await door.delete("/emulated/fault")
         await back(stand, client)
-    return {"requests": requests, "failed": failed(replies), "tries_on_it": struck}
+    return {
+        "requests": requests,
+        "failed": failed(replies),
+        "tries_on_it": struck,
+        "tries_share": struck / requests,
+    }
 
 
 async def _seen(doors: Sequence[Client]) -> int:

@@ -41,6 +41,8 @@ DAY = dt.date(2026, 1, 1)
 CONTEXT_TOKENS = 8192
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 60.0
+LENIENT = Slo(ttft_s=2.0, tpot_s=0.06, attainment=0.95)
+INGRESS = IngressSettings(port=0, drain_timeout_s=END_TIMEOUT_S)
 
 
 @dataclass(frozen=True)
@@ -179,11 +181,11 @@ class Stand:
     """``with Stand() as stand: ... stand.port``: engines and ingress, ready."""
 
     pools: tuple[Pool, ...] = (Pool(),)
-    slo: Slo = Slo(ttft_s=2.0, tpot_s=0.06, attainment=0.95)
+    slo: Slo = LENIENT
     output_tokens: int = 16
     plan: Plan | None = None
     artefact: str = ""
-    ingress: IngressSettings = IngressSettings(port=0, drain_timeout_s=60.0)
+    ingress: IngressSettings = INGRESS
     engines: list[Engine] = field(default_factory=list)
     port: int = 0
 
@@ -258,8 +260,7 @@ class Stand:
     def _start_gateway(self) -> subprocess.Popen[bytes]:
         assert self.plan is not None
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        log = Path(self._directory.name, "gateway.log").open("wb")
-        with log:
+        with Path(self._directory.name, "gateway.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.stand_gateway"],
                 stdin=subprocess.PIPE,
