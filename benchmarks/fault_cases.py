@@ -243,11 +243,11 @@ async def clients_leave(stand: Stand, clients: int, seed: int = 0) -> Figures:
         queued: list[int] = []
 
         async def leave(_: int) -> Reply:
-            stream = rng.random() < 0.6
-            asked = asyncio.ensure_future(
-                client.ask(stream=stream, tokens=rng.choice((4, 60, 400)))
-            )
-            await asyncio.wait([asked], timeout=rng.choice((0.001, 0.02, 0.1, 0.4)) * rng.random())
+            stream, tokens = rng.random() < 0.6, rng.choice((4, 20, 60))
+            asked = asyncio.ensure_future(client.ask(stream=stream, tokens=tokens))
+            await asyncio.wait([asked], timeout=rng.choice((0.001, 0.05, 0.3, 1.0)) * rng.random())
+            if rng.random() < 0.1:
+                queued.append((await client.get("/stand/state"))[1]["queued"])
             if asked.done():
                 return asked.result()
             asked.cancel()

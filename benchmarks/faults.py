@@ -24,7 +24,7 @@ from benchmarks.fault_cases import Figures
 from benchmarks.stand import Pool, Stand
 from serve_apps.pool import IngressSettings
 
-LEAVING = Pool(max_num_seqs=16)
+LEAVING = Pool(max_num_seqs=4)
 """Small enough for a queue to form."""
 
 
@@ -168,7 +168,7 @@ def main() -> None:
             continue
         figures = case.run(scale)
         broken = [str(limit) for limit in case.limits if not limit.kept(figures)]
-        told[name] = {k: round(v, 4) for k, v in figures.items()} | {"kept": not broken}
+        told[name] = {"kept": not broken, **{k: round(v, 4) for k, v in figures.items()}}
         shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items())
         print(f"{'ok    ' if not broken else 'BROKEN'} {name}: {shown}", flush=True)
         for limit in broken:
