@@ -22,6 +22,7 @@ from orchestrator.cli import (
     observe,
     plan,
     profile,
+    render,
     router,
     service,
     simulate,
@@ -65,6 +66,7 @@ profile.add_to(app)
 plan.add_to(app)
 router.add_to(app)
 simulate.add_to(app)
+render.add_to(app)
 deploy.add_to(app)
 keys.add_to(app)
 watch.add_to(app)

@@ -34,6 +34,8 @@ class GroupStatus(Noun):
     state: GroupState
     message: str = ""
     log: str | None = Field(None, description="the newest engine log of the group")
+    usd_per_hour: float | None = Field(None, description="what it rents now")
+    usd_so_far: float | None = Field(None, description="rent of what runs now, since it started")
 
 
 class Failure(Noun):
@@ -59,7 +61,7 @@ class Status(Noun):
     router: str = Field("", description="the learned router, with its version; empty without one")
     groups: tuple[GroupStatus, ...] = ()
     failure: Failure | None = None
-    pid: int = Field(description="process that keeps the pool")
+    pid: int = Field(0, description="process that keeps the pool, on this machine")
     updated_s: float = Field(description="Unix time of this status")
 
 
