@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import (
+    autoscale,
     catalog,
     demo,
     deploy,
@@ -69,6 +70,7 @@ simulate.add_to(app)
 render.add_to(app)
 deploy.add_to(app)
 keys.add_to(app)
+autoscale.add_to(app)
 watch.add_to(app)
 observe.add_to(app)
 emulate.add_to(app)
