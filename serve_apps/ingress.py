@@ -21,6 +21,7 @@ from serve_apps.discovery import Discovery
 from serve_apps.door import Door
 from serve_apps.gateway import Gateway
 from serve_apps.guard.guard import Guard
+from serve_apps.loopback import keep_to_loopback
 from serve_apps.pool import IngressSettings, RouterFiles
 from serve_apps.router.artefact import load_artefact
 from serve_apps.router.learned import LearnedRouter
@@ -34,6 +35,7 @@ class Ingress:
     """The pool's front door. Its plan comes as ``user_config``, so a new one needs no restart."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        keep_to_loopback()
         s = IngressSettings.model_validate(settings)
         self._settings = s
         self._gateway = Gateway(guard=Guard(s.guard), seeing=s.seeing)
