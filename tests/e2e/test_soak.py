@@ -21,11 +21,11 @@ if not MISSING:
 def test_what_a_while_of_load_leaves_behind() -> None:
     """Figures over a long time: `python -m benchmarks.soak`."""
     with Stand(pools=(POOL,)) as stand:
-        found = asyncio.run(soak(stand, 20.0))
+        found = asyncio.run(soak(stand, 15.0))
     assert found["ok"] > found["requests"] / 2
     assert found["left"] > 0
-    assert found["refused_by_fault_of_ours"] == found["broken_off"] == 0
+    assert found["answered_5xx"] == found["broken_off"] == 0
     assert found["in_flight"] == 0
     assert found["tasks_more"] <= 1
-    assert found["files_more"] <= 2 * POOL.engines * POOL.max_num_seqs  # connections at rest
+    assert found["files_more"] <= 2 * POOL.engines * POOL.max_num_seqs
     assert found["rss_mib_at_last"] - found["rss_mib_at_half"] < 8

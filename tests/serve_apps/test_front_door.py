@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from serve_apps.api import build_app
 from serve_apps.door import Door
@@ -277,3 +279,41 @@ async def test_no_key_shows_in_what_an_operator_sees(tmp_path: Path) -> None:
                 assert b"orchestrator_requests_total" in text
             assert mine.encode() not in text
             assert secret[:12].encode() not in text
+
+
+GOOD = (
+    f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    "Connection: close\r\nContent-Length: %d\r\n\r\n"
+).encode()
+BODY = _json(chat_body())
+CUTS = st.lists(
+    st.tuples(st.integers(0, len(GOOD + BODY)), st.integers(0, 3), st.binary(max_size=4)),
+    max_size=4,
+)
+
+
+@settings(max_examples=30)
+@given(CUTS)
+def test_whatever_bytes_come_an_engine_hears_whole_requests_of_ours_or_nothing(
+    cuts: list[tuple[int, int, bytes]],
+) -> None:
+    sent = GOOD % len(BODY) + BODY
+    for at, gone, new in cuts:
+        sent = sent[:at] + new + sent[at + gone :]
+    asyncio.run(_hears_only_whole_requests(sent))
+
+
+async def _hears_only_whole_requests(sent: bytes) -> None:
+    async with opened() as house:
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.door.port)
+        writer.write(sent)
+        writer.write_eof()
+        with contextlib.suppress(ConnectionError):
+            said = await asyncio.wait_for(reader.read(), 20)
+            assert b"HTTP/1.1 5" not in said
+        writer.close()
+        for heard in house.engine.heard:
+            head, _, body = heard.partition(b"\r\n\r\n")
+            assert head.startswith(b"POST /v1/c")
+            assert head.lower().count(b"content-length") == 1
+            assert json.loads(body)["model"] in ("m1", "auto")
