@@ -136,7 +136,7 @@ CASES: dict[str, Case] = {
     ),
     "an engine fails fast with 503": Case(
         _plain(lambda s, _: faults.fails_fast(s, 503)),
-        (Limit("tries_share", 0.05), NONE_FAILED),
+        (Limit("tries_share", 0.05), Limit("failed", 3)),
     ),
     "learned router raises": Case(_router("raise"), (NONE_FAILED, Limit("added_most_s", 0.05))),
     "learned router hangs": Case(_router("hang"), (NONE_FAILED, Limit("added_most_s", 0.05))),

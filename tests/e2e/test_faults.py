@@ -86,7 +86,7 @@ def test_engines_that_all_answer_503_are_not_asked_ever_more(stand: Stand) -> No
 def test_an_engine_that_fails_fast_draws_no_load(stand: Stand, status: int) -> None:
     found = asyncio.run(faults.fails_fast(stand, status))
     assert found["tries_share"] <= 0.1
-    assert found["failed"] <= (found["tries_on_it"] if status == 500 else 0)
+    assert found["failed"] <= found["tries_on_it"]  # retries have a budget
 
 
 def test_a_thousand_clients_that_leave_anywhere_leave_nothing_behind() -> None:
