@@ -20,6 +20,7 @@ from ray.util import get_node_ip_address
 from profiler.emulated.server import EmulatedServer
 from profiler.engine import EngineServer, VllmServer
 from profiler.errors import EngineError
+from serve_apps.loopback import keep_to_loopback
 from serve_apps.pool import EngineSettings
 
 HEALTH_TIMEOUT_S = 10.0
@@ -58,6 +59,7 @@ class EngineReplica:
         Raises:
             EngineError: it did not start; the message is also left beside its log.
         """
+        keep_to_loopback()
         s = EngineSettings.model_validate(settings)
         self._drain_timeout_s = s.drain_timeout_s
         context = serve.get_replica_context()

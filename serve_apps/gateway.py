@@ -17,6 +17,7 @@ from pathlib import Path
 from placement.plan import Plan
 from serve_apps import openai_api
 from serve_apps.asking import Headers, deadline_s, route_request
+from serve_apps.estimating import Estimating
 from serve_apps.feedback import Feedback, Given
 from serve_apps.flow.dispatcher import Dispatcher
 from serve_apps.flow.nouns import Replica
@@ -35,7 +36,6 @@ from serve_apps.seeing.seeing import Seeing
 from serve_apps.seeing.settings import SeeingSettings
 from serve_apps.seeing.snapshot import Snapshot
 from serve_apps.snapshots import snapshot_of
-from serve_apps.together import Together
 from serve_apps.upstream import EngineGoneError, SilentEngineError, Upstream
 
 TICK_S = 0.05
@@ -99,7 +99,7 @@ class Gateway:
         self._flow = flow or FlowSettings()
         self._dispatcher: Dispatcher | None = None
         self._replicas: tuple[Replica, ...] = ()
-        self.together: Together | None = None
+        self.estimating: Estimating | None = None
         """What estimates prompts, where there is a learned router."""
         self._ticking: asyncio.Task[None] | None = None
         self._probes: set[asyncio.Task[None]] = set()
@@ -122,10 +122,13 @@ class Gateway:
         self._plan = plan
         self.feedback.path = feedback
         router: Router = self._table
-        self.together = None
+        if self.estimating is not None:
+            self.estimating.close()
+        self.estimating = None
         if learned is not None:
             router = steady = SteadyRouter(learned, self._table)
-            self.together = Together(steady.prepare)
+            self.estimating = Estimating(steady.prepare)
+            learned.only_prepared()
         if self._dispatcher is None:
             self._dispatcher = Dispatcher(plan, router, self.clock, settings=self._flow)
         else:
@@ -274,6 +277,8 @@ class Gateway:
             await asyncio.gather(self._ticking, *self._probes, return_exceptions=True)
             self._ticking = None
         self.upstream.close()
+        if self.estimating is not None:
+            self.estimating.close()
         await asyncio.to_thread(self.seeing.close)
         await asyncio.to_thread(self.guard.close)
 

@@ -26,6 +26,7 @@ from serve_apps.door import Door
 from serve_apps.flow.settings import FlowSettings
 from serve_apps.gateway import Gateway
 from serve_apps.guard.guard import Guard
+from serve_apps.loopback import keep_to_loopback
 from serve_apps.peers import Peers
 from serve_apps.pool import ENGINE_KEY, IngressSettings, RouterFiles
 from serve_apps.router.artefact import Artefact, load_artefact
@@ -43,6 +44,7 @@ class Ingress:
     """The pool's front door. Its plan comes as ``user_config``, so a new one needs no restart."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
+        keep_to_loopback()
         s = IngressSettings.model_validate(settings)
         self._settings = s
         self._peers = Peers(s.peers) if s.peers and s.port is not None else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from starlette.types import Message, Receive, Scope, Send
 
+from placement.plan import AUTO
 from serve_apps.api_error import ApiError
 from serve_apps.door import LEFT
 from serve_apps.flow.nouns import Lease, Refused, Result
@@ -168,9 +169,9 @@ class Call:
     async def _dispatch(self, asked: Question) -> Lease:
         gateway, record = self._gateway, self.record
         began_s = gateway.clock()
-        prompt, together = asked.route.prompt, gateway.together
-        if prompt is not None and together is not None and gateway.seeing.open > 1:
-            await together.prepared(prompt)
+        prompt, estimating = asked.route.prompt, gateway.estimating
+        if prompt is not None and estimating is not None and asked.route.model == AUTO:
+            await estimating.prepared(prompt)
         try:
             lease = await gateway.dispatcher.dispatch(asked.route, asked.caller, asked.deadline_s)
         except Refused as error:

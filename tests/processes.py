@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import time
 from pathlib import Path
 
@@ -22,6 +24,37 @@ def descendants(pid: int) -> set[int]:
         grew = bool(more)
         found |= more
     return found
+
+
+def listening(pids: set[int]) -> set[tuple[str, int]]:
+    """Addresses and ports at which these processes take TCP connections or UDP packets."""
+    inodes = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            inodes |= {_inode(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for kind, states in {"tcp": {"0A"}, "tcp6": {"0A"}, "udp": {"07"}, "udp6": {"07"}}.items():
+        for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] in states and fields[9] in inodes:
+                address, port = fields[1].split(":")
+                found.add((_address(address), int(port, 16)))
+    return found
+
+
+def _inode(link: Path) -> str:
+    try:
+        target = str(link.readlink())
+    except OSError:
+        return ""
+    return target[8:-1] if target.startswith("socket:[") else ""
+
+
+def _address(packed: str) -> str:
+    """Words of four bytes, each in the machine's own (little-endian) order."""
+    words = [bytes.fromhex(packed[i : i + 8])[::-1] for i in range(0, len(packed), 8)]
+    address = ipaddress.ip_address(b"".join(words))
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def runs(pid: int) -> bool:

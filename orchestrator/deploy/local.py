@@ -31,6 +31,7 @@ SUPERVISOR_MODULE = "orchestrator.deploy.local_supervisor"
 SUPERVISOR_ENV = {
     "PYTHONUNBUFFERED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    **preflight.RAY_ON_LOOPBACK,
 }
 
 

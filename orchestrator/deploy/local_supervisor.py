@@ -23,7 +23,7 @@ from typing import Any
 
 from orchestrator.deploy.base import SETTLED, Failure, PlanRequest, PoolState, Status
 from orchestrator.deploy.local_pool import LocalPool, group_statuses
-from orchestrator.deploy.preflight import HOST
+from orchestrator.deploy.preflight import HOST, RAY_ON_LOOPBACK
 from orchestrator.deploy.state import StateDir
 from orchestrator.report import router_line
 from placement.plan import Plan
@@ -248,6 +248,7 @@ def start_ray() -> None:
 
     Without Serve's own proxy: clients come to the socket of the ingress.
     """
+    os.environ.update(RAY_ON_LOOPBACK)  # read when Ray is imported
     import ray
     from ray import serve
 

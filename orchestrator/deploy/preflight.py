@@ -18,6 +18,9 @@ from profiler.hardware import FoundGpu
 from serve_apps.pool import emulated_settings, engine_settings
 
 HOST = "127.0.0.1"
+RAY_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Environment of Ray: without it, Ray 2.60 takes an address of the machine for 127.0.0.1, and its
+processes listen on all addresses."""
 RAY_BYTES = 1.1 * 2**30
 """What Ray, Ray Serve and the ingress take beside the engines (measured with Ray 2.60)."""
 

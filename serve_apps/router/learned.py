@@ -97,8 +97,15 @@ class LearnedRouter:
         return self._quick.failures
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
-        """Estimate prompts together that are about to be routed one by one; never fails."""
+        """Estimate prompts together that are about to be routed one by one; never fails.
+
+        May run in another thread than all the rest, see `only_prepared`.
+        """
         self._quick.prepare(prompts)
+
+    def only_prepared(self) -> None:
+        """From now on `route` estimates nothing itself: who was not prepared goes by the table."""
+        self._quick.only_prepared = True
 
     def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:
         """See `base.Router.route`."""

@@ -60,14 +60,16 @@ class QuickEstimates:
         self._clock = clock
         self._slow = 0
         self._rests_until = float("-inf")
-        self._last: tuple[Prompt, Estimate] | None = None
-        self._ahead: dict[int, tuple[Prompt, Estimate]] = {}
+        self._last: tuple[Prompt, Estimate | str] | None = None
+        self._ahead: dict[int, tuple[Prompt, Estimate | str]] = {}
         self.failures = 0
+        self.only_prepared = False
+        """Estimate nothing when asked, but what was prepared: whoever asks must not be held up."""
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
         """Estimate these together, which takes little longer than one of them alone.
 
-        Each is asked for by itself afterwards; those that fail are estimated anew then.
+        Each is asked for by itself afterwards. May run in another thread than all the rest.
         """
         began = self._clock()
         if began < self._rests_until:
@@ -78,9 +80,11 @@ class QuickEstimates:
             found = self._source.expected(list(prompts))
             quality, tokens = found.quality.tolist(), found.output_tokens.tolist()
         except Exception:  # noqa: BLE001 - one fails, and says so when it is asked for alone
+            for prompt in prompts:
+                self._ahead[id(prompt)] = prompt, self._alone(prompt)
             return
         for prompt, q, n in zip(prompts, quality, tokens, strict=True):
-            self._ahead[id(prompt)] = prompt, Estimate(tuple(q), tuple(n))
+            self._ahead[id(prompt)] = prompt, self._checked(Estimate(tuple(q), tuple(n)))
         self._watch(began)
 
     def __call__(self, prompt: Prompt) -> Estimate | str:
@@ -88,12 +92,20 @@ class QuickEstimates:
         if self._last is not None and self._last[0] is prompt:
             return self._last[1]
         ahead = self._ahead.pop(id(prompt), None)
-        if ahead is not None and ahead[0] is prompt and _finite(ahead[1]):
+        if ahead is not None and ahead[0] is prompt:
             self._last = ahead
             return ahead[1]
-        began = self._clock()
-        if began < self._rests_until:
+        if self._clock() < self._rests_until:
             return f"estimates take over {self._slow_s * 1e3:.0f} ms"
+        if self.only_prepared:
+            return "no estimate in time"
+        estimate = self._alone(prompt)
+        if not isinstance(estimate, str):
+            self._last = prompt, estimate
+        return estimate
+
+    def _alone(self, prompt: Prompt) -> Estimate | str:
+        began = self._clock()
         try:
             found = self._source.expected([prompt])
             estimate = Estimate(
@@ -104,12 +116,14 @@ class QuickEstimates:
             self.failures += 1
             log.exception("a prompt could not be estimated")
             return f"no estimate: {type(error).__name__}"
-        if not _finite(estimate):
-            self.failures += 1
-            return "no estimate: not a finite number"
         self._watch(began)
-        self._last = prompt, estimate
-        return estimate
+        return self._checked(estimate)
+
+    def _checked(self, estimate: Estimate) -> Estimate | str:
+        if _finite(estimate):
+            return estimate
+        self.failures += 1
+        return "no estimate: not a finite number"
 
     def _watch(self, began: float) -> None:
         now = self._clock()

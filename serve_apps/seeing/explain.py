@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from serve_apps.seeing.log import redacted
 from serve_apps.seeing.record import Candidate, Outcome, Refusal, RequestRecord
 
 _REFUSED = {
@@ -42,7 +43,7 @@ def explanation(record: RequestRecord) -> dict[str, Any]:
         "arrived_unix_s": record.arrived_unix_s,
         "tenant": record.tenant,
         "path": record.path,
-        "model_asked": record.model_asked,
+        "model_asked": redacted(record.model_asked),
         "stream": record.stream,
         "outcome": str(record.outcome),
         "refusal": None if record.refusal is None else str(record.refusal),
@@ -91,7 +92,7 @@ def explanation(record: RequestRecord) -> dict[str, Any]:
 def words(record: RequestRecord) -> Iterator[str]:
     """The request's course, one sentence or two a line."""
     kind = "a stream" if record.stream else "a whole answer"
-    asked = record.model_asked or "no model"
+    asked = redacted(record.model_asked) or "no model"
     yield (
         f"{record.tenant} asked for {asked} as {kind}, about {_count(record.input_tokens, 'token')}"
         " in the prompt."

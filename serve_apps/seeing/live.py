@@ -13,6 +13,7 @@ from typing import Any
 from serve_apps.seeing import definitions as d
 from serve_apps.seeing.counters import Counter, quantile
 from serve_apps.seeing.journal import Journal
+from serve_apps.seeing.log import redacted
 from serve_apps.seeing.metrics import Metrics, rents
 from serve_apps.seeing.record import Outcome, RequestRecord
 from serve_apps.seeing.snapshot import GroupNow, ReplicaState, Snapshot
@@ -228,7 +229,7 @@ def _decision(record: RequestRecord) -> dict[str, Any]:
         "request_id": record.request_id,
         "arrived_unix_s": record.arrived_unix_s,
         "tenant": record.tenant,
-        "model_asked": record.model_asked,
+        "model_asked": redacted(record.model_asked),
         "model": record.model,
         "group": record.group,
         "reason": record.reason if record.refusal is None else f"refused: {record.refusal}",

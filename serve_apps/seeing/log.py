@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from profiler.secret_text import redact
 from serve_apps.seeing.plain import finite
 from serve_apps.seeing.record import Outcome, RequestRecord
 from serve_apps.seeing.settings import SeeingSettings
@@ -122,7 +123,7 @@ def line(record: RequestRecord) -> dict[str, Any]:
 
 def redacted(text: str) -> str:
     """Text that a client chose: cut, and without anything that looks like a credential."""
-    return _SECRET.sub("[redacted]", text[: 4 * MOST_TEXT])[:MOST_TEXT]
+    return redact(_SECRET.sub("[redacted]", text[: 4 * MOST_TEXT]))[:MOST_TEXT]
 
 
 def _rounded(value: float | None) -> float | None:

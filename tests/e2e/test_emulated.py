@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from orchestrator.deploy.local import delete_local, deploy_local, local_status
 from placement.plan import Plan
 from profiler.engine import free_port
 from tests.plan_builders import group, plan, route
-from tests.processes import descendants, none_left
+from tests.processes import descendants, listening, none_left
 
 NEEDS = ("ray", "openai", "httptools")
 MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
@@ -90,6 +91,16 @@ def test_what_engines_offer_beside_answers_is_not_passed_on(pool: Status) -> Non
             urllib.request.urlopen(request)
         assert caught.value.code in (404, 405)
         caught.value.close()
+
+
+def test_nothing_listens_beyond_this_machine(pool: Status) -> None:
+    """Ingress, engines, Ray and all: its processes, and theirs."""
+    port = int(pool.url.split(":")[2].removesuffix("/v1"))
+    found = listening(descendants(pool.pid))
+    assert ("127.0.0.1", port) in found
+    assert len(found) > 6  # the engines, and Ray's own
+    beyond = {(a, n) for a, n in found if not ipaddress.ip_address(a).is_loopback}
+    assert not beyond
 
 
 def test_the_same_plan_again_changes_nothing(pool: Status, root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,18 @@ async def test_a_learned_router_that_breaks_loses_no_request(
         answers = [await chat(gateway, text(0.5, 0.9)) for _ in range(5)]
     assert {a.status_code for a in answers} == {200}
     assert len(engine.bodies) == 5
+
+
+async def test_a_learned_router_that_hangs_holds_up_no_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(LearnedRouter, "prepare", lambda *_: go.wait(60))
+    async with gateway_with() as (gateway, _), asyncio.timeout(30):
+        answers = [await chat(gateway, text(0.5, 0.9)) for _ in range(5)]
+        go.set()
+    assert {a.status_code for a in answers} == {200}
+    assert {a.headers["x-orchestrator-reason"][:21] for a in answers} == {"no estimate in time; "}
 
 
 def broken(*_args: Any, **_kwargs: Any) -> Any:
