@@ -14,10 +14,12 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import (
+    autoscale,
     catalog,
     demo,
     deploy,
     emulate,
+    explain,
     keys,
     observe,
     plan,
@@ -70,6 +72,8 @@ keys.add_to(app)
 watch.add_to(app)
 observe.add_to(app)
 emulate.add_to(app)
+autoscale.add_to(app)
+explain.add_to(app)
 demo.add_to(app)
 
 

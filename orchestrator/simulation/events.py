@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -34,13 +34,24 @@ class Event:
 
 @dataclass(frozen=True)
 class GroupState:
-    """A group at one moment: its replicas, and requests in its engines and waiting for a slot."""
+    """A group at one moment: its replicas, and requests in its engines and waiting for a slot.
+
+    ``kv_used`` is the share of KV blocks taken and ``waiting`` the requests in the engine's own
+    queue, one of each ready replica; empty where engines do not tell.
+    """
 
     ready: int
     starting: int
     draining: int
     in_flight: int
     queued: int
+    kv_used: tuple[float, ...] = ()
+    waiting: tuple[int, ...] = ()
+
+    @property
+    def staying(self) -> int:
+        """Replicas that start or take requests: what an autoscaler's wish is about."""
+        return self.ready + self.starting
 
 
 @dataclass(frozen=True)
@@ -48,13 +59,15 @@ class Observation:
     """What an autoscaler sees: the groups now, and the arrivals since it was last asked.
 
     ``arrivals`` counts them by (stream, bucket key), whether they were answered or not, by the
-    sizes they turn out to have.
+    sizes they turn out to have; None where the count could not be had. ``refused`` is how many
+    replicas of a group were asked for since then and could not be had.
     """
 
     time_s: float
     interval_s: float
     groups: Mapping[str, GroupState]
-    arrivals: Mapping[tuple[str, str], int]
+    arrivals: Mapping[tuple[str, str], int] | None
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 class Autoscaler(Protocol):

@@ -40,6 +40,7 @@ class Fleet:
         self.state = new_state(requests, [g.profile for g in plan.groups], count)
         self.state.slots[:] = self.slots
         self.lives: list[Life] = []
+        self._own: list[list[int]] = [[] for _ in plan.groups]  # that are not known to be gone
         for g, group in enumerate(plan.groups):
             for _ in range(group.replicas):
                 self.make_ready(self.ask(g, 0.0), 0.0)
@@ -47,6 +48,7 @@ class Fleet:
     def ask(self, group: int, at_s: float) -> int:
         """Ask for one more replica, and pay for it from now on; its number."""
         self.lives.append(Life(group, at_s))
+        self._own[group].append(len(self.lives) - 1)
         if len(self.lives) > len(self.state.replicas):
             self.state = grown(self.state, 2 * len(self.state.replicas))
         return len(self.lives) - 1
@@ -67,7 +69,7 @@ class Fleet:
 
     def staying(self, group: int) -> list[int]:
         """The replicas of a group that start or take requests."""
-        return [r for r, life in enumerate(self.lives) if life.group == group and _stays(life)]
+        return [r for r in self._own[group] if _stays(self.lives[r])]
 
     def numbered(self, group: int, number: int) -> int | None:
         """The replica that was started as the group's so many-th; None without it."""
@@ -107,21 +109,29 @@ class Fleet:
 
     def settle(self, at_s: float) -> None:
         """Let those that left and have nothing more to do be gone, as of their last end."""
-        for r, life in enumerate(self.lives):
-            if life.left_s < math.inf == life.ended_s and self._in_flight(r, at_s) == 0:
-                life.ended_s = max(life.left_s, float(self.state.replicas[r]["clock_s"]))
+        for group, own in enumerate(self._own):
+            for r in own:
+                life = self.lives[r]
+                if life.left_s < math.inf == life.ended_s and self._in_flight(r, at_s) == 0:
+                    life.ended_s = max(life.left_s, float(self.state.replicas[r]["clock_s"]))
+            self._own[group] = [r for r in own if self.lives[r].ended_s == math.inf]
 
     def observe(self, group: int, at_s: float, queued: int) -> GroupState:
         """The group at a time."""
         self.settle(at_s)
-        lives = [(r, x) for r, x in enumerate(self.lives) if x.group == group]
-        alive = [r for r, x in lives if x.ready_s < math.inf == x.ended_s]
+        alive = [r for r in self._own[group] if self.lives[r].ready_s < math.inf]
+        in_flight = sum(self._in_flight(r, at_s) for r in alive)
+        ready = self.members(group)
+        rows = self.state.replicas[ready]
+        kv_used = 1 - rows["free_blocks"] / np.maximum(rows["total_blocks"], 1)
         return GroupState(
-            ready=int(self.state.sizes[group]),
-            starting=sum(_stays(x) and x.ready_s == math.inf for _, x in lives),
-            draining=len(alive) - int(self.state.sizes[group]),
-            in_flight=sum(self._in_flight(r, at_s) for r in alive),
+            ready=len(ready),
+            starting=len(self._own[group]) - len(alive),
+            draining=len(alive) - len(ready),
+            in_flight=in_flight,
             queued=queued,
+            kv_used=tuple(kv_used.tolist()),
+            waiting=tuple(kernel.waiting(self.state, r) for r in ready),
         )
 
     def close(self, end_s: float) -> tuple[ReplicaUse, ...]:

@@ -27,7 +27,7 @@ from profiler.compiled import compiled, inner
 # What `serve` and `offer` answer.
 SENT, NO_REPLICA, FULL = 0, 1, 2
 # Outcomes; see `orchestrator.simulation.result.Outcome`.
-PENDING, OK, REJECTED = 0, 1, 2
+PENDING, OK, REJECTED, OVERLOADED, UNAVAILABLE = 0, 1, 2, 3, 4
 
 
 @compiled
@@ -166,6 +166,56 @@ def next_news(
                     ends += 1
         if told + ends > 0:
             return at_s, told, ends
+
+
+@compiled
+def waiting(state: State, r: int) -> int:
+    """Requests in a replica's own queue, which have been advanced to the time asked of."""
+    count = 0
+    i = state.replicas[r].first_waiting
+    while i != NONE:
+        count += 1
+        i = state.requests[i].next
+    return count
+
+
+@compiled
+def serve_balanced(
+    state: State, first: int, last: int, until_s: float, classes: Array, bias: Array, width: Array
+) -> int:
+    """Send requests ``first..last - 1`` that arrive before a time, each where it disturbs least.
+
+    Of the groups with a free slot, that with the least (requests in flight + 1) / (replicas x
+    ``width[group]``) + ``bias[class, group]``; an infinite bias rules a group out. Who finds no
+    free slot is turned away at once. Returns the request at which it stopped.
+    """
+    groups = len(width)
+    for i in range(first, last):
+        at_s = state.requests[i].arrival_s
+        if at_s >= until_s:
+            return i
+        best, least, any_replica = NONE, np.inf, False
+        for g in range(groups):
+            cost = bias[classes[i], g]
+            if state.sizes[g] == 0 or cost == np.inf:
+                continue
+            any_replica = True
+            in_flight, fewest = 0, np.iinfo(np.int64).max
+            for m in range(state.sizes[g]):
+                replica = state.replicas[state.members[g, m]]
+                if replica.next_s <= at_s:
+                    advance(state, state.members[g, m], at_s)
+                in_flight += replica.in_flight
+                fewest = min(fewest, replica.in_flight)
+            if fewest < state.slots[g]:
+                cost += (in_flight + 1) / (state.sizes[g] * width[g])
+                if cost < least:
+                    best, least = g, cost
+        if best == NONE:
+            state.requests[i].outcome = OVERLOADED if any_replica else UNAVAILABLE
+        else:
+            offer(state, i, best, at_s)
+    return last
 
 
 @compiled

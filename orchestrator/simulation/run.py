@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from orchestrator.simulation import kernel
 from orchestrator.simulation.agenda import Agenda
+from orchestrator.simulation.balanced import Balanced
 from orchestrator.simulation.events import (
     Autoscaler,
     Event,
@@ -51,7 +52,8 @@ class Conditions:
     ``cold_start_s`` is one figure, or one a group. ``replace`` starts a replica for each that
     dies or is reclaimed, as Ray Serve does to keep a group's number. A replica takes
     ``queue_factor`` times its engine's ``max_num_seqs`` requests at a time, and an infinite one
-    as many as come. ``drain_s`` is how long one that leaves may finish its requests.
+    as many as come. ``drain_s`` is how long one that leaves may finish its requests. ``stock`` is
+    how many replicas of a group an autoscaler can have at once; any number where it says nothing.
     """
 
     cold_start_s: float | Mapping[str, float] = COLD_START_S
@@ -59,6 +61,7 @@ class Conditions:
     queue_factor: float = QUEUE_FACTOR
     drain_s: float = DRAIN_TIMEOUT_S
     reclaim_notice_s: float = RECLAIM_NOTICE_S
+    stock: Mapping[str, int] = field(default_factory=dict)
 
     def cold_s(self, group: str) -> float:
         """The cold start of a group's replicas."""
@@ -85,7 +88,8 @@ def simulate(
 
     Each request goes to the group that the router names, there to the replica with the fewest in
     flight, and through an engine that schedules as vLLM V1 does. Without a router the plan's
-    `RouteTable` deals the turns, at machine speed; any other object is asked once a request. An
+    `RouteTable` deals the turns, and a `Balanced` one balances, both at machine speed; any other
+    object is asked once a request. An
     autoscaler is asked every ``interval_s`` until the last arrival. Nothing is random: equal
     calls give equal results.
 
@@ -127,6 +131,10 @@ class _Run:
         if router is None:
             self._requests["group"] = planned_groups(self._table, self._fleet.names, load)
             self._requests["outcome"][self._requests["group"] == NONE] = Outcome.REJECTED
+        elif isinstance(router, Balanced):
+            self._classes = router.classes_of(load)
+            self._fleet.slots = router.slots(self._fleet.slots)
+            self._fleet.state.slots[:] = self._fleet.slots
         elif isinstance(router, LoadAware):
             router.watch(self)
 
@@ -149,7 +157,7 @@ class _Run:
         if autoscaler is not None and len(self._load):
             scaling = Scaling(self, self._plan, self._load, autoscaler, interval_s)
             self.agenda.at(interval_s, scaling.turn)
-        send = self._send_planned if self._router is None else self._send_routed
+        send = self._sender()
         sent = 0
         while True:
             due_s = self.agenda.next_s
@@ -169,19 +177,25 @@ class _Run:
         kernel.advance_all(self._fleet.state, len(self._fleet.lives), math.inf)
         return self._result()
 
-    def resize(self, name: str, wanted: int, at_s: float) -> None:
-        """Start replicas of a group, or let some leave, until it has as many as are wanted."""
+    def resize(self, name: str, wanted: int, at_s: float) -> int:
+        """Start replicas of a group, or let some leave, until it has as many as are wanted.
+
+        Returns how many of them the stock did not have.
+        """
         if wanted < 0:
             raise InputError(f"found {wanted} replicas wanted of {name!r}, expected 0 or more")
         group = self._group_index(name)
-        self._wanted[group] = wanted
         staying = self._fleet.staying(group)
+        had = max(len(staying), self._conditions.stock.get(name, wanted))
+        short, wanted = max(0, wanted - had), min(wanted, had)
+        self._wanted[group] = wanted
         for _ in range(wanted - len(staying)):
             self._start(group, at_s)
         for _ in range(len(staying) - wanted):
             replica = self._fleet.spared(group, at_s)
             assert replica is not None, "one of those that stay"
             self._leave(replica, at_s, self._conditions.drain_s)
+        return short
 
     def observe(self, at_s: float) -> dict[str, GroupState]:
         """All groups at a time."""
@@ -192,6 +206,20 @@ class _Run:
         if name not in self._index:
             raise UnknownNameError("group", name, self._index)
         return self._index[name]
+
+    def _sender(self) -> Callable[[int, float], int]:
+        if self._router is None:
+            return self._send_planned
+        return self._send_balanced if isinstance(self._router, Balanced) else self._send_routed
+
+    def _send_balanced(self, first: int, until_s: float) -> int:
+        """As `_send_planned`, each where it disturbs least."""
+        assert isinstance(self._router, Balanced)
+        bias, width = self._router.bias, self._router.width
+        last = len(self._load)
+        return kernel.serve_balanced(
+            self._fleet.state, first, last, until_s, self._classes, bias, width
+        )
 
     def _send_planned(self, first: int, until_s: float) -> int:
         """Send requests until one is not due or cannot be sent; the next one's index."""

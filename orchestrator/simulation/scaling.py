@@ -23,8 +23,8 @@ class Scalable(Protocol):
     def observe(self, at_s: float) -> Mapping[str, GroupState]:
         """All groups at a time."""
 
-    def resize(self, name: str, wanted: int, at_s: float) -> None:
-        """Let a group have so many replicas."""
+    def resize(self, name: str, wanted: int, at_s: float) -> int:
+        """Let a group have so many replicas; how many of them could not be had."""
 
 
 class Scaling:
@@ -39,6 +39,7 @@ class Scaling:
         self._arrival_s = load.arrival_s
         self._buckets, self._names = buckets_of(plan, load)
         self._seen = 0
+        self._refused: dict[str, int] = {}
 
     def turn(self, at_s: float) -> None:
         """Ask it once, do as it says, and put down the next turn."""
@@ -46,8 +47,11 @@ class Scaling:
         counts = np.bincount(self._buckets[self._seen : seen], minlength=len(self._names))
         self._seen = seen
         arrivals = dict(zip(self._names, counts.tolist(), strict=True))
-        now = Observation(at_s, self._interval_s, self._run.observe(at_s), arrivals)
+        groups = self._run.observe(at_s)
+        now = Observation(at_s, self._interval_s, groups, arrivals, self._refused)
+        self._refused = {}
         for name, wanted in self._autoscaler(now).items():
-            self._run.resize(name, wanted, at_s)
+            if short := self._run.resize(name, wanted, at_s):
+                self._refused[name] = short
         if at_s + self._interval_s <= self._arrival_s[-1]:
             self._run.agenda.at(at_s + self._interval_s, self.turn)

@@ -1,0 +1,36 @@
+"""Where an autoscaler acts: a live fleet's actuator and meter, by the name of the target."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator.autoscale.loop import Actuator, Meter
+from placement.plan import Plan
+from profiler.errors import ClusterError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A live fleet. ``wait`` returns after so many seconds, or at once when it has news."""
+
+    actuator: Actuator
+    meter: Meter
+    wait: Callable[[float], None] = time.sleep
+
+
+TARGETS: dict[str, Callable[[Plan], Target]] = {}
+"""How to reach a plan's fleet, by target; each kind of cluster adds itself."""
+
+
+def target_of(name: str, plan: Plan) -> Target:
+    """The fleet of a plan on a target.
+
+    Raises:
+        ClusterError: fleets there cannot be scaled.
+    """
+    if name not in TARGETS:
+        can = ", ".join(sorted(TARGETS)) or "none"
+        raise ClusterError(f"{name}: a fleet there cannot be scaled; targets that can: {can}")
+    return TARGETS[name](plan)

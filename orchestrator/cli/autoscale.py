@@ -1,0 +1,120 @@
+"""`autoscale`: keep a plan's fleet as large as its load asks for."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.output import say
+
+if TYPE_CHECKING:
+    from orchestrator.autoscale.decisions import ScaleDecision
+    from orchestrator.autoscale.loop import Loop
+    from orchestrator.autoscale_targets import Target
+
+
+def autoscale(
+    plan: Annotated[Path, typer.Argument(help="The plan file that is deployed.")],
+    target: Annotated[str, typer.Option(help="Where it runs: a name of a target.")] = "local",
+    interval: Annotated[float, typer.Option(min=1.0, help="Seconds between two turns.")] = 20.0,
+    miss_worth: Annotated[
+        float,
+        typer.Option(
+            min=1.0, help="What a missed request costs, over the rent that serving it is."
+        ),
+    ] = 10.0,
+    budget: Annotated[
+        float | None, typer.Option(min=0.0, help="Rent never goes above this, $/h.")
+    ] = None,
+    minimum: Annotated[
+        list[str] | None, typer.Option("--min", help="GROUP=N: never fewer; 0 without it.")
+    ] = None,
+    maximum: Annotated[list[str] | None, typer.Option("--max", help="GROUP=N: never more.")] = None,
+    cold_start: Annotated[
+        float, typer.Option(min=0.1, help="Seconds from asking for a replica to its first request.")
+    ] = 104.0,
+    state: Annotated[
+        Path | None, typer.Option(help="What was learned; PLAN.scaling.json without it.")
+    ] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Decisions as JSON lines; PLAN.scaling.jsonl without it.")
+    ] = None,
+    turns: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many turns; else on a signal.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Decide and say, change nothing.")
+    ] = False,
+) -> None:
+    """Start and stop replicas as the load asks for it, and say why."""
+    import time
+
+    from orchestrator.autoscale.controller import Controller, ScalePolicy
+    from orchestrator.autoscale.decisions import Journal
+    from orchestrator.autoscale.loop import Loop
+    from orchestrator.autoscale_targets import target_of
+    from placement.plan import Plan
+    from profiler import documents
+
+    fleet = documents.read(plan, Plan)
+    policy = ScalePolicy(
+        miss_worth=miss_worth,
+        budget_usd_per_hour=budget,
+        minimum=_counts(minimum, "--min"),
+        maximum=_counts(maximum, "--max"),
+        cold_start_s=cold_start,
+    )
+    kept = Journal(journal or plan.with_suffix(".scaling.jsonl"))
+
+    def told(decision: ScaleDecision) -> None:
+        kept.add([decision])
+        say(decision.line())
+
+    place: Target = target_of(target, fleet)
+    loop = Loop(
+        Controller(fleet, policy, told=told),
+        place.actuator,
+        place.meter,
+        clock=time.time,
+        say=say,
+        state_file=state or plan.with_suffix(".scaling.json"),
+        dry_run=dry_run,
+    )
+    with _saved(loop):
+        loop.start()
+        done = 0
+        while turns is None or done < turns:
+            place.wait(interval)
+            loop.turn()
+            done += 1
+
+
+@contextlib.contextmanager
+def _saved(loop: Loop) -> Iterator[None]:
+    """What was learned is written on the way out, however that comes."""
+    try:
+        yield
+    finally:
+        loop.save()
+
+
+def _counts(given: list[str] | None, option: str) -> dict[str, int]:
+    """GROUP=N, repeated; raises InputError."""
+    from profiler.errors import InputError
+
+    found = {}
+    for text in given or []:
+        name, _, count = text.partition("=")
+        if not name or not count.isdigit():
+            raise InputError(f"{option} {text}: expected GROUP=N, such as {option} a-l40s-tp1=2")
+        found[name] = int(count)
+    return found
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command()(autoscale)
