@@ -119,6 +119,7 @@ class _FlowRun(_Run):
     ) -> None:
         super().__init__(plan, load, router, conditions)
         self._askers = askers
+        self._at = router.at if isinstance(router, PerRequest) else None
         self._leases: dict[int, Lease] = {}
         self._seen: list[int] = []
         count = len(load)
@@ -203,8 +204,8 @@ class _FlowRun(_Run):
         return True
 
     def _ask(self, i: int, deadline_s: float | None) -> None:
-        if isinstance(self._router, PerRequest):
-            self._router.at(i)
+        if self._at is not None:
+            self._at(i)
         try:
             answer = self._dispatcher.try_dispatch(self._asked(i), self._askers[i], deadline_s)
         except UnknownModelError:

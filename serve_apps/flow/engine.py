@@ -19,8 +19,12 @@ PREFILL_MEMORY_S = 5.0
 SPREAD = 1.0
 """Standard deviations of the number of prompts that an answer meets, by which TPOT is judged."""
 LEAST_RATIO, MOST_RATIO = 0.25, 8.0
-SHORTEST_S = 1e-3
-"""Predictions below this are not judged: the network takes as long."""
+LAG_SCALE_S = 0.1
+"""Of an error in the prediction of so much work, half is put down to the work."""
+MOST_LAG_S = 5.0
+MOST_HELD = 2.0
+"""A pace worse than the profile's by more than this holds no more prompts back: nobody knows
+whether they are what takes so long."""
 FORGIVEN_S = 5.0
 """A failure so long ago is no reason any more to go elsewhere."""
 FEWEST_TOKENS = 8
@@ -47,6 +51,7 @@ class Engine:
         "failures",
         "gone",
         "in_flight",
+        "lag_s",
         "last_byte_s",
         "pending",
         "probe_after_s",
@@ -73,6 +78,8 @@ class Engine:
         self.ticks = 0.0
         self.ttft_ratio = self.tpot_ratio = 1.0
         """Actual over predicted, as seen of late."""
+        self.lag_s = 0.0
+        """What first tokens take besides, whatever the work."""
         self.pending: dict[Lease, float] = {}
         """Leases without a first byte, oldest first, and when each is overdue."""
         self._unseen: deque[tuple[float, Lease]] = deque()
@@ -100,14 +107,16 @@ class Engine:
 
     def ttft_s(self, prefill_tokens: float, now: float) -> float:
         """To the first token of a request with so many tokens to prefill, sent now."""
-        law = self._law
-        decoding = self.decoding
-        kv = self._kv_tokens + self._decode_per_s * (now - self._known_s)
-        step_s = law.step_s(decoding, kv)
+        work_s = self.work_s(prefill_tokens, now)
+        return self._law.overhead_s + self.lag_s + self.ttft_ratio * work_s
+
+    def work_s(self, prefill_tokens: float, now: float) -> float:
+        """The same by the law alone: the step under way, the prompts here and its own."""
+        law, decoding = self._law, self.decoding
+        step_s = law.step_s(decoding, self.context_tokens(now))
         tokens = self.backlog_tokens + prefill_tokens
-        chunk = max(law.budget - decoding, 1)
-        steps = -(-tokens // chunk) + (0.5 if self.in_flight else 0.0)  # the one under way
-        return law.overhead_s + self.ttft_ratio * (steps * step_s + law.per_prefill_s * tokens)
+        steps = -(-tokens // max(law.budget - decoding, 1)) + (0.5 if self.in_flight else 0.0)
+        return steps * step_s + law.per_prefill_s * tokens
 
     def tpot_s(self, prefill_tokens: float, now: float) -> float:
         """Per output token of a request, with one more of this size in flight."""
@@ -139,7 +148,7 @@ class Engine:
             needed = prefill_tokens + self._settings.kv_growth * output_tokens
             if self.reserved_tokens + needed > law.kv_tokens:
                 return math.inf
-            if per_prefill_s * backlog * self.ttft_ratio > backlog_s:
+            if per_prefill_s * backlog * min(self.ttft_ratio, MOST_HELD) > backlog_s:
                 return math.inf
         tokens = backlog + prefill_tokens
         kv = self._kv_tokens + self._decode_per_s * (now - self._known_s)
@@ -156,7 +165,7 @@ class Engine:
             if self.tpot_ratio * step_s / (1.0 - most) > tpot_limit_s:
                 return math.inf
         steps = -(-tokens // (law.budget - self.decoding or 1)) + (0.5 if count else 0.0)
-        ttft_s = self.ttft_ratio * (steps * step_s + per_prefill_s * tokens)
+        ttft_s = self.lag_s + self.ttft_ratio * (steps * step_s + per_prefill_s * tokens)
         return ttft_s + output_tokens * tpot_s
 
     # -- what happens
@@ -165,7 +174,9 @@ class Engine:
         """A request is sent here."""
         self.settle(now)
         task = lease.task
-        lease.ttft_ratio = self.ttft_ratio
+        lease.work_s = self.work_s(lease.prefill_tokens, now)
+        lease.predicted_ttft_s = self._law.overhead_s + self.lag_s + self.ttft_ratio * lease.work_s
+        lease.predicted_tpot_s = self.tpot_s(lease.prefill_tokens, now)
         lease.reserved_tokens = (
             task.asked.input_tokens + self._settings.kv_growth * task.output_tokens
         )
@@ -175,11 +186,10 @@ class Engine:
         self.reserved_tokens += lease.reserved_tokens
         memory = 0.0 if alone else math.exp(-(now - self._known_s) / PREFILL_MEMORY_S)
         self._prefill_per_s = self._prefill_per_s * memory + lease.prefill_tokens / PREFILL_MEMORY_S
-        ttft_s = lease.predicted_ttft_s or 0.0
-        answer_s = ttft_s
+        ttft_s = answer_s = lease.predicted_ttft_s
         if not task.asked.stream:
             self._unseen.append((now + ttft_s, lease))
-            answer_s += (lease.predicted_tpot_s or 0.0) * longest_answer(task)
+            answer_s += lease.predicted_tpot_s * longest_answer(task)
         lease.overdue_s = max(self._settings.least_silence_s, self._settings.silence * answer_s)
         self.pending[lease] = now + lease.overdue_s
         self._note(now)
@@ -239,8 +249,10 @@ class Engine:
         if self.in_flight == 0:
             if self.failures and now - self.failed_s > FORGIVEN_S:
                 self.failures = 0
-            left = 0.5 ** (elapsed_s / self._settings.idle_half_life_s)
+            idle_s = min(elapsed_s, now - self._known_s)
+            left = 0.5 ** (idle_s / self._settings.idle_half_life_s)
             self.ttft_ratio = 1.0 + (self.ttft_ratio - 1.0) * left
+            self.lag_s *= left
             self.tpot_ratio = 1.0 + (self.tpot_ratio - 1.0) * left
 
     def overdue_s(self, now: float) -> float:
@@ -307,12 +319,18 @@ class Engine:
         self._kv_tokens += lease.task.asked.input_tokens
 
     def _judge(self, lease: Lease, now: float) -> None:
-        """Compare a time to first token with what it was predicted to be."""
-        told_s, overhead_s = lease.predicted_ttft_s, self._law.overhead_s
-        if lease.task.asked.stream and told_s is not None and told_s > overhead_s + SHORTEST_S:
-            took_s = now - lease.dispatched_s - overhead_s
-            seen = lease.ttft_ratio * took_s / (told_s - overhead_s)
-            self.ttft_ratio = self._towards(self.ttft_ratio, seen)
+        """Learn from a time to first token, by normalised least mean squares in (1, work).
+
+        Who is late by little work is late for another reason: a host that is busy, a network.
+        """
+        if not lease.task.asked.stream:
+            return
+        work_s = lease.work_s
+        took_s = now - lease.dispatched_s - self._law.overhead_s
+        error_s = took_s - self.lag_s - self.ttft_ratio * work_s
+        step = self._settings.smoothing * error_s / (LAG_SCALE_S**2 + work_s**2)
+        self.lag_s = min(max(self.lag_s + step * LAG_SCALE_S**2, 0.0), MOST_LAG_S)
+        self.ttft_ratio = min(max(self.ttft_ratio + step * work_s, LEAST_RATIO), MOST_RATIO)
 
     def _note(self, now: float) -> None:
         """Work out the pace of a step, which holds until the next thing happens."""

@@ -7,7 +7,7 @@ import random
 from collections.abc import Collection
 
 from placement.plan import ReplicaGroup
-from profiler.core import Slo
+from profiler.core import Profile, Slo
 from serve_apps.flow.affinity import Cached
 from serve_apps.flow.engine import Engine
 from serve_apps.flow.law import Law
@@ -43,6 +43,7 @@ class Group:
         """The last request found no room, and nothing has happened since."""
         self.wait_ratio = 1.0
         """Actual over predicted wait, of late."""
+        self._reckoned_by: tuple[Profile, Slo] | None = None
         self._settings = settings
         self._placement = Placement(rng, settings.exact_below)
         self.adopt(planned, slo)
@@ -51,15 +52,18 @@ class Group:
         """Serve by this plan from now on."""
         self.name = planned.name
         self.model = planned.config.model
+        self.full = False
+        if self._reckoned_by == (planned.profile, slo):
+            return
+        self._reckoned_by = planned.profile, slo
         self.slo = slo
-        self.law = Law(planned.profile)
+        self.law = Law(planned.profile, self._settings.gateways)
         self._grid = LoadGrid(planned.profile, slo)
         self.limits = Limits(
             self._tpot_limit_s(), self._settings.backlog * slo.ttft_s, failure_s=slo.ttft_s
         )
         for engine in self.engines.values():
             engine.adopt(self.law)
-        self.full = False
 
     # -- who is there
 
@@ -91,7 +95,8 @@ class Group:
 
     def wait_s(self, ahead_s: float, load_s: float) -> float:
         """Until a slot is free for one with so much load before it, when all slots are taken."""
-        return self.wait_ratio * (ahead_s + load_s) / max(len(self.open), 1)
+        part = max(len(self.open), 1) / self._settings.gateways
+        return self.wait_ratio * (ahead_s + load_s) / part
 
     def ttft_s(self, prefill_tokens: float, now: float) -> float:
         """On a replica as busy as most; on an idle one if there is any."""
@@ -118,9 +123,11 @@ class Group:
         """From the slot to the first token, for one that had to wait for it."""
         law = self.law
         step_s = min(law.step_s(law.max_seqs, law.kv_tokens), self.limits.tpot_s)
-        ratio = max((e.ttft_ratio for e in self.open[:4]), default=1.0)
+        sample = self.open[:4]
+        ratio = max((e.ttft_ratio for e in sample), default=1.0)
+        lag_s = min((e.lag_s for e in sample), default=0.0)
         own_s = law.prefill_s(prefill_tokens, law.max_seqs // 2, step_s) + step_s
-        return law.overhead_s + ratio * own_s
+        return law.overhead_s + lag_s + ratio * own_s
 
     def pick(
         self, task: Task, now: float, cached: Cached | None, avoid: Collection[str] = ()

@@ -12,6 +12,9 @@ class Law:
     """`StepTime` and the scheduler's limits of one `Profile`, as plain numbers.
 
     t = base + per_prefill * prompt tokens + per_sequence * n + per_kv * context tokens
+
+    Where several gateways share the engines, each sees its own requests alone: it reckons that
+    the others have as many there, and keeps to its part of the engine's limits.
     """
 
     __slots__ = (
@@ -27,17 +30,18 @@ class Law:
         "per_sequence_s",
     )
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, gateways: int = 1) -> None:
         law, engine = profile.step_time, profile.config.engine
         self.base_s = law.base_s
         self.per_prefill_s = law.per_prefill_token_s
-        self.per_sequence_s = law.per_sequence_s
-        self.per_kv_s = law.per_kv_token_s
+        self.per_sequence_s = law.per_sequence_s * gateways
+        self.per_kv_s = law.per_kv_token_s * gateways
         self.extra_s = law.batch_extra_s
         self.overhead_s = profile.request_overhead_s
         self.budget = engine.max_num_batched_tokens
-        self.max_seqs = min(engine.max_num_seqs, engine.max_num_batched_tokens)
-        self.kv_tokens = profile.kv_capacity_tokens
+        most = min(engine.max_num_seqs, engine.max_num_batched_tokens)
+        self.max_seqs = max(most // gateways, 1)
+        self.kv_tokens = profile.kv_capacity_tokens / gateways
         self.longest = min(profile.max_model_len, profile.kv_capacity_tokens)
 
     def step_s(self, sequences: int, kv_tokens: float) -> float:

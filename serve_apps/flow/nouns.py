@@ -147,8 +147,8 @@ class Lease:
         "start_tick",
         "task",
         "tried",
-        "ttft_ratio",
         "waited_s",
+        "work_s",
     )
 
     def __init__(
@@ -168,9 +168,8 @@ class Lease:
         self.reserved_tokens = self.start_tick = self.overdue_s = 0.0
         self.result: Result | None = None
         self.decodes = False
-        self.ttft_ratio = 1.0
-        self.predicted_ttft_s: float | None = None
-        self.predicted_tpot_s: float | None = None
+        self.work_s = 0.0
+        self.predicted_ttft_s = self.predicted_tpot_s = 0.0
         self.patience_s = math.inf
 
     @property

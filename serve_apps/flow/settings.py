@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class FlowSettings:
     """How patient, how suspicious and how careful the dispatcher is."""
 
+    gateways: int = 1
+    """Gateways that share these engines evenly, this one among them."""
     patience: float = 1.0
     """Deadline of who gives none: so many times the SLO's TTFT. Later answers are no goodput."""
     margin: float = 0.75
@@ -24,7 +26,7 @@ class FlowSettings:
     backlog: float = 0.25
     """A replica gets no more prompts while those it holds take longer than this share of the
     TTFT limit: it is busy anyway, and who goes next is better decided here."""
-    kv_growth: float = 0.75
+    kv_growth: float = 0.6
     """Share of its expected answer for which a request's KV cache is set aside: answers in a
     batch are of different age, and few are at their longest at the same time."""
     smoothing: float = 0.1

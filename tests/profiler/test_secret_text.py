@@ -40,7 +40,8 @@ def test_a_secret_is_hidden_in_text(secret: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["model: hf_hub/name", "task-sk-1", "sha256:" + "0f" * 32, "meta-llama/Llama-3.1-8B-Instruct",
-     "secretary: none", "risk-" + "a" * 30, "tokens: 5", "password_hash_of: x", "a: 1  # no --api-key here"],
+     "secretary: none", "risk-" + "a" * 30, "tokens: 5", "password_hash_of: x",
+     "a: 1  # no --api-key here"],
 )  # fmt: skip
 def test_what_is_no_secret_is_left_alone(text: str) -> None:
     assert find(text) is None

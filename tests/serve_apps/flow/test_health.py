@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -162,7 +163,7 @@ def test_an_engine_that_is_well_but_fails_is_probed_less_often_but_within_a_seco
             tried.done(Result.ENGINE_ERROR)
         elif isinstance(tried, Wait):
             tried.cancel()
-    gaps = [b - a for a, b in zip(found, found[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(found)]
     assert 0.5 < max(gaps) < 1.0
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from serve_apps.flow.nouns import Lease, Result
+from serve_apps.flow.settings import FlowSettings
 from tests.serve_apps.flow import flows
 from tests.serve_apps.flow.flows import Flow
 
@@ -89,4 +90,33 @@ def test_no_replica_is_given_more_than_keeps_the_tpot() -> None:
     flow = Flow(flows.plan(flows.group(replicas=1, max_num_seqs=64), slo=slo))
     held = flow.fill()
     assert 1 < len(held) < 64
-    assert all(x.predicted_tpot_s is not None and x.predicted_tpot_s <= 0.0106 for x in held)
+    assert all(x.predicted_tpot_s <= 0.0106 for x in held)
+
+
+def learned(ttft_s: float, tokens: int) -> Flow:
+    """A replica whose first tokens always took so long."""
+    flow = fleet(1)
+    for _ in range(200):
+        lease = flow.lease(tokens=tokens)
+        flow.now += ttft_s
+        lease.first_byte()
+        lease.done(Result.OK, 1)
+    return flow
+
+
+@pytest.mark.parametrize(("ttft_s", "tokens"), [(0.3, 50), (0.9, 3000)])
+def test_the_time_to_first_token_is_learned(ttft_s: float, tokens: int) -> None:
+    flow = learned(ttft_s, tokens)
+    assert flow.lease(tokens=tokens).predicted_ttft_s == pytest.approx(ttft_s, rel=0.05)
+
+
+def test_a_host_that_is_slow_for_short_prompts_is_not_reckoned_slower_still_for_long_ones() -> None:
+    before = fleet(1).lease(tokens=3000).predicted_ttft_s
+    after = learned(0.3, 50).lease(tokens=3000).predicted_ttft_s
+    assert before < after < before + 2 * 0.3
+
+
+def test_of_two_gateways_each_keeps_to_its_half_of_the_engines() -> None:
+    plan = flows.plan(flows.group(replicas=2, max_num_seqs=16))
+    assert len(Flow(plan, settings=FlowSettings(gateways=2)).fill()) == 16
+    assert len(Flow(plan).fill()) == 32

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from serve_apps.flow.nouns import Anyone, Wait
 from serve_apps.flow.queue import FairQueue
+from tests.serve_apps.flow.flows import ANYONE
 
 
-def wait(caller: Anyone = Anyone(), load_s: float = 1.0, deadline_s: float = 10.0) -> Wait:
+def wait(caller: Anyone = ANYONE, load_s: float = 1.0, deadline_s: float = 10.0) -> Wait:
     task: Any = SimpleNamespace(asker=caller, load_s=load_s, deadline_s=deadline_s)
     return Wait(None, task)  # type: ignore[arg-type]
 
