@@ -11,11 +11,13 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from placement.plan import Plan
+from profiler.errors import InputError
 from serve_apps import openai_api
+from serve_apps.arrivals import Demand, write_counts
 from serve_apps.asking import Headers, deadline_s, route_request
 from serve_apps.feedback import Feedback, Given
 from serve_apps.flow.dispatcher import Dispatcher
@@ -28,7 +30,7 @@ from serve_apps.router.base import Router, RouteRequest
 from serve_apps.router.learned import LearnedRouter
 from serve_apps.router.steady import SteadyRouter
 from serve_apps.router.table import RouteTable
-from serve_apps.seeing.record import RequestRecord
+from serve_apps.seeing.record import Outcome, RequestRecord
 from serve_apps.seeing.seeing import Seeing
 from serve_apps.seeing.settings import SeeingSettings
 from serve_apps.seeing.snapshot import Snapshot
@@ -75,7 +77,9 @@ class Gateway:
         guard: Guard | None = None,
         seeing: SeeingSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        arrivals_dir: Path | None = None,
     ) -> None:
+        """``arrivals_dir``: where to tell each second how many requests have arrived."""
         self.clock = clock
         self.guard = guard or Guard()
         self.seeing = Seeing(self.snapshot, seeing)
@@ -86,7 +90,10 @@ class Gateway:
         self._table: RouteTable | None = None
         self._learned: LearnedRouter | None = None
         self._dispatcher: Dispatcher | None = None
+        self._demand: Demand | None = None
+        self._arrivals_dir = arrivals_dir
         self._replicas: tuple[Replica, ...] = ()
+        self._wanted: Mapping[str, int] = {}
         self.together: Together | None = None
         """What estimates prompts, where there is a learned router."""
         self._ticking: asyncio.Task[None] | None = None
@@ -120,6 +127,12 @@ class Gateway:
             self._dispatcher.configure(plan, router)
         self._dispatcher.replicas(self._replicas)
         self.seeing.configure(plan)
+        self._demand = Demand(plan, self.seeing.metrics.arrivals.add)
+        self._wanted = {}
+
+    def scaled(self, wanted: Mapping[str, int]) -> None:
+        """So many replicas of these groups are wanted now, whatever the plan says."""
+        self._wanted = wanted
 
     def found(self, replicas: Iterable[Replica]) -> None:
         """These replicas run now, and no others; those that went finish what they have."""
@@ -216,6 +229,9 @@ class Gateway:
         guard.allow(caller, request.model)
         route = route_request(request, headers, table.models, learned=self.learned)
         reserved = guard.reserve(caller, request.input_tokens, request.max_output_tokens)
+        if self._demand is not None:
+            limit = request.max_output_tokens
+            self._demand.arrived(request.model, request.input_tokens, limit)
         return Question(
             route,
             caller,
@@ -225,6 +241,13 @@ class Gateway:
             reserved,
             deadline_s(headers, caller.default_deadline_s),
         )
+
+    def finished(self, record: RequestRecord) -> None:
+        """A request is over, however it ended."""
+        self.seeing.finished(record)
+        if self._demand is not None and record.outcome is Outcome.OK and record.output_tokens:
+            asked, output = record.model_asked, record.output_tokens
+            self._demand.answered(asked, record.input_tokens, output)
 
     def engine_headers(self, record: RequestRecord) -> bytes:
         """Lines of our own for an engine; nothing of what a client sent is among them."""
@@ -270,7 +293,7 @@ class Gateway:
         """The fleet now."""
         if self._plan is None or self._dispatcher is None:
             return Snapshot()
-        return snapshot_of(self._plan, self._dispatcher.snapshot())
+        return snapshot_of(self._plan, self._dispatcher.snapshot(), self._wanted)
 
     async def _tick(self) -> None:
         sampled_s = synced_s = self.clock()
@@ -285,11 +308,20 @@ class Gateway:
                 if now_s - sampled_s >= SECOND_S:
                     sampled_s = now_s
                     self.seeing.tick()
+                    await self._tell_arrivals()
                 if now_s - synced_s >= self.guard.settings.sync_s:
                     synced_s = now_s
                     await asyncio.to_thread(self.guard.sync)
             except Exception:  # time must go on, whatever one of them does
                 log.exception("a tick failed")
+
+    async def _tell_arrivals(self) -> None:
+        if self._arrivals_dir is not None:
+            counts = dict(self.seeing.metrics.arrivals.values)
+            try:
+                await asyncio.to_thread(write_counts, self._arrivals_dir, counts)
+            except InputError as error:
+                log.warning("the autoscaler is not told of arrivals: %s", error)
 
     def _probe(self, replica: Replica) -> None:
         task = asyncio.create_task(self._asked_health(replica))

@@ -36,15 +36,31 @@ class Ingress:
     def __init__(self, settings: dict[str, Any]) -> None:
         s = IngressSettings.model_validate(settings)
         self._settings = s
-        self._gateway = Gateway(guard=Guard(s.guard), seeing=s.seeing)
+        self._gateway = Gateway(
+            guard=Guard(s.guard),
+            seeing=s.seeing,
+            arrivals_dir=Path(s.arrivals_dir) if s.arrivals_dir else None,
+        )
         self._app = build_app(self._gateway)
         self._discovery = Discovery()
         self._door = Door(self._app, s.host, s.port) if s.port is not None else None
         self._turn = Turn(s.port, s.active) if s.port else None
         self._opening: asyncio.Task[None] | None = None
+        self._config: dict[str, Any] = {}
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Route by the plan in ``user_config["plan"]`` from now on, and by its learned router."""
+        """Route by the plan in ``user_config["plan"]`` from now on, and by its learned router.
+
+        ``user_config["scaled"]`` are the replicas wanted of groups that were scaled; where nothing
+        else is new, nothing else is touched.
+        """
+        scaled = user_config.pop("scaled", {})
+        if user_config != self._config:
+            await self._configure(user_config)
+            self._config = user_config
+        self._gateway.scaled(scaled)
+
+    async def _configure(self, user_config: dict[str, Any]) -> None:
         plan = Plan.model_validate(user_config["plan"])
         files = user_config.get("router")
         if files is None:
