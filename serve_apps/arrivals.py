@@ -50,9 +50,9 @@ class Demand:
         for outputs, share in cell.items():
             if share <= 0:
                 continue
-            if limit is not None and outputs[0] >= limit:
-                outputs = nearest_range(cell, limit)
-            self._count((stream, self._keys[stream, inputs, outputs]), share)
+            over = limit is not None and outputs[0] >= limit
+            falls = nearest_range(cell, limit) if limit is not None and over else outputs
+            self._count((stream, self._keys[stream, inputs, falls]), share)
 
     def answered(self, model: str, input_tokens: int, output_tokens: int) -> None:
         """Learn from the length of a whole answer."""
@@ -72,8 +72,8 @@ class Demand:
         return stream, inputs, cells[inputs]
 
 
-def write_counts(directory: Path, counts: Mapping[Bucket, float]) -> None:
-    """Tell this machine how many have arrived at this process so far; in one step.
+def write_counts(directory: Path, counts: Mapping[tuple[str, ...], float]) -> None:
+    """Tell this machine how many have arrived at this process so far by `Bucket`; in one step.
 
     Raises:
         InputError: the file cannot be written.

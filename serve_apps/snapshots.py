@@ -33,9 +33,7 @@ def snapshot_of(plan: Plan, flow: FlowSnapshot, wanted: Mapping[str, int]) -> Sn
     )
 
 
-def _group(
-    plan: Plan, now: GroupSnapshot | None, name: str, wanted: Mapping[str, int]
-) -> GroupNow:
+def _group(plan: Plan, now: GroupSnapshot | None, name: str, wanted: Mapping[str, int]) -> GroupNow:
     planned = next(g for g in plan.groups if g.name == name)
     return GroupNow(
         name=name,

@@ -15,7 +15,7 @@ from orchestrator.cli.output import Format, OutputOption, YesOption, confirm, em
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from orchestrator.deploy.base import Progress, Status
+    from orchestrator.deploy.base import GroupStatus, Progress, Status
 
 
 class TargetName(enum.StrEnum):
@@ -45,10 +45,17 @@ def deploy(
         bool,
         typer.Option("--emulate", help="No GPUs: engines that only keep the profiles' time."),
     ] = False,
+    autoscale: Annotated[
+        bool,
+        typer.Option(
+            "--autoscale", help="Let the pool change its replicas by itself, as its load asks for."
+        ),
+    ] = False,
     yes: YesOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Run a plan's engines on this machine behind one OpenAI-compatible address."""
+    from orchestrator.deploy.base import AutoscaleSettings
     from orchestrator.deploy.local import deploy_local, local_status, running_plan
     from orchestrator.learned_router import checked_artefact
     from orchestrator.report import plan_changes, router_line
@@ -83,6 +90,7 @@ def deploy(
             keep_on_failure=keep,
             artefact=artefact,
             emulate=emulate,
+            autoscale=AutoscaleSettings() if autoscale else None,
         )
     say(status.message or f"running; stop it with: orchestrator delete {wanted.service}")
     emit(status.model_dump(mode="json"), output, lambda: [status_table(status)])
@@ -148,14 +156,22 @@ def status_table(status: Status) -> Table:
         "log",
         box=None,
         pad_edge=False,
-        title=f"{status.name}: {status.state}{emulated_mark(status)} at {status.url}",
+        title=f"{status.name}: {status.state}{emulated_mark(status)} at {status.url}"
+        + (", autoscaled" if status.autoscaled else ""),
         caption=status.router or None,
         caption_justify="left",
         title_justify="left",
     )
     for g in status.groups:
-        table.add_row(g.name, g.model, g.gpu, f"{g.ready}/{g.wanted}", g.state, g.log or "-")
+        table.add_row(g.name, g.model, g.gpu, _replicas(g), g.state, g.log or "-")
     return table
+
+
+def _replicas(group: GroupStatus) -> str:
+    """Ready of wanted, and what else there is to say of them."""
+    more = [] if group.planned is None else [f"planned {group.planned}"]
+    more += [f"{group.draining} draining"] if group.draining else []
+    return f"{group.ready}/{group.wanted}" + (f" ({', '.join(more)})" if more else "")
 
 
 def add_to(app: typer.Typer) -> None:

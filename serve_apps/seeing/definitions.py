@@ -81,7 +81,7 @@ LABELS = {
         Label("ingress", "the ingress process, on every metric", most=1),
         Label("model", "models of the plans so far, `none`, `other`", most=MOST_NAMES),
         Label("group", "replica groups of the plans so far, `none`, `other`", most=MOST_NAMES),
-        Label("stream", "streams of the plans so far: `auto`, or models asked for", most=MOST_NAMES),
+        Label("stream", "streams of the plans so far: `auto`, models", most=MOST_NAMES),
         Label("bucket", "size buckets of the plans so far", most=MOST_BUCKETS),
         Label("tenant", "names of the keys file, `anonymous`, `other`", most=MOST_TENANTS),
         Label("outcome", "how a request ended", tuple(Outcome)),
@@ -273,8 +273,8 @@ INFO = Definition(
 )  # fmt: skip
 
 ALL: tuple[Definition, ...] = (
-    REQUESTS, OPEN, ARRIVALS, SLO_REQUESTS, SHED, TTFT, TPOT, DURATION, QUEUE_WAIT, DECISION, FALLBACKS,
-    TTFT_RATIO, TPOT_RATIO, LENGTH_RATIO, QUALITY, REQUEST_COST, TOKENS, ATTEMPTS, RETRIES,
+    REQUESTS, OPEN, ARRIVALS, SLO_REQUESTS, SHED, TTFT, TPOT, DURATION, QUEUE_WAIT, DECISION,
+    FALLBACKS, TTFT_RATIO, TPOT_RATIO, LENGTH_RATIO, QUALITY, REQUEST_COST, TOKENS, ATTEMPTS, RETRIES,
     TENANT_REQUESTS, TENANT_TOKENS, TENANT_COST, JOURNAL, LOG_DROPPED,
     IN_FLIGHT, TOKENS_IN_FLIGHT, QUEUED, OLDEST_QUEUED, RETRY_BUDGET, REPLICAS, WANTED, PRICE,
     RENT, PLANNED_RENT, FLEET_RENT, SPEND_LIMIT, SLO_TARGET, SLO_SHARE, INFO,

@@ -50,6 +50,12 @@ class FakePool:
         stop()
         return True
 
+    def failed(self) -> dict[str, int]:
+        return {}
+
+    def retire(self) -> None:
+        pass
+
 
 @pytest.fixture(autouse=True)
 def alone(serve: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
