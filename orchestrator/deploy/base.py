@@ -21,8 +21,8 @@ class AutoscaleSettings(Noun):
     interval_s: Positive = 20.0
     miss_worth: Positive = 10.0
     budget_usd_per_hour: NonNegative | None = None
-    minimum: dict[str, int] = {}
-    maximum: dict[str, int] = {}
+    minimum: dict[str, int] = Field({}, description="replicas by group")
+    maximum: dict[str, int] = Field({}, description="replicas by group")
     cold_start_s: Positive | None = Field(
         None, description="as measured at the start, if not given"
     )

@@ -141,6 +141,14 @@ class LocalPool:
                 found[name] = sum(running)
         return found
 
+    def changing(self, plan: Plan) -> bool:
+        """Whether replicas start or stop because they were asked to, and none is unhealthy."""
+        from serve_apps.app import INGRESS_APP
+
+        apps = [self._application(n) for n in [*self._groups(plan), INGRESS_APP]]
+        states = {app.status for app in apps if app is not None}
+        return len(apps) > 0 and None not in apps and states <= {"RUNNING", "DEPLOYING"}
+
     def _groups(self, plan: Plan) -> list[str]:
         return [g.name for g in plan.groups if g.name in self._wanted]
 

@@ -187,8 +187,12 @@ class Supervisor:
             self._rescale(self._wanted)
             autoscale = self._wanted.autoscale
             self._attempt(lambda: self._autoscaler.keep(plan, autoscale))
-            self._phase = "running" if self._pool.healthy(plan) else "degraded"
-            self._message = "" if self._phase == "running" else "replicas are being replaced"
+            if self._pool.healthy(plan):
+                self._phase, self._message = "running", ""
+            elif self._wanted.scaled and self._pool.changing(plan):
+                self._phase, self._message = "running", "starting replicas"
+            else:
+                self._phase, self._message = "degraded", "replicas are being replaced"
 
     def _rescale(self, wanted: Wanted) -> None:
         """Have as many replicas as an autoscaler asks for, less those that could not be had."""

@@ -20,6 +20,9 @@ HOST = "127.0.0.1"
 RAY_BYTES = 1.1 * 2**30
 """What Ray, Ray Serve and the ingress take beside the engines (measured with Ray 2.60)."""
 
+MOST_EMULATED_PER_CORE = 8
+"""Emulated engines take little to run, but about two seconds of a core each to start."""
+
 
 def check_installed(*, emulate: bool = False) -> None:
     """
@@ -109,9 +112,11 @@ def more_that_fit(
     weights = dict.fromkeys(plan.models, "")
     settings = emulated_settings(plan, "") if emulate else engine_settings(plan, weights, "", ())
     mine = settings[group]
+    room = MOST_EMULATED_PER_CORE * len(os.sched_getaffinity(0)) - sum(wanted.values())
     if mine.memory_bytes:
         promised = sum(n * settings[name].memory_bytes for name, n in starting.items())
-        return int((available_memory_bytes() - promised) // mine.memory_bytes)
+        fit = int((available_memory_bytes() - promised) // mine.memory_bytes)
+        return min(fit, room) if emulate else fit
     kind, known = mine.config.gpu, load_catalog().gpus
     present = Counter(g.gpu_type for g in find_hardware().gpus)
     taken = sum(
