@@ -23,6 +23,8 @@ from profiler.errors import ClusterError
 from profiler.sizes import Sizes
 
 INTERVAL_S = 3.0
+MISS_WORTH = 4.0
+"""Lower than an operator's: ten seconds of load are little to trust a fleet to."""
 WARM_UP_S = 20.0
 BUDGET = 4.0
 """Times the plan's rent that the autoscaler may spend."""
@@ -34,6 +36,7 @@ def settings(plan: Plan) -> AutoscaleSettings:
     """How the demo's pool scales: quickly, as its burst is short."""
     return AutoscaleSettings(
         interval_s=INTERVAL_S,
+        miss_worth=MISS_WORTH,
         warm_up_s=WARM_UP_S,
         budget_usd_per_hour=BUDGET * plan.cost.usd_per_hour,
         minimum={g.name: g.replicas for g in plan.groups},

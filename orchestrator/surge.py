@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 Phases = tuple[tuple[str, float, float], ...]
-PHASES: Phases = (("before", 10.0, 1.0), ("burst", 30.0, 3.0), ("after", 10.0, 1.0))
+PHASES: Phases = (("before", 8.0, 1.0), ("burst", 28.0, 3.0), ("after", 8.0, 1.0))
 """Name, seconds, and times the planned rate."""
 LOOK_S = 1.0
 RECENT_S = 8.0

@@ -9,7 +9,6 @@ import typer
 
 from orchestrator.cli.output import stdout, steps
 
-
 REPORT = Path("demo-report.html")
 
 
