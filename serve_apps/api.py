@@ -83,7 +83,7 @@ def _rest(gateway: Gateway, more: Sequence[BaseRoute]) -> ASGIApp:
             Route("/v1/models", models),
             Route("/v1/models/{name:path}", model),
             Route("/health", health),
-            *pages.routes(gateway.seeing, gateway.guard.admin),
+            *pages.routes(gateway.seeing, gateway.guard.admin, gateway.guard.scrape),
             *more,
         ],
         exception_handlers={

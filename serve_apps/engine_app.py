@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
+from ray.util import get_node_ip_address
 
 from profiler.emulated.server import EmulatedServer
 from profiler.engine import EngineServer, VllmServer
@@ -32,8 +33,9 @@ ERROR_SUFFIX = ".error"
 
 def engine_server(settings: EngineSettings, log: Path, rank: int) -> EngineServer:
     """The engine of one replica, not yet started."""
+    host = settings.host or get_node_ip_address()
     if settings.emulated is not None:
-        return EmulatedServer(settings.emulated, log_path=log, host=settings.host)
+        return EmulatedServer(settings.emulated, log_path=log, host=host)
     cores = settings.cpu_cores[rank % len(settings.cpu_cores)] if settings.cpu_cores else None
     return VllmServer(
         settings.config,
@@ -41,7 +43,7 @@ def engine_server(settings: EngineSettings, log: Path, rank: int) -> EngineServe
         settings.gpu,
         settings.weights,
         log_path=log,
-        host=settings.host,
+        host=host,
         cpu_cores=cores,
         kv_cache_gib=settings.kv_cache_gib,
     )

@@ -36,7 +36,9 @@ class EngineSettings(Noun):
     replicas: Count
     weights: str = Field(description="local directory, or hub name")
     log_dir: str = Field(description="each replica writes a file of its own here")
-    host: str = Field("127.0.0.1", description="address the engine listens on")
+    host: str = Field(
+        "127.0.0.1", description="address the engine listens on; empty: that of its Ray node"
+    )
     cpu_cores: tuple[tuple[int, ...], ...] = Field(
         (), description="on the cpu type: the cores of each replica, by rank; none: vLLM chooses"
     )

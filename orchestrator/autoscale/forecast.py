@@ -48,6 +48,8 @@ WEIGHTS = np.concatenate(
 )
 PRIOR_SIGMA = 0.35
 PRIOR_UNTIL = 250
+USUAL_GROWTH = 1.5
+MOST_HALF_LIFE_S = 6 * 3600.0
 SURPRISE = 0.995
 FORGET = 0.9
 REREAD = 50
@@ -61,20 +63,23 @@ class Path:
 
     ``mean`` is ``[times]``, in the unit observed. ``errors`` are in units of ``base``, the level
     of the last half hour, for what is quiet now may burst again; above it they grow with the root
-    of the mean. They have probabilities ``weights``, of which the last ones are of bursts never
-    seen, in units of the mean or base.
+    of the mean. Beyond ``most``, the highest load of the last hours, and half as much again as the
+    mean they are cut off: a burst seldom bursts. They have probabilities ``weights``, of which the
+    last ones are of bursts never seen, in units of ``base``.
     """
 
     mean: Floats
     errors: Floats
     weights: Floats
     base: float
+    most: float
 
     def loads(self, stage: int) -> Floats:
         """What may come at one of the times, with probabilities ``weights``."""
         mean = float(self.mean[stage])
-        seen = np.maximum(0.0, mean + self.errors * math.sqrt(max(mean, self.base) * self.base))
-        return np.concatenate([seen, max(mean, self.base) * BURSTS])
+        seen = mean + self.errors * math.sqrt(max(mean, self.base) * self.base)
+        seen = np.clip(seen, 0.0, max(self.most, USUAL_GROWTH * mean))
+        return np.concatenate([seen, np.maximum(mean, self.base * BURSTS)])
 
     def exceeded(self, stage: int, chance: float) -> float:
         """The least load that is exceeded at one of the times with no more than this chance."""
@@ -99,6 +104,7 @@ class Forecaster:
         self._next_errors: deque[float] = deque(maxlen=ERRORS_KEPT)
         self._next: float | None = None
         self._outside = 0
+        self._most = 0.0
         self._jump: tuple[float, float, float] | None = None  # when, from what, to what
         self._lasted = np.array([1.0, 2.0])  # jumps that lasted, of how many
         self._knew_season = season.known
@@ -112,6 +118,7 @@ class Forecaster:
         elif self._knew_season != self._season.known:
             self._ratios[:] = self._levels[2] / max(self._season.at(time_s), TINY)
         self._knew_season = self._season.known
+        self._most = max(load, self._most * 0.5 ** (interval_s / MOST_HALF_LIFE_S))
         self._judge(time_s, interval_s, load)
         if self._jump and time_s - self._jump[0] >= self._horizon_s:
             self._end_jump(time_s)
@@ -125,7 +132,7 @@ class Forecaster:
         """What is expected at times ``ahead_s`` after a time, ``[times]``."""
         weights = self._weights
         mean = np.array([self._mixed(weights, self._each(time_s, h)) for h in ahead_s])
-        return Path(mean, self._quantiles, WEIGHTS, float(self._levels[-1]))
+        return Path(mean, self._quantiles, WEIGHTS, float(self._levels[-1]), self._most)
 
     def _error(self, load: float, expected: float) -> float:
         base = max(float(self._levels[-1]), TINY)
@@ -240,6 +247,7 @@ class Forecaster:
             "usual": self._usual.tolist(),
             "quantiles": self._quantiles.tolist(),
             "unread": self._unread,
+            "most": self._most,
             "jump": self._jump,
             "lasted": self._lasted.tolist(),
         }
@@ -261,6 +269,7 @@ class Forecaster:
         self._usual = np.array(state["usual"], dtype=float)
         self._quantiles = _array(state["quantiles"], self._quantiles)
         self._unread = int(state["unread"])
+        self._most = float(state["most"])
         jump = state["jump"]
         self._jump = None if jump is None else (float(jump[0]), float(jump[1]), float(jump[2]))
         self._lasted = _array(state["lasted"], self._lasted)

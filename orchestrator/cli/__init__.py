@@ -19,11 +19,11 @@ from orchestrator.cli import (
     demo,
     deploy,
     emulate,
-    explain,
     keys,
     observe,
     plan,
     profile,
+    render,
     router,
     service,
     simulate,
@@ -67,13 +67,13 @@ profile.add_to(app)
 plan.add_to(app)
 router.add_to(app)
 simulate.add_to(app)
+render.add_to(app)
 deploy.add_to(app)
 keys.add_to(app)
+autoscale.add_to(app)
 watch.add_to(app)
 observe.add_to(app)
 emulate.add_to(app)
-autoscale.add_to(app)
-explain.add_to(app)
 demo.add_to(app)
 
 

@@ -1,4 +1,4 @@
-"""`deploy`, `status` and `delete`: a plan on this machine."""
+"""`deploy`, `status` and `delete`: a plan on this machine or on a Kubernetes cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.output import Format, OutputOption, YesOption, confirm, emit, say, stderr
+from orchestrator.cli.output import (
+    Format,
+    OutputOption,
+    YesOption,
+    confirm,
+    emit,
+    say,
+    stderr,
+    usd,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,24 +31,48 @@ class TargetName(enum.StrEnum):
     """Where a plan can be put."""
 
     LOCAL = "local"
+    KUBERNETES = "kubernetes"
 
 
 TargetOption = Annotated[TargetName, typer.Option("--target", "-t", help="Where to put it.")]
+ContextOption = Annotated[
+    str | None, typer.Option("--context", help="Of the kubeconfig; kubernetes only.")
+]
+KubeconfigOption = Annotated[
+    Path | None, typer.Option("--kubeconfig", help="Instead of kubectl's own; kubernetes only.")
+]
+NamespaceOption = Annotated[
+    str, typer.Option("--namespace", "-n", help="Where the service is; kubernetes only.")
+]
 NameArgument = Annotated[str, typer.Argument(help="The service's name.")]
 
 
 def deploy(
     plan: Annotated[Path, typer.Argument(help="The plan file.")],
-    target: TargetOption = TargetName.LOCAL,  # noqa: ARG001
+    target: TargetOption = TargetName.LOCAL,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Of the OpenAI API; the plan's otherwise.")
+        int | None,
+        typer.Option(min=1, max=65535, help="Of the OpenAI API; the plan's otherwise; local only."),
     ] = None,
-    wait: Annotated[float, typer.Option(min=1.0, help="Seconds to wait until healthy.")] = 900.0,
+    wait: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Seconds to wait until healthy; 900 locally, else 1800."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would change; change nothing.")
     ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave what runs when the deployment fails.")
+    ] = False,
+    settings: Annotated[
+        Path | None,
+        typer.Option(help="Of the cluster; kubernetes.yaml beside the plan otherwise."),
+    ] = None,
+    context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
+    force_conflicts: Annotated[
+        bool,
+        typer.Option("--force-conflicts", help="Take over fields that others manage; kubernetes."),
     ] = False,
     emulate: Annotated[
         bool,
@@ -54,9 +87,50 @@ def deploy(
     yes: YesOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Run a plan's engines on this machine behind one OpenAI-compatible address."""
+    """Run a plan's engines behind one OpenAI-compatible address, here or on Kubernetes."""
+    if target is TargetName.KUBERNETES:
+        from orchestrator.cli.deploy_kubernetes import Options, deploy_plan
+        from profiler.errors import InputError
+
+        if emulate:
+            raise InputError("--emulate: engines are emulated on this machine only")
+        if autoscale:
+            raise InputError("--autoscale: only here; beside a cluster: orchestrator autoscale")
+        found = deploy_plan(
+            plan,
+            settings,
+            Options(context, kubeconfig, force_conflicts, wait, dry_run, keep, yes),
+            progress,
+        )
+    else:
+        found = _deploy_local(
+            plan,
+            port,
+            wait,
+            dry_run=dry_run,
+            keep=keep,
+            emulate=emulate,
+            autoscale=autoscale,
+            yes=yes,
+        )
+    if found is not None:
+        say(found.message or _running(found, target))
+        emit(found.model_dump(mode="json"), output, lambda: [status_table(found)])
+
+
+def _deploy_local(
+    plan: Path,
+    port: int | None,
+    wait: float | None,
+    *,
+    dry_run: bool,
+    keep: bool,
+    emulate: bool,
+    autoscale: bool,
+    yes: bool,
+) -> Status | None:
     from orchestrator.deploy.base import AutoscaleSettings
-    from orchestrator.deploy.local import deploy_local, local_status, running_plan
+    from orchestrator.deploy.local import DEFAULT_WAIT_S, deploy_local, local_status, running_plan
     from orchestrator.learned_router import checked_artefact
     from orchestrator.report import plan_changes, router_line
     from placement.plan import Plan
@@ -77,40 +151,72 @@ def deploy(
         say(f"{router_line(wanted.router)}; from {artefact}")
     if dry_run:
         say("dry run: nothing was changed")
-        return
+        return None
     replaces = current is not None and (current != wanted or switches)
     if replaces and not confirm(f"Change the running {wanted.service!r}?", yes=yes):
         raise ClusterError("nothing was changed")
     with progress() as show:
-        status = deploy_local(
+        return deploy_local(
             wanted,
             port=port or wanted.targets.local.port,
-            wait_s=wait,
+            wait_s=wait or DEFAULT_WAIT_S,
             on_progress=show,
             keep_on_failure=keep,
             artefact=artefact,
             emulate=emulate,
             autoscale=AutoscaleSettings() if autoscale else None,
         )
-    say(status.message or f"running; stop it with: orchestrator delete {wanted.service}")
-    emit(status.model_dump(mode="json"), output, lambda: [status_table(status)])
 
 
-def status(name: NameArgument, output: OutputOption = Format.TABLE) -> None:
-    """Show a deployed service: each group's wanted and ready replicas, address, logs."""
-    from orchestrator.deploy.local import local_status
+def _running(found: Status, target: TargetName) -> str:
+    where = "" if target is TargetName.LOCAL else f" --target {target.value}"
+    return f"running; stop it with: orchestrator delete {found.name}{where}"
+
+
+def status(
+    name: NameArgument,
+    target: TargetOption = TargetName.LOCAL,
+    namespace: NamespaceOption = "default",
+    context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Show a deployed service: each group's wanted and ready replicas, address, cost or logs."""
     from profiler.errors import InputError
 
-    found = local_status(name)
+    if target is TargetName.KUBERNETES:
+        from orchestrator.deploy.kube.api import KubeApi
+        from orchestrator.deploy.kubernetes import kubernetes_status
+
+        found = kubernetes_status(KubeApi.connect(namespace, context, kubeconfig), name)
+        where = f"in the namespace {namespace!r}; name another with --namespace"
+    else:
+        from orchestrator.deploy.local import local_status
+
+        found, where = local_status(name), "on this machine"
     if found is None:
-        raise InputError(f"no service {name!r} runs on this machine")
+        raise InputError(f"no service {name!r} runs {where}")
     emit(found.model_dump(mode="json"), output, lambda: [status_table(found)])
 
 
-def delete(name: NameArgument, yes: YesOption = False) -> None:
+def delete(
+    name: NameArgument,
+    target: TargetOption = TargetName.LOCAL,
+    namespace: NamespaceOption = "default",
+    context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
+    yes: YesOption = False,
+) -> None:
     """Stop a deployed service and everything it started."""
-    from orchestrator.deploy.local import delete_local, local_status
     from profiler.errors import ClusterError
+
+    if target is TargetName.KUBERNETES:
+        from orchestrator.cli.deploy_kubernetes import delete_service
+        from orchestrator.deploy.kube.api import KubeApi
+
+        delete_service(KubeApi.connect(namespace, context, kubeconfig), name, yes=yes)
+        return
+    from orchestrator.deploy.local import delete_local, local_status
 
     running = local_status(name) is not None
     if running and not confirm(f"Stop {name!r} and all its engines?", yes=yes):
@@ -142,18 +248,15 @@ def progress() -> Iterator[Progress]:
 
 
 def status_table(status: Status) -> Table:
-    """A pool's groups, under its address."""
+    """A pool's groups, under its address; with cost where it is rented, with logs where here."""
     from rich.table import Table
 
     from orchestrator.report import emulated_mark
 
+    rented = any(g.usd_per_hour is not None for g in status.groups)
     table = Table(
-        "group",
-        "model",
-        "GPU",
-        "ready",
-        "state",
-        "log",
+        *("group", "model", "GPU", "ready", "state"),
+        *(("$/h", "$ so far") if rented else ("log",)),
         box=None,
         pad_edge=False,
         title=f"{status.name}: {status.state}{emulated_mark(status)} at {status.url}"
@@ -163,7 +266,9 @@ def status_table(status: Status) -> Table:
         title_justify="left",
     )
     for g in status.groups:
-        table.add_row(g.name, g.model, g.gpu, _replicas(g), g.state, g.log or "-")
+        cost = (usd(g.usd_per_hour), usd(g.usd_so_far))
+        last = cost if rented else (g.log or "-",)
+        table.add_row(g.name, g.model, g.gpu, _replicas(g), g.state, *last)
     return table
 
 

@@ -14,15 +14,7 @@ if TYPE_CHECKING:
 
     from orchestrator.autoscale.decisions import ScaleDecision
 
-explain = typer.Typer(help="Explain what was decided.", no_args_is_help=True)
 
-
-@explain.callback()
-def _root() -> None:
-    pass
-
-
-@explain.command()
 def scale(
     journal: Annotated[
         Path,
@@ -76,6 +68,6 @@ def _table(decisions: list[ScaleDecision]) -> Table:
     return table
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the command."""
-    app.add_typer(explain, name="explain")
+def add_to(group: typer.Typer) -> None:
+    """Register the command in the group `explain`."""
+    group.command()(scale)

@@ -34,7 +34,7 @@ PlanOption = Annotated[
 SplitOption = Annotated[
     str, typer.Option("--split", help="What is kept whole when splitting: prompt or subject.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of splits and draws.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of splits and draws.")]
 
 
 def require_router_extra() -> None:

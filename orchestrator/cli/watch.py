@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import explain as explaining
 from orchestrator.cli.output import Format, OutputOption, emit, stdout
 
 ServiceArgument = Annotated[
@@ -93,6 +94,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(top)
     group = typer.Typer(help="Explain what a running pool did.", no_args_is_help=True)
     group.command()(request)
+    explaining.add_to(group)
     group.callback()(_group)
     app.add_typer(group, name="explain")
 

@@ -60,6 +60,8 @@ class GroupStatus(Noun):
     failed_starts: int = Field(0, description="times that a replica too many could not be had")
     message: str = ""
     log: str | None = Field(None, description="the newest engine log of the group")
+    usd_per_hour: float | None = Field(None, description="what it rents now")
+    usd_so_far: float | None = Field(None, description="rent of what runs now, since it started")
 
 
 class Failure(Noun):
@@ -90,7 +92,7 @@ class Status(Noun):
     )
     groups: tuple[GroupStatus, ...] = ()
     failure: Failure | None = None
-    pid: int = Field(description="process that keeps the pool")
+    pid: int = Field(0, description="process that keeps the pool, on this machine")
     updated_s: float = Field(description="Unix time of this status")
 
 

@@ -1,10 +1,12 @@
-"""What the production gateway does with a request that its group cannot take at once.
+"""A plain, quick model of what becomes of a request that its group cannot take at once.
 
-Mirrors `serve_apps.gateway.Completions` and `serve_apps.relay.Call`: a group without replicas is
-passed over at once, one that is full after a second's wait; who is turned away everywhere waits
-once more for the first that was full; 429 and 503 are told apart. Each group serves those that
-wait in order of arrival. Clients stream: an engine that dies before the first token costs one
-retry, after it the answer is cut.
+A group without replicas is passed over at once, one that is full after a second's wait; who is
+turned away everywhere waits once more for the first that was full; 429 and 503 are told apart.
+Each group serves those that wait in order of arrival. Clients stream: an engine that dies before
+the first token costs one retry, after it the answer is cut.
+
+The data plane refuses sooner, by predicted deadline: `dispatching` simulates its own code, at a
+fiftieth of the speed. In a fleet that keeps its SLO nobody waits here: plans are tried with this.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from serve_apps.router.base import Decision, NoGroupLeftError, Router, RouteRequ
 SPILL_AFTER_S = 1.0
 QUEUE_TIMEOUT_S = 60.0
 ATTEMPTS = 2
-"""As in `serve_apps.gateway` and `serve_apps.relay`, which need a web framework; tests compare."""
+"""Engines that a request may lose before it is given up."""
 
 
 @dataclass(eq=False, slots=True)

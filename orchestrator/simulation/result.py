@@ -9,7 +9,7 @@ from orchestrator.simulator import Ints, Timings
 
 
 class Outcome(enum.IntEnum):
-    """How a request ended; `serve_apps.metrics.Outcome` counts the same in production."""
+    """How a request ended; `serve_apps.seeing.record.Outcome` counts the same in production."""
 
     PENDING = 0  # not yet; no request of a finished simulation is
     OK = 1

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,6 +33,19 @@ from serve_apps.router.settings import HeldOut, Setting
 VERSION = 2
 KIND = "orchestrator-router"
 DESCRIPTION = "description"
+MOST_BYTES = 1 << 29
+"""Of all arrays unpacked; the default router's are some 20 MB at most."""
+UNFIT = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What reading or using arrays raises that no training wrote."""
 
 
 @dataclass(frozen=True)
@@ -179,17 +193,29 @@ def load_artefact(path: Path, pool: Sequence[str] | None = None) -> Artefact:
             estimators.restore(description.estimator, part_of(arrays, "estimator")),
             Reference.from_arrays(part_of(arrays, "reference")),
         )
-        # Whatever is compiled or laid out at first use is so now, not at the first request.
-        ready = [Prompt("Are you ready?")]
-        artefact.estimate(ready)
-        artefact.expected(ready)
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+        _try_out(artefact)
+    except UNFIT as error:
         raise InputError(
             f"{path}: the artefact is incomplete or damaged ({error}); train it again"
         ) from error
     if pool is not None:
         artefact.require_pool(pool)
     return artefact
+
+
+def _try_out(artefact: Artefact) -> None:
+    """Raises ValueError unless estimates are numbers, one for each model.
+
+    Whatever is compiled or laid out at first use is so now, too, not at the first request.
+    """
+    ready = [Prompt("Are you ready?"), Prompt("What is 2 + 2?\nA. 3\nB. 4")]
+    for told in (artefact.estimate(ready), artefact.expected(ready[:1])):
+        if told.quality.shape[1:] != (len(artefact.models),):
+            raise ValueError(f"estimates of {told.quality.shape[1:]} models")
+        if not np.isfinite(told.quality).all() or not np.isfinite(told.output_tokens).all():
+            raise ValueError("estimates that are no numbers")
+    if artefact.reference is not None:
+        artefact.reference_estimates()
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -202,23 +228,39 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             "one"
         )
     try:
+        _check_size(path)
         with path.open("rb") as opened:
             file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
             with file:
-                return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+                arrays = {name: file[name] for name in file.files}
+        if empty := [name for name, array in arrays.items() if _has_nan(array)]:
+            raise ValueError(f"{empty[0]} holds NaN")
+    except (*UNFIT, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path}: expected a router artefact, found a file that is none or is damaged: {error}"
         ) from error
+    return arrays
+
+
+def _check_size(path: Path) -> None:
+    """Raises ValueError where the arrays would fill the memory: a small file may claim to."""
+    with zipfile.ZipFile(path) as file:
+        size = sum(member.file_size for member in file.infolist())
+    if size > MOST_BYTES:
+        raise ValueError(f"{size:,} bytes unpacked, expected at most {MOST_BYTES:,}")
+
+
+def _has_nan(array: NDArray[Any]) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def _description(path: Path, arrays: Arrays) -> Description:
     try:
         told = json.loads(str(arrays[DESCRIPTION]))
         kind, version = told.pop("kind"), told["version"]
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except UNFIT as error:
         raise InputError(f"{path}: expected a router artefact, found no description") from error
     if kind != KIND:
         raise InputError(f"{path}: expected a router artefact, found {kind!r}")

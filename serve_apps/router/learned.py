@@ -14,10 +14,12 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from placement.plan import AUTO, Plan, PlannedRouter
+from serve_apps.router import remembered
 from serve_apps.router.artefact import Artefact
 from serve_apps.router.base import Decision, RouteRequest
 from serve_apps.router.by_plan import FAR, ByPlan
@@ -129,6 +131,30 @@ class LearnedRouter:
         same = before.settings.sha256 == self.settings.sha256
         if same and before.settings.policy == self.settings.policy and self.learns:
             self._policy.restore(before._policy.arrays())  # type: ignore[attr-defined]
+
+    def remember(self, path: Path) -> None:
+        """Keep what feedback taught; nothing where the policy does not learn.
+
+        Raises:
+            OSError: it cannot be written there.
+        """
+        if self.learns:
+            remembered.keep(path, self._owner, self._policy.arrays())  # type: ignore[attr-defined]
+
+    def recall(self, path: Path) -> bool:
+        """Go on from what `remember` kept, where it was of this policy and this artefact."""
+        kept = remembered.recall(path, self._owner) if self.learns else None
+        if kept is None:
+            return False
+        try:
+            self._policy.restore(kept)  # type: ignore[attr-defined]
+        except (KeyError, ValueError, IndexError):
+            return False
+        return True
+
+    @property
+    def _owner(self) -> str:
+        return f"{self.settings.policy} {self.settings.sha256}"
 
     def _class_of(self, request: RouteRequest, estimate: Estimate) -> PlanClass:
         """By prompt tokens, predicted answer tokens (the pool's mean), and difficulty."""

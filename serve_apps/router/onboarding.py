@@ -1,9 +1,11 @@
 """A new model joins a trained pool from a few probes, chosen for what they tell.
 
-Under the low-rank model a new model's score is mean + factors . loadings + noise: a linear
-regression on factors already known. Probes are chosen so that the regression is as sure as it can
-be: each next one is the prompt that raises det(sum of z z^T) most, z = (1, factors) (D-optimal
-design by sequential additions; Fedorov, Theory of Optimal Experiments, 1972).
+Under the low-rank model a new model's score is mean + factors . loadings + noise: a Bayesian linear
+regression on z = (1, factors), which are known already, with the known models' means and loadings
+for a prior. An answer to a prompt that is surely easy or surely hard is hardly luck, and counts for
+more: its noise is p (1 - p). Each next probe is the prompt that lowers the variance of what is
+predicted of all prompts most (V-optimal design by sequential additions; Fedorov, Theory of Optimal
+Experiments, 1972).
 """
 
 from __future__ import annotations
@@ -25,8 +27,17 @@ from serve_apps.router.prompts import Prompt
 
 Rows = NDArray[np.int64]
 NOISE = 0.15
-"""Variance of a single answer's score about its expectation."""
+"""Variance of a single answer's score about its expectation, where nothing is known of it."""
+NOISE_FLOOR = 0.02
+"""Added to p (1 - p): expectations are never quite right."""
+SURE = 0.95
+"""No answer is taken to be surer than this, for its noise."""
 LOADING_FLOOR = 1e-3
+UNRELATED = 0.1
+"""Of the known models' covariance, the part without what relates means and loadings: they are few.
+"""
+REWEIGHTED = 3
+"""Rounds in which expectations and the noise they imply follow each other."""
 
 
 def choose_probes(
@@ -42,17 +53,21 @@ def choose_probes(
     """
     if not 0 < count <= len(prompts):
         raise InputError(f"found {len(prompts)} prompts to choose from, expected at least {count}")
-    z = _with_one(_factors(artefact, prompts, scores))
-    inverse = np.eye(z.shape[1])
+    state, factors = _first_fold(artefact, prompts, scores)
+    z, (_, covariance) = _with_one(factors), _prior(state)
+    noise = _noise(z @ _table(state).T).mean(axis=1)
+    # Mean over prompts of a prediction's variance is the trace of covariance times this.
+    second_moment = z.T @ z / len(z)
     left = np.ones(len(z), dtype=bool)
     chosen = []
     for _ in range(count):
-        gain = np.where(left, ((z @ inverse) * z).sum(axis=1), -np.inf)
+        moved = z @ covariance
+        doubt = noise + (moved * z).sum(axis=1)
+        gain = np.where(left, ((moved @ second_moment) * moved).sum(axis=1) / doubt, -np.inf)
         best = int(gain.argmax())
         left[best] = False
         chosen.append(best)
-        v = inverse @ z[best]
-        inverse -= np.outer(v, v) / (1 + z[best] @ v)
+        covariance = covariance - np.outer(moved[best], moved[best]) / doubt[best]
     return np.array(chosen, dtype=np.int64)
 
 
@@ -119,13 +134,15 @@ def _low_rank(artefact: Artefact) -> tuple[LowRankScorer, CalibratedEstimator]:
     )
 
 
-def _factors(artefact: Artefact, prompts: Sequence[Prompt], scores: Floats | None) -> Floats:
-    """The first fold's factors: folds have bases of their own, but tell the same prompts apart."""
+def _first_fold(
+    artefact: Artefact, prompts: Sequence[Prompt], scores: Floats | None
+) -> tuple[State, Floats]:
+    """State and factors of one fold: they have bases of their own, but part the same prompts."""
     scorer, estimator = _low_rank(artefact)
     shared, states = estimator.parts()
     if scores is not None:
-        return _told(estimator, states[:1], scores)[0]
-    return scorer.factors(shared, states[:1], artefact.features.transform(prompts))[0]
+        return states[0], _told(estimator, states[:1], scores)[0]
+    return states[0], scorer.factors(shared, states[:1], artefact.features.transform(prompts))[0]
 
 
 def _told(estimator: CalibratedEstimator, states: Sequence[State], scores: Floats) -> list[Floats]:
@@ -148,18 +165,39 @@ def _told(estimator: CalibratedEstimator, states: Sequence[State], scores: Float
 
 
 def _grown(state: State, factors: Floats, y: Floats) -> State:
-    """The state with the new model's mean and loadings: a Bayesian linear regression."""
-    table = np.column_stack([state["mean"], state["loadings"]])
-    prior = table.mean(axis=0)
-    spread = np.maximum(table.var(axis=0), LOADING_FLOOR)
-    z = _with_one(factors)
-    precision = z.T @ z / NOISE + np.diag(1 / spread)
-    found = prior + np.linalg.solve(precision, z.T @ (y - z @ prior) / NOISE)
+    """The state with the new model's mean and loadings: iteratively reweighted least squares."""
+    prior, covariance = _prior(state)
+    z, certain = _with_one(factors), np.linalg.inv(covariance)
+    found = prior
+    for _ in range(REWEIGHTED):
+        weighted = z / _noise(z @ found)[:, None]
+        found = prior + np.linalg.solve(weighted.T @ z + certain, weighted.T @ (y - z @ prior))
     return {
         **state,
         "mean": np.append(state["mean"], found[0]),
         "loadings": np.vstack([state["loadings"], found[1:]]),
     }
+
+
+def _table(state: State) -> Floats:
+    """Mean and loadings of each known model, ``[models, 1 + rank]``."""
+    return np.column_stack([state["mean"], state["loadings"]])
+
+
+def _prior(state: State) -> tuple[Floats, Floats]:
+    """Mean and covariance of the known models' means and loadings."""
+    table = _table(state)
+    apart = table - table.mean(axis=0)
+    covariance = apart.T @ apart / len(table)
+    alone = np.diag(np.diag(covariance))
+    floor = LOADING_FLOOR * np.eye(len(covariance))
+    return table.mean(axis=0), (1 - UNRELATED) * covariance + UNRELATED * alone + floor
+
+
+def _noise(expected: Floats) -> Floats:
+    """Variance of an answer's score about what is expected of it."""
+    p = np.clip(expected, 1 - SURE, SURE)
+    return np.asarray(p * (1 - p) + NOISE_FLOOR)
 
 
 def _longer(lengths: Lengths, x: Floats, output_tokens: Floats | None) -> Lengths:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +29,10 @@ class Parts:
     test: Rows
 
 
+def _unseen(rows: Rows, texts: Sequence[str], seen: Collection[str]) -> Rows:
+    return np.array([i for i in rows if texts[i] not in seen], dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """A division of prompts by hash, the same wherever a prompt turns up.
@@ -42,15 +46,20 @@ class HeldOut:
     seed: int = 0
 
     def parts(self, outcomes: Outcomes) -> Parts:
-        """Where each prompt belongs."""
-        keys = outcomes.subject if self.by == "subject" else [p.text for p in outcomes.prompts]
+        """Where each prompt belongs.
+
+        A prompt that recurs under another subject stays on the side that is learned from; its
+        other copies are in no part.
+        """
+        texts = [p.text for p in outcomes.prompts]
+        keys = outcomes.subject if self.by == "subject" else texts
         at = np.array([self._place(key) for key in keys])
         edge = self.share * (1 + CALIBRATION_SHARE)
-        return Parts(
-            np.flatnonzero(at >= edge),
-            np.flatnonzero((at >= self.share) & (at < edge)),
-            np.flatnonzero(at < self.share),
-        )
+        train = np.flatnonzero(at >= edge)
+        seen = {texts[i] for i in train}
+        calibration = _unseen(np.flatnonzero((at >= self.share) & (at < edge)), texts, seen)
+        seen |= {texts[i] for i in calibration}
+        return Parts(train, calibration, _unseen(np.flatnonzero(at < self.share), texts, seen))
 
     def tests(self, prompt: str, subject: str) -> bool:
         """Whether a prompt is kept for the test."""

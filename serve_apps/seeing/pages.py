@@ -31,11 +31,16 @@ NONCE = "@nonce@"
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-def routes(seeing: Seeing, admin: Callable[[Headers, str | None], None]) -> list[Route]:
-    """What to mount. ``admin``, told headers and address, raises `ApiError`: may not look."""
+Check = Callable[[Headers, str | None], None]
+"""Told a call's headers and the address it came from; raises `ApiError` for who may not look."""
+
+
+def routes(seeing: Seeing, admin: Check, scrape: Check | None = None) -> list[Route]:
+    """What to mount; ``scrape`` is asked for metrics, ``admin`` for all else, or for both."""
+    may_scrape = scrape or admin
 
     async def metrics(request: Request) -> Response:
-        admin(request.headers.raw, _peer(request))
+        may_scrape(request.headers.raw, _peer(request))
         text, content_type = seeing.render()
         return Response(text, headers={"content-type": content_type})
 

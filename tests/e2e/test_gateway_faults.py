@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import random
@@ -33,7 +34,8 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
-TELL: Any = [{"role": "user", "content": "Tell me of the sea."}]
+NUMBERS = itertools.count()
+"""In each prompt, so that no two share a prefix that would keep them on one engine."""
 WAIT_S = 60.0
 RATE_RPS = 40
 
@@ -114,7 +116,8 @@ async def ask(
     session: aiohttp.ClientSession, pool: Status, *, stream: bool = False, tokens: int = 8
 ) -> tuple[int, bytes]:
     """Status (0: no connection) and body of one completion."""
-    body = {"model": "m1", "messages": TELL, "max_tokens": tokens, "ignore_eos": True}
+    told = [{"role": "user", "content": f"Tell me the tale of wave {next(NUMBERS)}."}]
+    body = {"model": "m1", "messages": told, "max_tokens": tokens, "ignore_eos": True}
     try:
         async with session.post(
             f"{pool.url}/chat/completions", json=body | {"stream": stream}

@@ -55,7 +55,7 @@ def test_help_names_every_command(run_process):
     assert done.returncode == 0
     for command in (
         "init", "validate", "schema", "catalog", "trace", "profile", "plan", "deploy", "status",
-        "delete", "demo", "keys",
+        "render", "delete", "demo", "keys",
     ):  # fmt: skip
         assert command in done.stdout
 

@@ -166,6 +166,7 @@ def problems(draw):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(p=problems())
 def test_the_least_cost_is_that_of_the_whole_problem(p):

@@ -56,6 +56,7 @@ def test_a_fit_finds_the_figures_that_made_its_runs(runs):
     assert found.ttft < 0.05
 
 
+@pytest.mark.slow
 def test_refitting_gives_the_committed_figures(runs):
     committed = calibration().generations
     fit = fit_runs([r for r in runs if not r.held_out])

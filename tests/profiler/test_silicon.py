@@ -36,6 +36,7 @@ class TestWithTheDatabase:
     def _installed(self):
         pytest.importorskip("aiconfigurator_core", reason="needs the extra silicon")
 
+    @pytest.mark.slow
     def test_a_profile_is_labelled_and_near_the_roofline(self):
         found = silicon_profile(LLAMA, H100)
         assert isinstance(found, Profile)
@@ -47,12 +48,14 @@ class TestWithTheDatabase:
         # 16 GB at 3.35 TB/s is 4.8 ms: below it no true step can be.
         assert 0.0048 < found.step_time.base_s < 0.008
 
+    @pytest.mark.slow
     def test_the_second_look_up_comes_from_the_cache(self, cache, monkeypatch):
         first = silicon_profile(LLAMA, A100)
         assert len(list(cache.glob("*.json"))) == 1
         monkeypatch.setattr(silicon, "open_engine", None)
         assert silicon_profile(LLAMA, A100) == first
 
+    @pytest.mark.slow
     def test_a_broken_cache_file_is_looked_up_again(self, cache):
         first = silicon_profile(LLAMA, A100)
         (file,) = cache.glob("*.json")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_apps.router.estimators.low_rank import factorise
-from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table, filled
+from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table
 
 
 class BoostingScorer(Scorer):
@@ -29,8 +29,7 @@ class BoostingScorer(Scorer):
         """One boosted ensemble per factor (Friedman, Stochastic Gradient Boosting, 2002)."""
         from sklearn.ensemble import GradientBoostingRegressor
 
-        mean = filled(table.y).mean(axis=0)
-        factors, loadings = factorise(table.y - mean, self.rank, rng)
+        mean, factors, loadings = factorise(table.y, self.rank, rng)
         parts = []
         for f in range(factors.shape[1]):
             boosted = GradientBoostingRegressor(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_apps.router.estimators.kinds import PREFIX
 from serve_apps.router.estimators.rows import product
 from serve_apps.router.estimators.scorer import Floats, State
 
@@ -41,6 +42,7 @@ class FoldsOfFactors:
         self._bias = np.concatenate([state["bias"] for state in ordered])
         self._ends = np.cumsum([state["bias"].size for state in ordered])
         self._loadings, self._mean = self._to_models(states)
+        self._kinds = self._of_kinds(states)
 
     def __call__(self, x: Floats) -> Floats:
         """Mean and predicted factors times loadings."""
@@ -61,6 +63,8 @@ class FoldsOfFactors:
         together = found[0] if len(found) == 1 else np.concatenate(found, axis=1)
         together += product(x, self._linear)
         together += self._bias
+        if self._kinds is not None:
+            together += self._kinds(x)
         return together
 
     def _to_models(self, states: Sequence[State]) -> tuple[Floats, Floats]:
@@ -72,6 +76,42 @@ class FoldsOfFactors:
             loadings[first:end, i * models : (i + 1) * models] = states[i]["loadings"].T
             first = end
         return loadings, np.concatenate([state["mean"] for state in states])
+
+    def _of_kinds(self, states: Sequence[State]) -> _Kinds | None:
+        at = [(place, states[i]) for place, i in enumerate(self._order)]
+        knowing = [(place, state) for place, state in at if f"{PREFIX}means" in state]
+        return (
+            _Kinds(knowing, np.split(np.arange(self._ends[-1]), self._ends[:-1]))
+            if knowing
+            else None
+        )
+
+
+class _Kinds:
+    """What the guessed subjects of a prompt add to each fold's factors; see `kinds`."""
+
+    def __init__(
+        self, states: Sequence[tuple[int, State]], columns: Sequence[NDArray[np.int64]]
+    ) -> None:
+        """``states`` with their places; ``columns``: which of all factors are each place's."""
+        self._weights = _side_by_side([state[f"{PREFIX}weights"] for _, state in states])
+        self._bias = np.concatenate([state[f"{PREFIX}bias"] for _, state in states])
+        sizes = [state[f"{PREFIX}bias"].size for _, state in states]
+        self._firsts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        self._sizes = np.array(sizes)
+        self._means = np.zeros((sum(sizes), sum(c.size for c in columns)))
+        for first, size, (place, state) in zip(self._firsts, sizes, states, strict=True):
+            rows = np.arange(first, first + size)
+            self._means[np.ix_(rows, columns[place])] = state[f"{PREFIX}means"]
+
+    def __call__(self, x: Floats) -> Floats:
+        logs = product(x, self._weights)
+        logs += self._bias
+        logs -= np.repeat(np.maximum.reduceat(logs, self._firsts, axis=1), self._sizes, axis=1)
+        raised = np.exp(logs, out=logs)
+        sums = np.add.reduceat(raised, self._firsts, axis=1)
+        raised /= np.repeat(sums, self._sizes, axis=1)
+        return product(raised, self._means)
 
 
 class _Block:

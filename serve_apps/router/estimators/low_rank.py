@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_apps.router.estimators import kinds
 from serve_apps.router.estimators.folds_of_factors import FoldsOfFactors
 from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table, filled
 from serve_apps.router.features.hand import NAMES
@@ -78,31 +79,30 @@ class LowRankScorer(Scorer):
     def fit(self, shared: State, table: Table, rng: np.random.Generator) -> State:
         """Factor the scores, then learn to predict the factors."""
         x, y = table.x, table.y
-        mean = filled(y).mean(axis=0)
-        factors, loadings = factorise(y - mean, self.rank, rng)
+        mean, factors, loadings = factorise(y, self.rank, rng)
         inner = table.inner_folds(INNER_FOLDS, rng)
         near = _near(shared, x)
         between = _near(shared, shared["landmarks"])
         # What tells models apart is what routing is about; what they share moves no choice.
         worth = ((loadings - loadings.mean(axis=0)) ** 2).sum(axis=0)
-        best: tuple[float, Shape, Floats, Floats, Floats] | None = None
+        best: tuple[float, Shape, Floats, Floats, Floats, Floats] | None = None
         for shape in SHAPES[self.layout]:
             whitening = _whitening(_kernel(between, shape))
             plain = x * _linear_scale(shape[-1], x.shape[1])
             phi = np.concatenate([_kernel(near, shape) @ whitening, plain], axis=1)
-            errors, penalties = _choose(phi, factors, inner)
+            errors, penalties, guess = _choose(phi, factors, inner)
             error = float((errors * worth).sum())
             if best is None or error < best[0]:
-                best = error, shape, penalties, phi, whitening
+                best = error, shape, penalties, phi, whitening, guess
         assert best is not None
-        _, shape, penalties, phi, whitening = best
+        _, shape, penalties, phi, whitening, guess = best
         weights, bias = _ridges(phi, factors, penalties)
         linear = weights[len(whitening) :] * _linear_scale(shape[-1], x.shape[1])
         if self.layout == "hand, unseen":
             share = _even_share(x[:, LENGTH], phi @ weights, factors)
             linear[LENGTH] += share
             bias -= share * x[:, LENGTH].mean()
-        return {
+        state = {
             "weights": whitening @ weights[: len(whitening)],
             "linear": linear,
             "bias": bias,
@@ -110,6 +110,7 @@ class LowRankScorer(Scorer):
             "loadings": loadings,
             "mean": mean,
         }
+        return _with_kinds(state, table, factors, inner, guess, worth)
 
     def predict(self, shared: State, state: State, x: Floats) -> Floats:
         """Mean and predicted factors times loadings."""
@@ -128,14 +129,55 @@ class LowRankScorer(Scorer):
         return FoldsOfFactors(shared, states).factors(x)
 
 
-def _choose(phi: Floats, factors: Floats, inner: Folds) -> tuple[Floats, Floats]:
-    """Mean squared error of each factor on inner folds, and the penalty to take.
+def _with_kinds(
+    state: dict[str, NDArray[np.float64]],
+    table: Table,
+    factors: Floats,
+    inner: Folds,
+    guess: Floats,
+    worth: Floats,
+) -> State:
+    """The state with what the prompts' subjects tell beside the kernel, where that helps.
+
+    Both are fitted alone and count alike, so that neither explains the other away; how much of
+    their sum to believe is learned from inner folds, and whether it beats ``guess``, the kernel's
+    own there, by more than a standard error.
+    """
+    labels = kinds.labels_of(table)
+    if labels is None:
+        return state
+    both = guess + kinds.held_out(table.x, labels, factors, inner)
+    trust, errors = _trusted(both, factors)
+    gain = (_trusted(guess, factors)[1] - errors) @ worth
+    if gain.mean() <= gain.std() / np.sqrt(gain.size):
+        return state
+    middle = factors.mean(axis=0)
+    found = kinds.fit(table.x, labels, factors)
+    return {
+        **state,
+        "weights": state["weights"] * trust,
+        "linear": state["linear"] * trust,
+        "bias": middle + (state["bias"] - middle) * trust,
+        **{kinds.PREFIX + name: value for name, value in found.items()},
+        f"{kinds.PREFIX}means": (found["means"] - middle) * trust,
+    }
+
+
+def _trusted(guess: Floats, factors: Floats) -> tuple[Floats, Floats]:
+    """Per factor the part of a guess's spread to believe, and what squared errors are left then."""
+    apart, rest = guess - guess.mean(axis=0), factors - factors.mean(axis=0)
+    trust = np.clip((apart * rest).sum(axis=0) / np.maximum((apart**2).sum(axis=0), 1e-9), 0, 1)
+    return trust, (rest - trust * apart) ** 2
+
+
+def _choose(phi: Floats, factors: Floats, inner: Folds) -> tuple[Floats, Floats, Floats]:
+    """Mean squared error of each factor on inner folds, the penalty to take, and what it guesses.
 
     Not the penalty of the least error but the largest that is within one standard error of it
     (Breiman et al., Classification and Regression Trees, 1984, section 3.4.3): among equals the
     flatter prediction holds better on prompts unlike these.
     """
-    errors = np.zeros((PENALTIES.size, *factors.shape))
+    guesses = np.zeros((PENALTIES.size, *factors.shape))
     for k in np.unique(inner):
         seen, held = inner != k, inner == k
         centre, middle = phi[seen].mean(axis=0), factors[seen].mean(axis=0)
@@ -143,14 +185,14 @@ def _choose(phi: Floats, factors: Floats, inner: Folds) -> tuple[Floats, Floats]
         target = vectors.T @ ((phi[seen] - centre).T @ (factors[seen] - middle))
         test = (phi[held] - centre) @ vectors
         for i, penalty in enumerate(PENALTIES):
-            guess = middle + test @ (target / (np.maximum(values, 0) + penalty)[:, None])
-            errors[i, held] = (factors[held] - guess) ** 2
+            guesses[i, held] = middle + test @ (target / (np.maximum(values, 0) + penalty)[:, None])
+    errors = (factors - guesses) ** 2
     least = errors.mean(axis=1).argmin(axis=0)
     factor = np.arange(factors.shape[1])
     excess = errors - errors[least, :, factor].T
     within = excess.mean(axis=1) <= excess.std(axis=1) / np.sqrt(len(phi))
     taken = PENALTIES.size - 1 - within[::-1].argmax(axis=0)
-    return errors.mean(axis=1)[least, factor], PENALTIES[taken]
+    return errors.mean(axis=1)[least, factor], PENALTIES[taken], guesses[taken, :, factor].T
 
 
 def _even_share(length: Floats, predicted: Floats, factors: Floats) -> Floats:
@@ -205,32 +247,38 @@ def squared_distances(a: Floats, b: Floats) -> Floats:
     return np.maximum(products, 0.0, out=products)
 
 
-def factorise(y: Floats, rank: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Factors ``[prompts, rank]`` and loadings ``[models, rank]`` of centred scores with NaN.
+def factorise(y: Floats, rank: int, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """Means ``[models]``, factors ``[prompts, rank]``, loadings ``[models, rank]`` of scores, NaN
+    where a model was not run.
 
     Alternating ridge regressions; factors have unit variance a priori, and residuals a variance
     of 0.15 (that of single answers' luck), so a prompt few models answered stays near the mean.
+    Means are those over all prompts: a model that was run on the hard ones alone must not pass for
+    a weak one.
     """
     models = y.shape[1]
+    mean = filled(y).mean(axis=0)
     if models <= 2:
         basis = np.array([[1.0, 1.0], [1.0, -1.0]])[:models, :models] / np.sqrt(models)
-        return filled(y) @ basis, basis
+        return mean, filled(y - mean) @ basis, basis
     rank = min(rank, models)
-    noise = 0.15
+    noise, prior = 0.15, np.array([1e-6] + [3.0] * rank)
     known = np.isfinite(y).astype(np.float64)
     r = np.where(known > 0, y, 0.0)
     loadings = rng.normal(size=(models, rank)) * 0.3
     factors = np.zeros((len(y), rank))
     for _ in range(ROUNDS):
-        factors = _solve_rows(known, r, loadings, noise)
-        loadings = _solve_rows(known.T, r.T, factors, 3.0)
+        factors = _solve_rows(known, r - known * mean, loadings, noise)
+        factors -= factors.mean(axis=0)
+        line = _solve_rows(known.T, r.T, np.column_stack([np.ones(len(y)), factors]), prior)
+        mean, loadings = line[:, 0], line[:, 1:]
         # Scale is free between the two: the prior on factors fixes it.
         size = np.sqrt((factors**2).mean(axis=0)) + 1e-9
         factors, loadings = factors / size, loadings * size
-    return _aligned(factors, loadings)
+    return mean, *_aligned(factors, loadings)
 
 
-def _solve_rows(known: Floats, r: Floats, basis: Floats, penalty: float) -> Floats:
+def _solve_rows(known: Floats, r: Floats, basis: Floats, penalty: float | Floats) -> Floats:
     """Ridge regression of every row on the basis, over what is known of the row."""
     rank = basis.shape[1]
     outer = (basis[:, :, None] * basis[:, None, :]).reshape(len(basis), rank * rank)

@@ -15,7 +15,14 @@ def product(x: Floats, weights: Floats) -> Floats:
 
     A BLAS chooses its order of summation by the number of rows; here a prompt's estimate is the
     same bit for bit whatever it is batched with. For one row it is also the quicker.
+
+    Raises:
+        ValueError: shapes that do not fit, which compiled code would read past the end of.
     """
+    if x.ndim != 2 or weights.ndim != 2 or x.shape[1] != weights.shape[0]:
+        raise ValueError(f"cannot multiply {x.shape} by {weights.shape}")
+    if not x.dtype == weights.dtype == np.float64:
+        raise ValueError(f"expected float64, found {x.dtype} and {weights.dtype}")
     return _product(np.ascontiguousarray(x), np.ascontiguousarray(weights))
 
 

@@ -9,21 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_apps.router.estimates import Arrays, FeatureExtractor
+from serve_apps.router.features.embedded import EmbeddedFeatures
 from serve_apps.router.prompts import Prompt
 
 Floats = NDArray[np.float64]
 
 
 class JoinedFeatures:
-    """``parts``: names of extractors, parted by commas, each with its own settings' defaults."""
+    """``parts``: names of extractors, parted by commas, each with its own settings' defaults.
+
+    ``cache_dir`` goes to those that embed: `embedded.EmbeddedFeatures`.
+    """
 
     name = "joined"
 
     def __init__(
-        self, parts: str = "text,static", made: Sequence[FeatureExtractor] | None = None
+        self,
+        parts: str = "text,static",
+        made: Sequence[FeatureExtractor] | None = None,
+        cache_dir: str = "",
     ) -> None:
         self.parts = parts
-        self._made = [_class(p)() for p in parts.split(",")] if made is None else list(made)
+        names = parts.split(",") if made is None else []
+        self._made = [_made(name, cache_dir) for name in names] if made is None else list(made)
 
     def fit(self, prompts: Sequence[Prompt]) -> Self:
         """Fit every part."""
@@ -51,6 +59,13 @@ class JoinedFeatures:
             for i, name in enumerate(parts.split(","))
         ]
         return cls(parts, made)
+
+
+def _made(name: str, cache_dir: str) -> FeatureExtractor:
+    found = _class(name)
+    embeds = isinstance(found, type) and issubclass(found, EmbeddedFeatures)
+    made: FeatureExtractor = found(cache_dir=cache_dir) if embeds and cache_dir else found()
+    return made
 
 
 def _class(name: str) -> Any:

@@ -96,8 +96,17 @@ class _LinearBandit(ABC):
         return {"models": np.array(self.models), "inverse": self._inverse, "sum": self._sum}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        """Take up what `arrays` kept; models that are new start afresh."""
+        """Take up what `arrays` kept; models that are new start afresh.
+
+        Raises:
+            KeyError, ValueError: arrays that `arrays` did not make; nothing is taken up.
+        """
         known = {str(m): i for i, m in enumerate(arrays["models"])}
+        size = arrays["sum"].shape[-1]
+        if arrays["sum"].shape != (len(known), size):
+            raise ValueError(f"sums {arrays['sum'].shape} of {len(known)} models")
+        if arrays["inverse"].shape != (len(known), size, size):
+            raise ValueError(f"inverses {arrays['inverse'].shape} of {len(known)} models")
         for i, model in enumerate(self.models):
             if model in known and arrays["sum"].shape[1] == self._sum.shape[1]:
                 self._inverse[i] = arrays["inverse"][known[model]]

@@ -138,7 +138,9 @@ class ByPreference:
         """
         match wish.kind:
             case "threshold":
-                span = max(ask.price) - min(ask.price)
+                # What cannot be served now stands there at a price that is none.
+                prices = [ask.price[i] for i in ask.candidates()]
+                span = max(prices) - min(prices)
                 return replace(ask, worth=span / wish.value if wish.value else math.inf)
             case "quality":
                 return replace(ask, worth=self.table.for_quality(wish.value))

@@ -188,6 +188,7 @@ def day(seed=0):
     return generate(arrivals, "azure-chat", DAY, seed=seed)
 
 
+@pytest.mark.slow
 def test_a_simulated_day_costs_far_less_than_its_peak_and_few_requests_miss():
     trace = day()
     plan = ONE.model_copy(update={"groups": (ONE.groups[0].model_copy(update={"replicas": 2}),)})

@@ -33,6 +33,7 @@ def read(path: Path) -> Profile:
     return documents.parse(path.read_text(), Profile, path.name)
 
 
+@pytest.mark.slow
 @needs_database
 def test_a_look_up_prints_a_labelled_profile_and_saves_the_same(run, tmp_path):
     done = run("lookup", "llama-3.1-8b", "--gpu", "H100", "--save", "h100.yaml", "-o", "json")

@@ -77,6 +77,7 @@ def given(trained, tmp_path) -> Callable[[], Path]:
     return copy
 
 
+@pytest.mark.slow
 def test_train_reports_the_test_beside_every_baseline(tmp_path):
     table = write_outcomes(tmp_path / "o.parquet", count=300)
     done = train(tmp_path, table, "-o", "json")
@@ -111,6 +112,7 @@ def test_an_artefact_is_not_overwritten_unless_asked(given, trained):
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_subjects_are_kept_whole(tmp_path):
     table = write_outcomes(tmp_path / "o.parquet", count=300)
     assert train(tmp_path, table, "--split", "subject", "--holdout", 0.3).code == 0
@@ -123,6 +125,7 @@ def test_subjects_are_kept_whole(tmp_path):
     assert train(tmp_path, table, "--split", "nothing", "-y").code == 2
 
 
+@pytest.mark.slow
 def test_several_files_of_several_kinds_are_joined(tmp_path):
     ours = write_outcomes(tmp_path / "a.parquet", count=80, usd=True)
     bench = write_routerbench(tmp_path / "b.csv", count=100)
@@ -224,6 +227,7 @@ def test_calibrating_asks_for_one_target_and_for_dollars(given, trained):
     assert done.code == 2 and "--price" in done.err
 
 
+@pytest.mark.slow
 def test_without_a_held_out_part_only_new_prompts_calibrate(tmp_path):
     table = write_outcomes(tmp_path / "o.parquet", count=80)
     assert train(tmp_path, table, "--holdout", 0).code == 0
@@ -246,6 +250,7 @@ def test_eval_of_an_artefact_judges_the_test_part_alone(trained, tmp_path):
     assert page.read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.slow
 def test_eval_trains_afresh_on_each_split(tmp_path):
     table = write_outcomes(tmp_path / "o.parquet", count=120)
     done = router(

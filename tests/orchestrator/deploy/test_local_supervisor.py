@@ -59,7 +59,7 @@ class FakePool:
 
 @pytest.fixture(autouse=True)
 def alone(serve: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(local_supervisor, "start_ray", lambda port: None)
+    monkeypatch.setattr(local_supervisor, "start_ray", lambda: None)
     monkeypatch.setattr(local_supervisor, "stop_ray", lambda drain: None)
     monkeypatch.setattr(local_supervisor, "TICK_S", 0.0)
     monkeypatch.setattr(local_supervisor, "FIRST_TICK_S", 0.0)

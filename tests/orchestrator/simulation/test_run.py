@@ -372,13 +372,3 @@ def test_whatever_happens_every_request_ends_once_and_replicas_live_within_bound
         assert life.started_s <= life.ended_s
         assert 0 <= life.busy_s <= max(0.0, life.ended_s - life.ready_s) + 1e-9
         assert life.utilisation <= 1 + 1e-9
-
-
-def test_the_waits_are_those_of_the_gateway():
-    pytest.importorskip("starlette")
-    from orchestrator.simulation import gateway as simulated
-    from serve_apps import gateway, relay
-
-    assert gateway.QUEUE_TIMEOUT_S == simulated.QUEUE_TIMEOUT_S
-    assert gateway.SPILL_AFTER_S == simulated.SPILL_AFTER_S
-    assert relay.ATTEMPTS == simulated.ATTEMPTS

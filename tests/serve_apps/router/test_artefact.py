@@ -109,6 +109,73 @@ def test_damage_is_told(tmp_path):
         load_artefact(path)
 
 
+@pytest.mark.parametrize("part", [0.2, 0.4, 0.6, 0.8])
+def test_bytes_overwritten_anywhere_are_told(tmp_path, part):
+    path = tmp_path / "router.npz"
+    artefact().save(path)
+    whole = bytearray(path.read_bytes())
+    at = int(len(whole) * part)
+    whole[at : at + 40] = b"\xff" * 40
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match=r"router\.npz"):
+        load_artefact(path)
+
+
+def test_a_small_file_that_unpacks_to_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("serve_apps.router.artefact.MOST_BYTES", 1 << 20)
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, bomb=np.zeros(1 << 18))
+    assert path.stat().st_size < 1 << 16
+    with pytest.raises(InputError, match="bytes unpacked, expected at most"):
+        load_artefact(path)
+
+
+def changed(tmp_path, **arrays):
+    """A file of the artefact with other arrays, dots in their names written as two underscores."""
+    path = tmp_path / "changed.npz"
+    artefact().save(path)
+    with np.load(path) as file:
+        kept = dict(file)
+    for name, change in arrays.items():
+        key = name.replace("__", ".")
+        kept[key] = change(kept[key])
+    np.savez(path, **kept)
+    return path
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"estimator__fold5__bias": lambda a: a * np.nan},
+        {"features__hand__mean": lambda a: a * np.nan},
+        {"estimator__fold5__mean": lambda a: a[:-1]},
+        {"estimator__fold0__linear": lambda a: a[:-7]},
+        {"estimator__lengths__weights": lambda a: a[:-3]},
+        {"estimator__calibration__slope": lambda a: np.stack([a, a])},
+        {"estimator__shared__typical": lambda a: a.astype(np.int8) * 0},
+    ],
+)
+def test_arrays_that_no_training_wrote_are_refused(tmp_path, arrays):
+    with pytest.raises(InputError, match="damaged"):
+        load_artefact(changed(tmp_path, **arrays))
+
+
+@pytest.mark.parametrize("told", ["[" * 100_000, "[]", "5", '{"kind": "orchestrator-router"}'])
+def test_a_description_that_is_none_is_refused(tmp_path, told):
+    with pytest.raises(InputError, match="found no description"):
+        load_artefact(changed(tmp_path, description=lambda _: np.array(told)))
+
+
+def test_names_in_a_description_that_are_no_names_are_refused(tmp_path):
+    def of_estimator(value):
+        return lambda a: np.array(json.dumps({**json.loads(str(a)), "estimator": value}))
+
+    with pytest.raises(InputError, match="damaged"):
+        load_artefact(changed(tmp_path, description=of_estimator(5)))
+    with pytest.raises(UnknownNameError, match=r"\.\./\.\./secret"):
+        load_artefact(changed(tmp_path, description=of_estimator("../../secret")))
+
+
 def test_missing_arrays_and_other_versions_are_told(tmp_path):
     whole, cut = tmp_path / "whole.npz", tmp_path / "cut.npz"
     artefact().save(whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -312,3 +313,22 @@ def test_the_predicted_cost_is_the_plans_price_of_the_load() -> None:
     assert decision.cost_usd is not None
     assert half.cost_usd is not None
     assert 0 < half.cost_usd < decision.cost_usd
+
+
+def test_what_feedback_taught_outlives_a_restart(tmp_path: Path) -> None:
+    kept = tmp_path / "learned.npz"
+    learned = router(two_groups(worth=30.0), policy="lin_ucb")
+    for _ in range(300):
+        first = learned.route(ask(0.85, 0.9))
+        assert first.ask is not None
+        learned.learn(first.ask, SMALL, 1.0)
+        learned.learn(first.ask, BIG, 0.1)
+    learned.remember(kept)
+    restarted, other = (router(two_groups(worth=30.0), policy=p) for p in ("lin_ucb", "thompson"))
+    assert restarted.recall(kept)
+    assert restarted.route(ask(0.85, 0.9)).reason == learned.route(ask(0.85, 0.9)).reason
+    assert not other.recall(kept)
+    plain = router(two_groups(worth=30.0))
+    plain.remember(tmp_path / "nothing.npz")
+    assert not plain.recall(kept)
+    assert not (tmp_path / "nothing.npz").exists()

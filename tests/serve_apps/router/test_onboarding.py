@@ -35,6 +35,7 @@ def grown(count: int):
     )
 
 
+@pytest.mark.slow
 def test_fifty_probes_come_near_all_labels():
     full = train(TRAIN, **SMALL).only(["m0"]).estimate(TEST.prompts).quality[:, 0]
     few = grown(50).only(["m0"]).estimate(TEST.prompts).quality[:, 0]
@@ -56,14 +57,24 @@ def test_the_other_models_stay_as_they_were_and_the_artefact_tells_who_joined(tm
     assert abs(tokens.mean() / TEST.output_tokens[:, 0].mean() - 1) < 0.2
 
 
-def test_chosen_probes_tell_more_than_the_first_ones():
-    rows = choose_probes(artefact(), KNOWN.prompts, 20, KNOWN.score)
-    assert len(set(rows.tolist())) == 20
-    x = artefact().estimate(KNOWN.prompts).quality
+def test_chosen_probes_tell_more_than_others():
+    """Squared error of what is then expected of the new model, beside that of random probes."""
+    rng = np.random.default_rng(0)
 
-    # Told apart best are models on prompts that are far apart in what is expected of them.
-    chosen = choose_probes(artefact(), KNOWN.prompts, 20)
-    assert x[chosen].var(axis=0).sum() > 1.2 * x.var(axis=0).sum()
+    def error(rows):
+        probes, known = [KNOWN.prompts[i] for i in rows], KNOWN.score[rows]
+        more = onboard(artefact(), "m0", probes, TRAIN.score[rows, 0], scores=known)
+        return float(((more.estimate(TEST.prompts).quality[:, -1] - TRUTH[:, 0]) ** 2).mean())
+
+    chosen = choose_probes(artefact(), KNOWN.prompts, 15, KNOWN.score)
+    assert len(set(chosen.tolist())) == 15
+    others = [error(rng.choice(len(KNOWN.prompts), 15, replace=False)) for _ in range(12)]
+    assert error(chosen) < np.mean(others)
+
+
+def test_probes_come_in_order_of_what_they_tell():
+    few, many = (choose_probes(artefact(), KNOWN.prompts, n, KNOWN.score) for n in (5, 20))
+    np.testing.assert_array_equal(few, many[:5])
 
 
 def test_what_cannot_join_is_told():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from serve_apps.router.settings import HeldOut
@@ -31,3 +33,15 @@ def test_subjects_are_not_parted():
     parts = HeldOut("subject", 0.3).parts(table)
     of = [{table.subject[i] for i in rows} for rows in (parts.train, parts.calibration, parts.test)]
     assert sum(map(len, of)) == 40 and len(set.union(*of)) == 40
+
+
+def test_a_prompt_under_two_subjects_is_not_judged_on_what_was_learned():
+    table = outcomes(400, subject=tuple(f"s{i % 40}" for i in range(400)))
+    table = replace(table, prompts=table.prompts[:200] * 2, subject=table.subject[::-1])
+    parts = HeldOut("subject", 0.3).parts(table)
+    texts = [
+        {table.prompts[i].text for i in rows}
+        for rows in (parts.train, parts.calibration, parts.test)
+    ]
+    assert all(texts)
+    assert len(set.union(*texts)) == sum(map(len, texts))

@@ -16,7 +16,7 @@ from serve_apps.seeing.targets import ingress_targets, scrape_config
 from tests.seeing_builders import record, snapshot
 
 
-def client(admin=lambda _headers: None):
+def client(admin=lambda _headers, _peer: None):
     seeing = Seeing(snapshot, ingress="i0")
     seeing.started(told := record("req_7"))
     seeing.finished(told)
@@ -28,7 +28,7 @@ def client(admin=lambda _headers: None):
     return TestClient(app)
 
 
-def keyed(headers):
+def keyed(headers, _peer):
     if (b"authorization", b"Bearer secret") not in list(headers):
         raise ApiError(401, "an admin key is needed")
 

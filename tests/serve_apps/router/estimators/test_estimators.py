@@ -25,6 +25,7 @@ NO_TOPICS = ("similarity",)
 """The planted subjects say nothing."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in estimator_names() if n != "mlp"])
 def test_predictions_are_nearer_the_truth_than_the_models_means(name):
     estimator = build(name, SETTINGS.get(name, {}), folds=3)

@@ -82,3 +82,12 @@ def test_a_threshold_is_the_gap_at_which_two_models_switch() -> None:
     wish = Preference("threshold", 0.25)
     assert policy.choose(policy.with_preference(pair(0.5, 0.76), wish)).model == "strong"
     assert policy.choose(policy.with_preference(pair(0.5, 0.74), wish)).model == "weak"
+
+
+def test_a_threshold_heeds_no_price_of_what_cannot_be_served() -> None:
+    policy = ByPreference(Utility(0.0), calibrate(np.eye(2), np.eye(2), np.eye(2), np.eye(2)))
+    far = ask(quality=(0.5, 0.6, 0.9), price=(1.0, 3.0, 1e9), feasible=(True, True, False))
+    assert policy.choose(policy.with_preference(far, Preference("threshold", 0.2))).model == "small"
+    assert (
+        policy.choose(policy.with_preference(far, Preference("threshold", 0.05))).model == "medium"
+    )

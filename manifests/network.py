@@ -1,0 +1,64 @@
+"""Who may reach the service's pods, and how many may be drained at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from manifests.objects import GROUP_LABEL, Naming, Object
+from manifests.pods import DASHBOARD_PORT, METRICS_PORT
+from manifests.worker_groups import INGRESS, WorkerGroup
+
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+OPERATOR = {"app.kubernetes.io/name": "kuberay-operator"}
+
+
+def network_policies(naming: Naming) -> list[Object]:
+    """From outside, the API's port and nothing else; engines, GCS and dashboard only inside.
+
+    The operator puts Serve's config in force through the dashboard, so it alone may reach it;
+    the token guards it besides. What pods may reach is not limited: weights come from outside.
+    """
+    s = naming.settings
+    inside = {"from": [{"podSelector": {"matchLabels": naming.selector}}]}
+    api: Object = {"ports": _ports(s.network.port)}
+    if s.network.client_namespaces:
+        api["from"] = [_namespace(n) for n in s.network.client_namespaces]
+    operator = _namespace(s.network.operator_namespace) | {"podSelector": {"matchLabels": OPERATOR}}
+    watched = {"from": [operator], "ports": _ports(DASHBOARD_PORT, s.network.port)}
+    scraped = {"from": [_namespace(s.monitoring.namespace)], "ports": _ports(METRICS_PORT)}
+    spec = {
+        "podSelector": {"matchLabels": naming.selector},
+        "policyTypes": ["Ingress"],
+        "ingress": [inside, api, watched, scraped],
+    }
+    return [naming.object("networking.k8s.io/v1", "NetworkPolicy", spec=spec)]
+
+
+def disruption_budgets(naming: Naming, groups: Sequence[WorkerGroup]) -> list[Object]:
+    """One pod of a group at a time; a group of one pod has none, or its node could never drain.
+
+    Pods of custom resources only allow budgets by number (``minAvailable``).
+    """
+    counts = {INGRESS: naming.settings.ingress_replicas} | {g.name: g.pods for g in groups}
+    return [
+        naming.object(
+            "policy/v1",
+            "PodDisruptionBudget",
+            name,
+            spec={
+                "minAvailable": count - 1,
+                "selector": {"matchLabels": naming.selector | {GROUP_LABEL: name}},
+                "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            },
+        )
+        for name, count in counts.items()
+        if count > 1
+    ]
+
+
+def _ports(*ports: int) -> list[Object]:
+    return [{"port": p, "protocol": "TCP"} for p in ports]
+
+
+def _namespace(name: str | None) -> Object:
+    return {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: name}} if name else {}}

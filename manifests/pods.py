@@ -1,0 +1,250 @@
+"""Pod templates of the head, the ingress and the engines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from manifests.objects import GROUP_LABEL, Naming, Object
+from manifests.settings import KubernetesSettings, ModelCache, PodSize, SecretKey
+from manifests.worker_groups import INGRESS, WorkerGroup
+from placement.plan import Plan
+from profiler.errors import InputError
+from serve_apps.pool import CPU_OVERHEAD_BYTES, engine_settings
+
+GPU_RESOURCE = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
+MODELS_PATH = "/models"
+ROUTER_PATH = "/etc/llm-orchestrator/router"
+AGENT_PORT = 52365
+METRICS_PORT = 8080
+DASHBOARD_PORT = 8265
+OBJECT_STORE_BYTES = 256 * 2**20
+"""Requests do not pass through Ray's object store; what is left is Serve's own."""
+HEAD_PORTS = {"gcs-server": 6379, "dashboard": DASHBOARD_PORT, "client": 10001}
+RAY_PARAMS = {"object-store-memory": str(OBJECT_STORE_BYTES)}
+GRACE_S = 630
+"""A pod that goes may finish its streams: Serve drains for up to ten minutes."""
+CONTAINER = "ray"
+
+
+def head_template(naming: Naming) -> Object:
+    """The head: GCS, dashboard and Serve's controller; no engine and no ingress runs on it."""
+    s = naming.settings
+    container = _container(s, s.head.cpu, s.head.memory, HEAD_PORTS)
+    container["livenessProbe"] = _alive("/api/gcs_healthz", DASHBOARD_PORT)
+    spec = _pod(s, [container])
+    spec["serviceAccountName"] = naming.name("head" if s.autoscaling.in_tree else "")
+    spec["automountServiceAccountToken"] = s.autoscaling.in_tree
+    _mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
+    return _template(naming, "head", spec)
+
+
+def ingress_template(naming: Naming, router_map: str | None) -> Object:
+    """The pods that answer clients; ``router_map`` is the ConfigMap of the router's artefact.
+
+    The volume is optional and its name does not change with its content: a new artefact then
+    needs no new pods.
+    """
+    s = naming.settings
+    size: PodSize = s.ingress
+    spec = _pod(s, [_container(s, size.cpu, size.memory, {})], naming)
+    _mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
+    name = router_map or naming.name("router")
+    _mount(spec, "router", ROUTER_PATH, {"configMap": {"name": name, "optional": True}}, True)
+    spec["topologySpreadConstraints"] = [
+        _spread(naming, INGRESS, "kubernetes.io/hostname"),
+        _spread(naming, INGRESS, "topology.kubernetes.io/zone"),
+    ]
+    return _template(naming, INGRESS, spec)
+
+
+def engine_template(naming: Naming, plan: Plan, group: WorkerGroup) -> Object:
+    """A pod with the accelerators of a worker group, on nodes that have them.
+
+    Raises:
+        InputError: the node labels of its GPU type, or of spot nodes, are not known.
+    """
+    s = naming.settings
+    size = s.engine_size(group.gpu.name)
+    cpu, memory_gib = size.cpu * group.pod_gpus, size.memory_gib * group.pod_gpus
+    if group.on_cpu:
+        memory_gib = _cpu_memory_gib(plan, group)
+    container = _container(s, f"{cpu:g}", f"{memory_gib:g}Gi", {})
+    if resource := GPU_RESOURCE.get(group.gpu.vendor):
+        for kind in ("requests", "limits"):
+            container["resources"][kind][resource] = str(group.pod_gpus)
+    spec = _pod(s, [container], naming)
+    _mount(
+        spec, "shared-memory", "/dev/shm", _memory(f"{size.shared_memory_gib * group.pod_gpus:g}Gi")
+    )
+    _mount(spec, "models", MODELS_PATH, _cache(naming))
+    container["env"] += [_value("HF_HOME", MODELS_PATH), _value("XDG_CACHE_HOME", MODELS_PATH)]
+    if s.hf_token is not None:
+        container["env"].append(_secret("HF_TOKEN", s.hf_token))
+    if selector := node_selector(s, group):
+        spec["nodeSelector"] = selector
+    spec["tolerations"] += _tolerations(s, group)
+    if affinity := _affinity(s, group):
+        spec["affinity"] = affinity
+    # Whatever the count is: a template that changed with it would replace every pod.
+    spec["topologySpreadConstraints"] = [_spread(naming, group.name, "topology.kubernetes.io/zone")]
+    return _template(naming, group.name, spec)
+
+
+def node_selector(settings: KubernetesSettings, group: WorkerGroup) -> dict[str, str]:
+    """The node labels that a worker group's pods need.
+
+    Raises:
+        InputError: they are not known; the message says what to add to the settings.
+    """
+    selector = dict(settings.node_selectors.get(group.gpu.name, {}))
+    if not selector and not group.on_cpu:
+        label = settings.gpu_label
+        value = group.gpu.node_labels.get(label)
+        if value is None:
+            raise InputError(
+                f"GPU type {group.gpu.name!r}: its value of the node label {label!r} is not known; "
+                f"add it to the settings: node_selectors: {{{group.gpu.name}: {{LABEL: VALUE}}}}"
+            )
+        selector[label] = value
+    if group.market == "spot":
+        if not settings.spot_node_labels:
+            raise InputError(
+                f"worker group {group.name!r} rents spot nodes, and how they are labelled is not "
+                "known; add spot_labels to the settings, such as {karpenter.sh/capacity-type: spot}"
+            )
+        selector |= settings.spot_node_labels
+    if group.region and settings.region_label:
+        selector[settings.region_label] = group.region
+    return selector
+
+
+def _tolerations(settings: KubernetesSettings, group: WorkerGroup) -> list[Object]:
+    found: list[Object] = []
+    if resource := GPU_RESOURCE.get(group.gpu.vendor):
+        found.append({"key": resource, "operator": "Exists", "effect": "NoSchedule"})
+    if group.market == "spot":
+        found += [
+            {"key": k, "operator": "Equal", "value": v, "effect": "NoSchedule"}
+            for k, v in settings.spot_node_labels.items()
+        ]
+    return found
+
+
+def _affinity(settings: KubernetesSettings, group: WorkerGroup) -> Object:
+    """On-demand pods stay off spot nodes, which could be taken from under them."""
+    if group.market == "spot" or not settings.spot_node_labels:
+        return {}
+    off = [
+        {"key": k, "operator": "NotIn", "values": [v]} for k, v in settings.spot_node_labels.items()
+    ]
+    terms = {"nodeSelectorTerms": [{"matchExpressions": off}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
+def _cpu_memory_gib(plan: Plan, group: WorkerGroup) -> float:
+    """Memory of one engine without an accelerator, as the settings of its engine estimate it."""
+    settings = engine_settings(plan, dict.fromkeys(plan.models, ""), "", ())
+    largest = max(settings[g.name].memory_bytes for g in group.groups)
+    return float(round((largest + CPU_OVERHEAD_BYTES) / 2**30 + 0.5))
+
+
+def _pod(
+    settings: KubernetesSettings, containers: list[Object], naming: Naming | None = None
+) -> Object:
+    spec: Object = {
+        "containers": containers,
+        "volumes": [],
+        "tolerations": [t.model_dump(exclude_none=True) for t in settings.tolerations],
+        "terminationGracePeriodSeconds": GRACE_S if naming else 60,
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+    }
+    if settings.run_as_user is not None:
+        user = {"runAsUser": settings.run_as_user, "fsGroup": settings.run_as_user}
+        spec["securityContext"] |= {"runAsNonRoot": True, **user}
+    if settings.image_pull_secrets:
+        spec["imagePullSecrets"] = [{"name": n} for n in settings.image_pull_secrets]
+    if naming is not None:
+        spec["serviceAccountName"] = naming.name()
+        spec["automountServiceAccountToken"] = False
+    return spec
+
+
+def _container(
+    settings: KubernetesSettings, cpu: str, memory: str, ports: Mapping[str, int]
+) -> Object:
+    ports = dict(ports) | {"metrics": METRICS_PORT, "serve": settings.network.port}
+    env = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_apps.proxy.middlewares",
+        "VLLM_NO_USAGE_STATS": "1",
+    } | settings.env
+    return {
+        "name": CONTAINER,
+        "image": settings.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "ports": [{"name": n, "containerPort": p, "protocol": "TCP"} for n, p in ports.items()],
+        "env": [_value(k, v) for k, v in env.items()],
+        "resources": {
+            "requests": {"cpu": cpu, "memory": memory},
+            "limits": {"memory": memory},
+        },
+        "volumeMounts": [],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # Readiness is left to the operator: for a Serve pod it asks the proxy too.
+        "livenessProbe": _alive("/api/local_raylet_healthz", AGENT_PORT),
+    }
+
+
+def _alive(path: str, port: int) -> Object:
+    """Paths that Ray answers without a token; a minute of silence means dead."""
+    probe = {"httpGet": {"path": path, "port": port}, "initialDelaySeconds": 60}
+    return probe | {"periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6}
+
+
+def _template(naming: Naming, group: str, spec: Object) -> Object:
+    labels = naming.labels | {GROUP_LABEL: group}
+    return {"metadata": {"labels": labels}, "spec": spec}
+
+
+def _mount(spec: Object, name: str, path: str, volume: Object, read_only: bool = False) -> None:
+    spec["volumes"].append({"name": name, **volume})
+    mount: Object = {"name": name, "mountPath": path}
+    if read_only:
+        mount["readOnly"] = True
+    spec["containers"][0]["volumeMounts"].append(mount)
+
+
+def _memory(size: str) -> Object:
+    return {"emptyDir": {"medium": "Memory", "sizeLimit": size}}
+
+
+def _cache(naming: Naming) -> Object:
+    cache: ModelCache = naming.settings.model_cache
+    if cache.kind == "empty_dir":
+        return {"emptyDir": {"sizeLimit": cache.size}}
+    if cache.kind == "host_path":
+        return {"hostPath": {"path": cache.path, "type": "DirectoryOrCreate"}}
+    claim = cache.existing_claim or naming.name("models")
+    return {"persistentVolumeClaim": {"claimName": claim}}
+
+
+def _spread(naming: Naming, group: str, topology: str) -> Object:
+    return {
+        "maxSkew": 1,
+        "topologyKey": topology,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": naming.selector | {GROUP_LABEL: group}},
+    }
+
+
+def _value(name: str, value: str) -> dict[str, Any]:
+    return {"name": name, "value": value}
+
+
+def _secret(name: str, secret: SecretKey) -> dict[str, Any]:
+    ref = {"name": secret.name, "key": secret.key}
+    return {"name": name, "valueFrom": {"secretKeyRef": ref}}

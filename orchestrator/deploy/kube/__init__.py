@@ -1,0 +1,1 @@
+"""A plan on a Kubernetes cluster: what is there, what would change, whether it is healthy."""

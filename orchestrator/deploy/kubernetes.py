@@ -1,0 +1,258 @@
+"""Kubernetes as a deploy target: a RayService of KubeRay's, applied server-side."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from manifests.bundle import PLAN_FILE, render
+from manifests.objects import SERVICE_LABEL, Object
+from manifests.settings import KubernetesSettings
+from orchestrator.deploy.base import Progress, Status
+from orchestrator.deploy.kube import resizing
+from orchestrator.deploy.kube.api import OURS, KubeApi
+from orchestrator.deploy.kube.applying import Applied
+from orchestrator.deploy.kube.changes import Change, find_changes, same_pods
+from orchestrator.deploy.kube.health import Seen, look, status_of
+from orchestrator.deploy.kube.waiting import DEFAULT_WAIT_S, POLL_S, Waiting, until_healthy, url
+from placement.plan import Plan
+from profiler import documents
+from profiler.errors import ClusterError, EngineError, OrchestratorError
+
+DELETE_WAIT_S = 900.0
+PATIENT, DELETING = Waiting(), Waiting(DELETE_WAIT_S)
+VOLUME_S = 150.0
+"""Kubelets bring a changed ConfigMap into running pods within a minute or two."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A plan set beside the cluster: what would change. Nothing is written yet."""
+
+    plan: Plan
+    settings: KubernetesSettings
+    changes: tuple[Change, ...]
+    seen: Seen | None
+    force: bool
+
+    @property
+    def lines(self) -> list[str]:
+        """What changes, a line per object."""
+        return [c.line for c in self.changes if c.verb != "same"]
+
+    @property
+    def replaces(self) -> bool:
+        """Whether something that is there changes or goes."""
+        return any(c.verb in ("change", "delete") for c in self.changes)
+
+    @property
+    def new_router(self) -> bool:
+        """Whether a router artefact is new, or another than before."""
+        return any(c.verb in ("create", "change") and "binaryData" in c.obj for c in self.changes)
+
+    @property
+    def service(self) -> Object:
+        """The wanted RayService, with what the server fills in."""
+        found = next(c for c in self.changes if c.obj["kind"] == "RayService")
+        return found.then or found.obj
+
+
+def prepare(
+    api: KubeApi,
+    plan: Plan,
+    settings: KubernetesSettings,
+    *,
+    artefact: Path | None = None,
+    force: bool = False,
+    rule_groups: Sequence[Mapping[str, Any]] = (),
+    dashboards: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Prepared:
+    """Render a plan and try it on the cluster without writing.
+
+    ``force`` takes fields over that other field managers hold.
+
+    Raises:
+        InputError: the settings lack something that the plan needs.
+        ClusterError: the cluster would refuse it, or cannot be reached.
+    """
+    seen = look(api, plan.service)
+    before = seen.service["spec"]["rayClusterConfig"]["workerGroupSpecs"] if seen else ()
+    objects = render(
+        plan,
+        settings,
+        artefact=artefact,
+        before=before,
+        rule_groups=rule_groups,
+        dashboards=dashboards,
+    )
+    changes = find_changes(api, plan.service, objects, force=force)
+    return Prepared(plan, settings, tuple(changes), seen, force)
+
+
+def deploy_kubernetes(
+    api: KubeApi, prepared: Prepared, *, keep: bool = False, waiting: Waiting = PATIENT
+) -> Status:
+    """Put a prepared plan in force and wait until it is healthy; safe to repeat.
+
+    When it fails, or is broken off, all objects go back to what was there before, unless ``keep``.
+
+    Raises:
+        EngineError: an engine or pod failed; with the end of its log.
+        ClusterError: refused, changed by another meanwhile, or not healthy in time.
+    """
+    applied = Applied(api, prepared.force)
+    resized: list[resizing.Resize] = []
+    try:
+        _apply(applied, prepared, waiting)
+        _grow(api, prepared, resized)
+        status = until_healthy(api, prepared.plan, waiting)
+        applied.prune(prepared.changes)
+        return _shrink(api, prepared, status)
+    except BaseException as error:
+        ours = isinstance(error, OrchestratorError)
+        if (keep and ours) or not (applied.done or resized):
+            raise
+        left = [*applied.undo(), *resizing.revert(api, resized)]
+        if isinstance(error, OrchestratorError):
+            raise _rolled_back(error, left) from None
+        raise
+
+
+def kubernetes_status(
+    api: KubeApi, name: str, clock: Callable[[], float] = time.time
+) -> Status | None:
+    """The service of that name in the API's namespace; None where there is none.
+
+    Raises:
+        ClusterError: the cluster cannot be asked, or the service was not deployed by us.
+    """
+    seen = look(api, name)
+    return None if seen is None else status_of(seen, deployed_plan(api, name), url(seen), clock)
+
+
+def deployed_plan(api: KubeApi, name: str) -> Plan:
+    """The plan that a service was deployed with.
+
+    Raises:
+        ClusterError: it is not there.
+    """
+    found = api.get("ConfigMap", f"{name}-plan")
+    if found is None or PLAN_FILE not in found.get("data", {}):
+        raise ClusterError(
+            f"RayService {name!r} is there, its plan (ConfigMap {name}-plan) is not: it was not "
+            "deployed by this program"
+        )
+    return documents.parse(found["data"][PLAN_FILE], Plan, f"ConfigMap {name}-plan")
+
+
+def delete_kubernetes(api: KubeApi, name: str, waiting: Waiting = DELETING) -> bool:
+    """Remove all that carries the service's label, and wait until its pods are gone.
+
+    False where there was nothing. The namespace goes only if a deployment made it.
+
+    Raises:
+        ClusterError: refused, or pods are left after the time to wait.
+    """
+    labels = {SERVICE_LABEL: name}
+    kinds = ["RayService", *(k for k in OURS if k != "RayService")]
+    found = [(k, o["metadata"]["name"]) for k in kinds for o in api.list(k, labels)]
+    for kind, each in found:
+        api.delete(kind, each)
+    deadline_s = waiting.clock() + waiting.wait_s
+    while left := api.list("Pod", labels):
+        if waiting.clock() > deadline_s:
+            names = ", ".join(p["metadata"]["name"] for p in left)
+            raise ClusterError(f"not gone after {waiting.wait_s:.0f} s: pods {names}")
+        waiting.sleep(POLL_S)
+    space = api.get("Namespace", api.namespace) if found else None
+    if space and space["metadata"].get("labels", {}).get(SERVICE_LABEL) == name:
+        api.delete("Namespace", api.namespace)
+    return bool(found)
+
+
+class KubernetesTarget:
+    """`base.Target` for a namespace of a cluster."""
+
+    def __init__(
+        self, api: KubeApi, settings: KubernetesSettings, artefact: Path | None = None
+    ) -> None:
+        self._api, self._settings, self._artefact = api, settings, artefact
+
+    def deploy(self, plan: Plan, *, wait_s: float, on_progress: Progress) -> Status:
+        """See `deploy_kubernetes`."""
+        prepared = prepare(self._api, plan, self._settings, artefact=self._artefact)
+        return deploy_kubernetes(self._api, prepared, waiting=Waiting(wait_s, on_progress))
+
+    def status(self, name: str) -> Status | None:
+        """See `kubernetes_status`."""
+        return kubernetes_status(self._api, name)
+
+    def delete(self, name: str, on_progress: Progress) -> bool:
+        """See `delete_kubernetes`."""
+        return delete_kubernetes(self._api, name, Waiting(DELETE_WAIT_S, on_progress))
+
+
+def _apply(applied: Applied, prepared: Prepared, waiting: Waiting) -> None:
+    """Apply in order; a new router artefact is given time to reach the pods that run before the
+    configuration that names it."""
+    for change in prepared.changes:
+        seen = prepared.seen
+        if change.obj["kind"] == "RayService" and prepared.new_router and seen is not None:
+            now = status_of(seen, prepared.plan, url(seen), waiting.clock)
+            said = {"state": "updating", "message": "the router's artefact is on its way to pods"}
+            waiting.on_progress(now.model_copy(update=said))
+            waiting.sleep(VOLUME_S)
+        applied.apply([change])
+
+
+def _grow(api: KubeApi, prepared: Prepared, done: list[resizing.Resize]) -> None:
+    """Size the running cluster, unless another takes its place."""
+    seen = prepared.seen
+    if seen is None or seen.cluster is None or not same_pods(seen.service, prepared.service):
+        return
+    in_tree = prepared.settings.autoscaling.in_tree
+    for wanted in resizing.growth(seen.cluster, prepared.service, in_tree=in_tree):
+        resizing.resize(api, wanted)
+        done.append(wanted)
+
+
+def _shrink(api: KubeApi, prepared: Prepared, status: Status) -> Status:
+    if not prepared.lines:
+        return status.model_copy(update={"message": "already running; nothing changed"})
+    if prepared.settings.autoscaling.in_tree:
+        return status
+    seen = look(api, prepared.plan.service)
+    if seen is None or seen.cluster is None:
+        return status
+    for wanted in resizing.removals(seen.cluster, prepared.service):
+        resizing.resize(api, wanted)
+    message = "; ".join(resizing.surplus(seen.cluster, prepared.service))
+    return status.model_copy(update={"message": message})
+
+
+def _rolled_back(error: OrchestratorError, left: list[str]) -> OrchestratorError:
+    """The error with what became of the cluster."""
+    if left:
+        after = "taking it back failed in part, so these are not as before: " + "; ".join(left)
+    else:
+        after = "everything was put back as it was before (--keep leaves it)"
+    if isinstance(error, EngineError):
+        message = str(error).removesuffix(error.log_tail).rstrip()
+        return EngineError(f"{message}; {after}", error.log_tail)
+    return ClusterError(f"{error}; {after}")
+
+
+__all__ = [
+    "DEFAULT_WAIT_S",
+    "KubernetesTarget",
+    "Prepared",
+    "Waiting",
+    "delete_kubernetes",
+    "deploy_kubernetes",
+    "deployed_plan",
+    "kubernetes_status",
+    "prepare",
+]

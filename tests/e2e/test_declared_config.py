@@ -1,0 +1,34 @@
+"""Ray deploys a plan's declarative config, and a change of price or size leaves engines alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_plan_is_deployed_declaratively_and_grows_without_restarting_an_engine() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.e2e.declared_pool", str(port)],
+        env=os.environ | {"PYTHONPATH": str(Path.cwd()), "RAY_USAGE_STATS_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    assert told["answer"] == told["again"] == 200, told
+    assert len(told["then"]["ids"]) == 2, told
+    assert set(told["first"]["ids"]) < set(told["then"]["ids"])
