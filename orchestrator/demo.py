@@ -45,7 +45,7 @@ class Demo:
     directory: Path
     console: Console
     steps: Steps
-    report: Path
+    report: Path = Path("demo-report.html")
     profile_budget_s: float = 30.0
 
     @property

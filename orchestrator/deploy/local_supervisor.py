@@ -92,6 +92,7 @@ class Supervisor:
         self._wanted: Wanted | None = None
         self._in_force: Wanted | None = None
         self._scale = ""
+        self._to_apply = False
         self._failed_starts: Counter[str] = Counter()
         self._began_s: float | None = None
         self._started_in_s: float | None = None
@@ -216,8 +217,11 @@ class Supervisor:
             settings = self._pool.settings(scaled_plan(wanted.plan, scaled), emulate=wanted.emulate)
             log.info("replicas: %s", {**known, **scaled})
             self._wanted = wanted = dataclasses.replace(wanted, settings=settings, scaled=scaled)
-        self._pool.apply(wanted.plan, wanted.settings)
-        self._pool.retire()
+            self._to_apply = True
+        if self._to_apply:
+            self._pool.apply(wanted.plan, wanted.settings)
+            self._pool.retire()
+            self._to_apply = False  # not where Ray refused: the next tick tries again
 
     def _give_up(self, error: OrchestratorError) -> None:
         """A first deploy fails for good; a failed change goes back to the plan before it."""
