@@ -73,7 +73,7 @@ class Surge:
     def recovered_s(self, window_s: float = 5.0) -> float | None:
         """From the beginning of the peak until hardly any more of it was refused; None: never."""
         first, last = self.peak
-        edges = np.arange(first, last, window_s)
+        edges = [float(t) for t in np.arange(first, last, window_s)]
         busy = [
             refused_share(self.between(e, min(e + window_s, last))) > QUIET_SHARE for e in edges
         ]

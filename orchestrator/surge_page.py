@@ -166,7 +166,8 @@ def _served(answers: Sequence[Answer]) -> int:
 
 def _ttft(answers: Sequence[Answer]) -> NDArray[np.float64]:
     found = np.array([a.ttft_s for a in answers if a.error is None], dtype=np.float64)
-    return found[np.isfinite(found)]
+    finite: NDArray[np.float64] = found[np.isfinite(found)]
+    return finite
 
 
 def _column(surge: Surge, group: int, what: str) -> list[float]:
