@@ -71,6 +71,10 @@ class DeploymentConfig(Noun):
     health_check_period_s: Positive = HEALTH_PERIOD_S
     health_check_timeout_s: Positive = HEALTH_TIMEOUT_S
     ray_actor_options: ActorOptions = NO_DEMAND
+    placement_group_bundles: tuple[dict[str, Positive], ...] | None = None
+    placement_group_strategy: Literal["STRICT_PACK"] | None = None
+    placement_group_bundle_label_selector: tuple[dict[str, str], ...] | None = None
+    request_router_config: dict[str, Any] | None = None
     user_config: dict[str, Any] | None = None
 
 
@@ -81,6 +85,8 @@ class ApplicationConfig(Noun):
     route_prefix: str | None = Field(description="none: reached through handles only")
     import_path: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
     args: dict[str, Any] = Field(default_factory=dict)
+    runtime_env: dict[str, Any] | None = None
+    logging_config: dict[str, Any] | None = None
     deployments: tuple[DeploymentConfig, ...]
     external_scaler_enabled: bool = False
 

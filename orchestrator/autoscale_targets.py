@@ -33,7 +33,13 @@ def _local(plan: Plan) -> Target:
     return local_target(plan)
 
 
-TARGETS: dict[str, Callable[[Plan], Target]] = {"local": _local}
+def _ray(plan: Plan) -> Target:
+    from orchestrator.deploy.ray_scaling import ray_target
+
+    return ray_target(plan)
+
+
+TARGETS: dict[str, Callable[[Plan], Target]] = {"local": _local, "ray": _ray}
 """How to reach a plan's fleet, by target; each kind of cluster adds itself."""
 
 

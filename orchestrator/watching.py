@@ -75,7 +75,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
+def opener(url: str) -> urllib.request.OpenerDirector:
     """Environment's proxies, but none to this machine."""
     local = (urlsplit(url).hostname or "") in ("127.0.0.1", "localhost", "::1")
     proxies = (urllib.request.ProxyHandler({}),) if local else ()
@@ -91,7 +91,7 @@ def _get(url: str, key: str | None) -> dict[str, Any]:
     request = urllib.request.Request(url, headers=headers)
     try:
         # A new connection each time: another ingress process may take it.
-        with _opener(url).open(request, timeout=TIMEOUT_S) as answer:
+        with opener(url).open(request, timeout=TIMEOUT_S) as answer:
             found = json.loads(answer.read(MOST_BYTES))
     except urllib.error.HTTPError as error:
         raise _refused(url, error) from None

@@ -69,7 +69,14 @@ def ingress_application(
     if scaled:
         config["scaled"] = dict(scaled)
     if router is not None:
-        config["router"] = router.model_dump(mode="json")
+        config["router"] = router.model_dump(mode="json", exclude_defaults=True)
+    return ingress_deployment(settings, config)
+
+
+def ingress_deployment(
+    settings: IngressSettings, user_config: dict[str, Any] | None = None
+) -> Application:
+    """The ingress processes; ``user_config`` may also come later, from Serve's own config."""
     deployment = serve.deployment(
         Ingress,
         name="ingress",
@@ -80,7 +87,7 @@ def ingress_application(
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         health_check_period_s=HEALTH_PERIOD_S,
         health_check_timeout_s=HEALTH_TIMEOUT_S,
-        user_config=config,
+        user_config=user_config,
     )
     return _versioned(deployment, settings.version).bind(settings.model_dump(mode="json"))
 

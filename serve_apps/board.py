@@ -1,4 +1,4 @@
-"""Where this process keeps what it was told of the replicas of all groups."""
+"""Where this process keeps what it was told of the replicas of all applications."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from serve_apps.flow.nouns import Replica
 
 
 class Board:
-    """The replicas of all groups, as last told; any thread may tell."""
+    """The replicas of all applications, as last told; any thread may tell."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._groups: dict[str, tuple[Replica, ...]] = {}
+        self._apps: dict[str, tuple[Replica, ...]] = {}
         self._tell: Callable[[tuple[Replica, ...]], None] | None = None
 
     def subscribe(self, tell: Callable[[tuple[Replica, ...]], None]) -> None:
@@ -22,21 +22,25 @@ class Board:
             self._tell = tell
             tell(self._all())
 
-    def post(self, group: str, replicas: Sequence[Replica]) -> None:
-        """These are a group's replicas now."""
+    def post(self, app: str, replicas: Sequence[Replica]) -> None:
+        """These are an application's replicas now."""
         with self._lock:
-            if self._groups.get(group) == tuple(replicas):
+            if self._apps.get(app) == tuple(replicas):
                 return
-            self._groups[group] = tuple(replicas)
+            self._apps[app] = tuple(replicas)
             if self._tell is not None:
                 self._tell(self._all())
 
-    def remove(self, group: str) -> None:
-        """A group is no more."""
-        self.post(group, ())
+    def remove(self, app: str) -> None:
+        """An application is no more."""
+        self.post(app, ())
+
+    def has(self, app: str) -> bool:
+        """Whether an application has replicas."""
+        return bool(self._apps.get(app))
 
     def _all(self) -> tuple[Replica, ...]:
-        return tuple(r for replicas in self._groups.values() for r in replicas)
+        return tuple(r for replicas in self._apps.values() for r in replicas)
 
 
 BOARD = Board()

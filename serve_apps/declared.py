@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray import serve
 from ray.serve import Application
 
-from serve_apps.app import engine_application
-from serve_apps.ingress import Ingress
+from serve_apps.app import engine_application, ingress_deployment
 from serve_apps.pool import EngineSettings, IngressSettings
 
 
@@ -24,5 +22,4 @@ def engine(args: dict[str, Any]) -> Application:
 def ingress(args: dict[str, Any]) -> Application:
     """The application that answers clients; ``args`` are `IngressSettings`, its plan comes as
     ``user_config``."""
-    settings = IngressSettings.model_validate(args)
-    return serve.deployment(Ingress, name="ingress").bind(settings.model_dump(mode="json"))
+    return ingress_deployment(IngressSettings.model_validate(args))

@@ -1,4 +1,4 @@
-"""The replicas of a plan's groups, found through Ray Serve and kept up to date."""
+"""The replicas of a plan's applications, found through Ray Serve and kept up to date."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from serve_apps.flow.nouns import Replica
 ENGINE = "engine"
 """Name of the deployment in each group's application."""
 RETRY_S = 1.0
+POLL_S = 0.1
+TAKEOVER_S = 10.0
+"""So long those that are not wanted any more are kept, while others have no replica yet."""
 
 log = logging.getLogger("orchestrator.discovery")
 
@@ -35,14 +38,15 @@ class Discovery:
         loop = asyncio.get_running_loop()
         self._board.subscribe(lambda replicas: _post(loop, found, replicas))
 
-    def watch(self, groups: Iterable[str]) -> None:
-        """Look for the replicas of these groups, and forget all others."""
-        self._wanted = set(groups)
-        for gone in self._handles.keys() - self._wanted:
-            del self._handles[gone]
-            self._board.remove(gone)
+    def watch(self, apps: Iterable[str]) -> None:
+        """Look for the replicas of these applications, one to a group, and forget all others.
+
+        Others are forgotten once these have replicas: one that takes another's place does so
+        without a gap.
+        """
+        self._wanted = set(apps)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._open())
+            self._task = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
         """Look no further."""
@@ -50,20 +54,36 @@ class Discovery:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    async def _follow(self) -> None:
+        """Handles for all that are wanted, and then for no others."""
+        while self._wanted != self._handles.keys():
+            await self._open()
+            await self._forget()
+
     async def _open(self) -> None:
-        """Handles for all groups; a group that Serve does not know yet is asked for again."""
+        """An application that Serve does not know yet is asked for again."""
         while missing := self._wanted - self._handles.keys():
-            for group in missing:
+            for app in missing:
                 try:
-                    self._handles[group] = await asyncio.to_thread(_handle, group)
+                    self._handles[app] = await asyncio.to_thread(_handle, app)
                 except (RayError, RayServeException):
-                    log.warning("Ray Serve does not tell of group %r yet", group)
+                    log.warning("Ray Serve does not tell of application %r yet", app)
             if self._wanted - self._handles.keys():
                 await asyncio.sleep(RETRY_S)
 
+    async def _forget(self) -> None:
+        """Drop others than those wanted, when these are there or were waited for long enough."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + TAKEOVER_S
+        while loop.time() < until_s and not all(map(self._board.has, self._wanted)):
+            await asyncio.sleep(POLL_S)
+        for app in self._handles.keys() - self._wanted:
+            del self._handles[app]
+            self._board.remove(app)
 
-def _handle(group: str) -> Any:
-    handle = serve.get_deployment_handle(ENGINE, app_name=group)
+
+def _handle(app: str) -> Any:
+    handle = serve.get_deployment_handle(ENGINE, app_name=app)
     if not handle.is_initialized:
         handle._init()  # else it asks for news with its first request only, and there is none
     return handle

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
+from ray.util import get_node_ip_address
 from starlette.types import ASGIApp
 
 from placement.plan import Plan
@@ -43,7 +44,9 @@ class Ingress:
         )
         self._app = build_app(self._gateway)
         self._discovery = Discovery()
-        self._door = Door(self._app, s.host, s.port) if s.port is not None else None
+        self._door = (
+            Door(self._app, s.host or get_node_ip_address(), s.port) if s.port is not None else None
+        )
         self._turn = Turn(s.port, s.active) if s.port else None
         self._opening: asyncio.Task[None] | None = None
         self._config: dict[str, Any] = {}
@@ -51,14 +54,15 @@ class Ingress:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Route by the plan in ``user_config["plan"]`` from now on, and by its learned router.
 
+        ``user_config["apps"]`` names each group's application, where it is not named as the group.
         ``user_config["scaled"]`` are the replicas wanted of groups that were scaled; where nothing
         else is new, nothing else is touched.
         """
-        scaled = user_config.pop("scaled", {})
-        if user_config != self._config:
-            await self._configure(user_config)
-            self._config = user_config
-        self._gateway.scaled(scaled)
+        config = {key: value for key, value in user_config.items() if key != "scaled"}
+        if config != self._config:
+            await self._configure(config)
+            self._config = config
+        self._gateway.scaled(user_config.get("scaled", {}))
 
     async def _configure(self, user_config: dict[str, Any]) -> None:
         plan = Plan.model_validate(user_config["plan"])
@@ -68,13 +72,14 @@ class Ingress:
         else:
             found = RouterFiles.model_validate(files)
             feedback = Path(found.feedback) if found.feedback else None
-            learned = await asyncio.to_thread(learned_router, plan, Path(found.artefact))
+            learned = await asyncio.to_thread(_router_of, plan, found)
             self._gateway.configure(plan, learned, feedback)
         if self._opening is None:
             self._gateway.start()
             self._discovery.start(self._gateway.found)
             self._opening = asyncio.create_task(self._open())
-        self._discovery.watch(g.name for g in plan.groups)
+        named = user_config.get("apps") or {}
+        self._discovery.watch(named.get(g.name, g.name) for g in plan.groups)
 
     async def check_health(self) -> None:
         """
@@ -108,6 +113,11 @@ class Ingress:
             await self._door.close(self._settings.drain_timeout_s)
         await self._discovery.close()
         await self._gateway.close()
+
+
+def _router_of(plan: Plan, files: RouterFiles) -> LearnedRouter | None:
+    with files.artefact_file() as artefact:
+        return learned_router(plan, artefact)
 
 
 def learned_router(plan: Plan, artefact: Path) -> LearnedRouter | None:

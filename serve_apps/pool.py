@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -100,7 +104,9 @@ class EngineSettings(Noun):
 class IngressSettings(Noun):
     """What the ingress processes are started with."""
 
-    host: str = Field("127.0.0.1", description="address that clients come to")
+    host: str = Field(
+        "127.0.0.1", description="address that clients come to; empty: that of its Ray node"
+    )
     port: int | None = Field(None, description="0: any that is free; none: Serve's proxy alone")
     replicas: Count = Field(2, description="processes, those that stand by included")
     active: Count = Field(1, description="of which so many listen at a time")
@@ -121,8 +127,20 @@ class IngressSettings(Noun):
 class RouterFiles(Noun):
     """The files of a learned router, where the ingress finds them."""
 
-    artefact: str
+    artefact: str = Field("", description="the file; empty: see `content`")
+    content: str = Field("", description="the file itself in base64, where it is not there")
     feedback: str | None = Field(None, description="what clients say of answers is added here")
+
+    @contextlib.contextmanager
+    def artefact_file(self) -> Iterator[Path]:
+        """The artefact as a file; one made of its content is gone afterwards."""
+        if self.artefact:
+            yield Path(self.artefact)
+            return
+        with tempfile.TemporaryDirectory(prefix="orchestrator-router-") as directory:
+            path = Path(directory, "artefact.npz")
+            path.write_bytes(base64.b64decode(self.content))
+            yield path
 
 
 CPU_OVERHEAD_BYTES = 1.9 * 2**30

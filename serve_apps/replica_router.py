@@ -18,7 +18,7 @@ ROUTER = "serve_apps.replica_router:Directory"
 
 
 class Directory(RequestRouter):  # type: ignore[misc]
-    """Posts the replicas of its group, and routes what little Serve itself sends to any of them."""
+    """Posts its application's replicas, and routes what little Serve itself sends to any."""
 
     def initialize_state(self, group: str = "") -> None:
         """Of `RequestRouter`: its keyword arguments."""
@@ -34,7 +34,7 @@ class Directory(RequestRouter):  # type: ignore[misc]
             for r in replicas
             if URL in r.replica_metadata
         ]
-        BOARD.post(self._group, sorted(found, key=lambda r: r.id))
+        BOARD.post(self._deployment_id.app_name, sorted(found, key=lambda r: r.id))
 
     async def choose_replicas(
         self,

@@ -1,4 +1,4 @@
-"""`deploy`, `status` and `delete`: a plan on this machine or on a Kubernetes cluster."""
+"""`deploy`, `status` and `delete`: a plan on this machine, a Ray cluster or Kubernetes."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class TargetName(enum.StrEnum):
     """Where a plan can be put."""
 
     LOCAL = "local"
+    RAY = "ray"
     KUBERNETES = "kubernetes"
 
 
@@ -44,6 +45,15 @@ KubeconfigOption = Annotated[
 NamespaceOption = Annotated[
     str, typer.Option("--namespace", "-n", help="Where the service is; kubernetes only.")
 ]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        envvar="RAY_DASHBOARD_ADDRESS",
+        help="Of the Ray dashboard, such as http://HEAD:8265; ray only.",
+    ),
+]
+NO_AUTOSCALE = "--autoscale: on this machine only; beside a cluster run: orchestrator autoscale"
 NameArgument = Annotated[str, typer.Argument(help="The service's name.")]
 
 
@@ -52,7 +62,27 @@ def deploy(
     target: TargetOption = TargetName.LOCAL,
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Of the OpenAI API; the plan's otherwise; local only."),
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Of the OpenAI API; by default the plan's locally, 8080 on a Ray cluster.",
+        ),
+    ] = None,
+    address: AddressOption = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(help="API keys file, by its path on the cluster's nodes; ray only."),
+    ] = None,
+    allow_anonymous: Annotated[
+        bool, typer.Option("--allow-anonymous", help="Serve whoever reaches it; ray only.")
+    ] = False,
+    ship_code: Annotated[
+        bool,
+        typer.Option("--ship-code", help="Send our code along; else the image has it; ray only."),
+    ] = False,
+    router_artefact: Annotated[
+        str | None,
+        typer.Option(help="The router's file, by its path on the cluster's nodes; ray only."),
     ] = None,
     wait: Annotated[
         float | None,
@@ -87,21 +117,43 @@ def deploy(
     yes: YesOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
-    """Run a plan's engines behind one OpenAI-compatible address, here or on Kubernetes."""
+    """Run a plan's engines behind one OpenAI-compatible address, here or on a cluster."""
     if target is TargetName.KUBERNETES:
         from orchestrator.cli.deploy_kubernetes import Options, deploy_plan
         from profiler.errors import InputError
 
         if emulate:
-            raise InputError("--emulate: engines are emulated on this machine only")
+            raise InputError(
+                "--emulate: engines are emulated on this machine and on Ray clusters only"
+            )
         if autoscale:
-            raise InputError("--autoscale: only here; beside a cluster: orchestrator autoscale")
+            raise InputError(NO_AUTOSCALE)
         found = deploy_plan(
             plan,
             settings,
             Options(context, kubeconfig, force_conflicts, wait, dry_run, keep, yes),
             progress,
         )
+    elif target is TargetName.RAY:
+        from orchestrator.cli import deploy_ray
+        from profiler.errors import InputError
+
+        if autoscale:
+            raise InputError(NO_AUTOSCALE)
+        asked = deploy_ray.Options(
+            address=address,
+            port=port,
+            keys=keys,
+            allow_anonymous=allow_anonymous,
+            ship_code=ship_code,
+            router_artefact=router_artefact,
+            emulate=emulate,
+            wait_s=wait,
+            dry_run=dry_run,
+            keep=keep,
+            yes=yes,
+        )
+        found = deploy_ray.deploy_plan(plan, asked, progress)
     else:
         found = _deploy_local(
             plan,
@@ -179,6 +231,7 @@ def status(
     namespace: NamespaceOption = "default",
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
+    address: AddressOption = None,
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Show a deployed service: each group's wanted and ready replicas, address, cost or logs."""
@@ -190,6 +243,10 @@ def status(
 
         found = kubernetes_status(KubeApi.connect(namespace, context, kubeconfig), name)
         where = f"in the namespace {namespace!r}; name another with --namespace"
+    elif target is TargetName.RAY:
+        from orchestrator.cli.deploy_ray import service_status
+
+        found, where = service_status(name, address)
     else:
         from orchestrator.deploy.local import local_status
 
@@ -205,6 +262,7 @@ def delete(
     namespace: NamespaceOption = "default",
     context: ContextOption = None,
     kubeconfig: KubeconfigOption = None,
+    address: AddressOption = None,
     yes: YesOption = False,
 ) -> None:
     """Stop a deployed service and everything it started."""
@@ -215,6 +273,11 @@ def delete(
         from orchestrator.deploy.kube.api import KubeApi
 
         delete_service(KubeApi.connect(namespace, context, kubeconfig), name, yes=yes)
+        return
+    if target is TargetName.RAY:
+        from orchestrator.cli import deploy_ray
+
+        deploy_ray.delete_service(name, address, progress, yes=yes)
         return
     from orchestrator.deploy.local import delete_local, local_status
 
@@ -254,8 +317,10 @@ def status_table(status: Status) -> Table:
     from orchestrator.report import emulated_mark
 
     rented = any(g.usd_per_hour is not None for g in status.groups)
+    told = any(g.load is not None for g in status.groups)
     table = Table(
         *("group", "model", "GPU", "ready", "state"),
+        *(("load",) if told else ()),
         *(("$/h", "$ so far") if rented else ("log",)),
         box=None,
         pad_edge=False,
@@ -268,7 +333,8 @@ def status_table(status: Status) -> Table:
     for g in status.groups:
         cost = (usd(g.usd_per_hour), usd(g.usd_so_far))
         last = cost if rented else (g.log or "-",)
-        table.add_row(g.name, g.model, g.gpu, _replicas(g), g.state, *last)
+        load = (("-" if g.load is None else f"{g.load:.0%}"),) if told else ()
+        table.add_row(g.name, g.model, g.gpu, _replicas(g), g.state, *load, *last)
     return table
 
 

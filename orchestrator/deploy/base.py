@@ -60,6 +60,9 @@ class GroupStatus(Noun):
     failed_starts: int = Field(0, description="times that a replica too many could not be had")
     message: str = ""
     log: str | None = Field(None, description="the newest engine log of the group")
+    load: float | None = Field(
+        None, description="requests in work and waiting, over what its replicas take at a time"
+    )
     usd_per_hour: float | None = Field(None, description="what it rents now")
     usd_so_far: float | None = Field(None, description="rent of what runs now, since it started")
 

@@ -42,3 +42,10 @@ def test_another_address_is_another_version_of_the_ingress() -> None:
     one, two = IngressSettings(port=8000), IngressSettings(port=8001)
     assert one.version != two.version
     assert one.version == IngressSettings(port=8000, replicas=3).version
+
+
+def test_a_config_names_the_request_router_as_the_code_does(serve: Any) -> None:
+    from orchestrator.deploy.rayserve.config import ROUTED, ROUTER
+    from serve_apps import replica_router
+
+    assert (ROUTER, ROUTED) == (replica_router.ROUTER, replica_router.GROUP)

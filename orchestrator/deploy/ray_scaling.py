@@ -1,0 +1,152 @@
+"""A service on a Ray cluster as an autoscaler sees and changes it: Serve's scaling API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from manifests.serve_config import ENGINE_DEPLOYMENT
+from orchestrator.autoscale.loop import OutOfStockError
+from orchestrator.autoscale.pools import Bucket
+from orchestrator.autoscale_targets import Target
+from orchestrator.deploy.rayserve import asking
+from orchestrator.deploy.rayserve.dashboard import Dashboard
+from orchestrator.deploy.rayserve.nodes import Need, free_of, live_nodes, place_of, room_for
+from orchestrator.deploy.rayserve.seen import Seen
+from orchestrator.deploy.rayserve.writing import look
+from orchestrator.simulation.events import GroupState
+from placement.plan import Plan
+from profiler.errors import ClusterError
+
+STOPPING = "STOPPING"
+
+
+class RayActuator:
+    """`orchestrator.autoscale.loop.Actuator` of a service on a Ray cluster.
+
+    Only nodes that are there count as room.
+    """
+
+    def __init__(self, dashboard: Dashboard, plan: Plan) -> None:
+        self._dashboard = dashboard
+        self._plan = plan
+
+    def current(self) -> dict[str, GroupState]:
+        """
+        Raises:
+            ClusterError: the cluster cannot be asked, or runs another plan.
+        """
+        seen = self._look()
+        return {g.name: _state(seen, seen.app_of[g.name]) for g in self._plan.groups}
+
+    def set(self, group: str, replicas: int) -> None:
+        """
+        Raises:
+            OutOfStockError: the nodes have no room for all; those that have some are asked for.
+            ClusterError: as `current`, or Serve refuses.
+        """
+        seen = self._look()
+        app = seen.app_of[group]
+        now = _state(seen, app)
+        more = replicas - now.staying
+        fit = min(more, self._room(seen, group, more)) if more > 0 else more
+        if fit != 0:
+            self._dashboard.scale(app, ENGINE_DEPLOYMENT, now.staying + fit)
+        if fit < more:
+            raise OutOfStockError(group, more - fit)
+
+    def _room(self, seen: Seen, group: str, more: int) -> int:
+        """How many more replicas find room, after all those that still look for theirs."""
+        nodes = live_nodes(self._dashboard.nodes(), self._dashboard.used())
+        needs = [
+            Need(g.name, g.config.gpu, place_of(self._plan, g, nodes), _unplaced(seen, g.name))
+            for g in self._plan.groups
+        ]
+        mine = next(n for n in needs if n.name == group)
+        extra = Need(f"{group}+", mine.gpu, mine.place, more)
+        placed = room_for([*needs, extra], free_of(nodes, {}), nodes)
+        return max(0, placed[group] + placed[extra.name] - mine.replicas)
+
+    def _look(self) -> Seen:
+        seen = look(self._dashboard, self._plan.service)
+        note = seen.note
+        if note is None:
+            raise ClusterError(f"no service {self._plan.service!r} runs at {self._dashboard.url}")
+        if note.digest != self._plan.digest:
+            raise ClusterError(f"{self._plan.service!r} runs another plan; deploy this one first")
+        return seen
+
+
+class RayMeter:
+    """`orchestrator.autoscale.loop.Meter`: what the ingresses have counted."""
+
+    def __init__(
+        self,
+        urls: Callable[[], list[str]],
+        read: Callable[[str], Mapping[asking.Count, float]] = asking.arrivals,
+    ) -> None:
+        self._urls = urls
+        self._read = read
+        self._before: dict[asking.Count, float] | None = None
+        self._owed: dict[Bucket, float] = {}
+
+    def arrivals(self) -> dict[Bucket, int] | None:
+        """See `Meter`; None at the first call, and at the first after a failure.
+
+        A count that fell is of a process that began anew. Ingresses spread a request whose size is
+        not known yet over several buckets; parts of one are told when they add up.
+
+        Raises:
+            ClusterError: an ingress cannot be asked.
+        """
+        before, self._before = self._before, None
+        now: dict[asking.Count, float] = {}
+        for url in self._urls():
+            now |= self._read(url)
+        self._before = (before or {}) | now
+        if before is None:
+            return None
+        total = dict(self._owed)
+        for (process, stream, bucket), count in now.items():
+            old = before.get((process, stream, bucket), 0.0)
+            came = count - old if count >= old else count
+            total[stream, bucket] = total.get((stream, bucket), 0.0) + came
+        whole = {key: round(count) for key, count in total.items()}
+        self._owed = {key: total[key] - whole[key] for key in total}
+        return whole
+
+
+def ray_target(plan: Plan, address: str | None = None) -> Target:
+    """The service that runs a plan on the Ray cluster at an address, else at that of the
+    environment.
+
+    Raises:
+        InputError: no address.
+        ClusterError: none runs there, or it runs another plan.
+    """
+    dashboard = Dashboard.connect(address)
+    actuator = RayActuator(dashboard, plan)
+    actuator.current()
+    meter = RayMeter(lambda: asking.ingress_urls(look(dashboard, plan.service)))
+    return Target(actuator, meter)
+
+
+def _state(seen: Seen, app: str) -> GroupState:
+    target = _target(seen, app)
+    running = len(seen.replicas(app))
+    ready = min(running, target)
+    leaving = len(seen.replicas(app, STOPPING)) + max(0, running - target)
+    return GroupState(ready, target - ready, leaving, in_flight=0, queued=0)
+
+
+def _target(seen: Seen, app: str) -> int:
+    deployment = seen.deployment(app)
+    if not deployment:
+        raise ClusterError(f"the cluster does not tell of {app!r}")
+    return int(deployment["target_num_replicas"])
+
+
+def _unplaced(seen: Seen, group: str) -> int:
+    """Replicas of a group that have no node yet."""
+    app = seen.app_of[group]
+    placed = sum(1 for r in seen.replicas(app, None) if r.get("node_id"))
+    return max(0, _target(seen, app) - placed)
