@@ -23,7 +23,7 @@ from profiler.errors import ClusterError
 from profiler.sizes import Sizes
 
 INTERVAL_S = 3.0
-MISS_WORTH = 4.0
+MISS_WORTH = 6.0
 """Lower than an operator's: ten seconds of load are little to trust a fleet to."""
 WARM_UP_S = 20.0
 BUDGET = 4.0
