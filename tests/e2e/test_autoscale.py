@@ -217,7 +217,7 @@ def test_a_burst_is_shed_then_scaled_for_though_the_autoscaler_is_killed(
             autoscaler.start()
             await pool.until(lambda s: s.groups[0].ready == 3, 90)
             load.rate_rps = 1.0
-            await pool.until(lambda s: s.groups[0].wanted == 1, 120)
+            await pool.until(lambda s: s.groups[0].wanted == 1, 240)
             await pool.until(lambda s: (s.groups[0].ready, s.groups[0].draining) == (1, 0), 60)
 
     with Autoscaler(made, root, tmp_path, *options) as autoscaler:
@@ -266,8 +266,8 @@ def test_real_engines_come_and_go_under_load_and_no_request_fails(
         async with load.running():
             load.rate_rps = 0.4
             await pool.until(lambda s: s.groups[0].ready == 2, 400)
-            load.rate_rps = 0.1
-            await pool.until(lambda s: s.groups[0].wanted == 1, 120)
+            load.rate_rps = 0.02
+            await pool.until(lambda s: s.groups[0].wanted == 1, 240)
             await pool.until(lambda s: (s.groups[0].ready, s.groups[0].draining) == (1, 0), 60)
 
     with Autoscaler(made, root, tmp_path, *options):
