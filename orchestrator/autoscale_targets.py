@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from orchestrator.autoscale.loop import Actuator, Meter
@@ -13,11 +14,23 @@ from profiler.errors import ClusterError
 
 @dataclass(frozen=True)
 class Target:
-    """A live fleet. ``wait`` returns after so many seconds, or at once when it has news."""
+    """A live fleet. ``wait`` returns after so many seconds, or at once when it has news.
+
+    ``cold_start_s`` is what was measured there, None where nothing was. Whoever acts does so inside
+    ``hold()``, which raises ClusterError while another does.
+    """
 
     actuator: Actuator
     meter: Meter
     wait: Callable[[float], None] = time.sleep
+    cold_start_s: float | None = None
+    hold: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def _local(plan: Plan) -> Target:
+    from orchestrator.deploy.local_scaling import local_target
+
+    return local_target(plan)
 
 
 def _ray(plan: Plan) -> Target:
@@ -26,7 +39,7 @@ def _ray(plan: Plan) -> Target:
     return ray_target(plan)
 
 
-TARGETS: dict[str, Callable[[Plan], Target]] = {"ray": _ray}
+TARGETS: dict[str, Callable[[Plan], Target]] = {"local": _local, "ray": _ray}
 """How to reach a plan's fleet, by target; each kind of cluster adds itself."""
 
 

@@ -35,6 +35,7 @@ class Answer:
     input_tokens: int = 0
     output_tokens: int = 0
     error: str | None = None
+    refused: bool = False  # with 429: the pool was too busy
 
     @property
     def ttft_s(self) -> float:
@@ -58,11 +59,16 @@ class Burst:
     total: int
     answers: list[Answer] = field(default_factory=list)
     sent: int = 0
+    sent_s: list[float] = field(default_factory=list)
 
     @property
     def in_flight(self) -> int:
         """Requests sent and not yet ended."""
         return self.sent - len(self.answers)
+
+    def sent_since(self, first_s: float) -> int:
+        """How many were due at ``first_s`` or later, and sent."""
+        return sum(due_s >= first_s for due_s in self.sent_s)
 
     @property
     def failed(self) -> list[Answer]:
@@ -108,6 +114,7 @@ async def send(
     async def one(due_s: float, prompt: str, output_tokens: int) -> None:
         await asyncio.sleep(max(0.0, start + due_s - time.perf_counter()))
         burst.sent += 1
+        burst.sent_s.append(due_s)
         on_change(burst)
         burst.answers.append(await _ask(client, model, prompt, output_tokens, due_s, start))
         on_change(burst)
@@ -122,7 +129,7 @@ async def send(
 async def _ask(
     client: AsyncOpenAI, model: str, prompt: str, output_tokens: int, due_s: float, start: float
 ) -> Answer:
-    from openai import OpenAIError
+    from openai import OpenAIError, RateLimitError
 
     answer = Answer(due_s)
     exact: dict[str, Any] = {"ignore_eos": True}  # vLLM: answers as long as the trace says
@@ -146,4 +153,5 @@ async def _ask(
                 answer.output_tokens = chunk.usage.completion_tokens
     except OpenAIError as error:
         answer.error = f"{type(error).__name__}: {error}"
+        answer.refused = isinstance(error, RateLimitError)
     return answer

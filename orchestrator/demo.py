@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -45,6 +45,7 @@ class Demo:
     directory: Path
     console: Console
     steps: Steps
+    report: Path = Path("demo-report.html")
     profile_budget_s: float = 30.0
 
     @property
@@ -77,6 +78,7 @@ class Demo:
             burst = asyncio.run(self._burst(url, plan, trace))
             self._title("7  Predicted against measured")
             self._compare(plan, burst)
+        self._surge(port)
 
     def _example(self, name: str) -> Path:
         path = self.directory / name
@@ -130,13 +132,13 @@ class Demo:
         return service, trace.scaled(factor, "superpose")
 
     @contextlib.contextmanager
-    def _deployed(self, plan: Plan, port: int) -> Iterator[str]:
+    def _deployed(self, plan: Plan, port: int, **options: Any) -> Iterator[str]:
         from orchestrator.deploy.local import delete_local, deploy_local
 
         try:
             with self.steps("deploying") as step:
                 status = deploy_local(
-                    plan, port=port, on_progress=lambda s: step(report.status_line(s))
+                    plan, port=port, on_progress=lambda s: step(report.status_line(s)), **options
                 )
             self._say(f"running at {status.url}")
             yield status.url
@@ -160,6 +162,25 @@ class Demo:
             self._say(f"{question}\n{model}: {reply.choices[0].message.content}")
             with self.steps("sending") as step:
                 return await send(client, "auto", trace, on_change=lambda b: step(live_line(b)))
+
+    def _surge(self, port: int) -> None:
+        """Three times the planned load over a fleet that is not here: its engines are emulated."""
+        from orchestrator import demo_surge
+
+        self._title("8  A fleet of two models on GPUs that are not here (emulated)")
+        service = self._example("burst.yaml")
+        service.write_text(service.read_text().replace("name: burst\n", f"name: {self.name}\n"))
+        plan = self._plan(service)
+        spec = load_service(service).service.workload
+        assert spec is not None, "the bundled service has sizes"
+        assert spec.sizes is not None, "the bundled service has sizes"
+        options = {"emulate": True, "autoscale": demo_surge.settings(plan)}
+        with self._deployed(plan, port, **options) as url:
+            self._title("9  Three times the load: shed, then scale (emulated engines)")
+            surge = demo_surge.run_surge(plan, url, spec.sizes, self.console)
+            decisions = demo_surge.decisions_of(plan)
+            path = demo_surge.write_report(surge, plan, decisions, self.report)
+        self._say(f"{demo_surge.summary(surge, decisions)}\nreport: {path}")
 
     def _compare(self, plan: Plan, burst: Burst) -> None:
         predicted = predict(plan, burst)
@@ -236,7 +257,10 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_demo(console: Console, steps: Steps, port: int) -> None:
-    """Run the demo in a directory of its own, which is removed at the end."""
+def run_demo(console: Console, steps: Steps, port: int, report_path: Path) -> None:
+    """Run the demo in a directory of its own, which is removed at the end; the report stays.
+
+    ``report_path`` gets a number where a file of that name is.
+    """
     with tempfile.TemporaryDirectory(prefix="orchestrator-demo-") as tmp:
-        Demo(Path(tmp), console, steps).run(port)
+        Demo(Path(tmp), console, steps, report_path).run(port)

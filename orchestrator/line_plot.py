@@ -32,8 +32,12 @@ def line_figure(
     percent: bool = False,
     x_limit: float | None = None,
     y_limit: float | None = None,
+    marks: Sequence[tuple[float, str]] = (),
 ) -> str:
-    """An ``<article>`` with the lines; ``x_limit`` and ``y_limit`` are limits to draw."""
+    """An ``<article>`` with the lines; ``x_limit`` and ``y_limit`` are limits to draw.
+
+    ``marks`` are values of x where something happened, and what.
+    """
     points = [(np.asarray(line.x, float), np.asarray(line.y, float)) for line in lines]
     most_x = max([float(x[-1]) for x, _ in points if len(x)] + [x_limit or 0.0]) or 1.0
     most_y = 1.0 if percent else max([float(y.max()) for _, y in points if len(y)] + [1e-9])
@@ -59,12 +63,18 @@ def line_figure(
             f'<line class=gap x1="{LEFT}" x2="{WIDTH - 12}" y1="{up(y_limit):.1f}" '
             f'y2="{up(y_limit):.1f}"/>'
         )
+    happened = "".join(
+        f'<g><title>{escape(what)}</title><line class=mark x1="{across(x):.1f}" '
+        f'x2="{across(x):.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+        f'<circle class=mark cx="{across(x):.1f}" cy="{TOP}" r="3"/></g>'
+        for x, what in marks
+    )
     key = "".join(f'<span class="hue-{n.hue}">{escape(n.name)}</span>' for n in lines)
     return (
         f"<article class=wide><h3>{escape(title)}</h3>"
         f"{f'<p class=swatches>{key}</p>' if len(lines) > 1 else ''}"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role=img aria-label="{escape(title, quote=True)}">'
-        f"{_grid(most_x, most_y, percent)}{limits}{drawn}"
+        f"{_grid(most_x, most_y, percent)}{limits}{happened}{drawn}"
         f'<text x="{(LEFT + WIDTH) / 2:.0f}" y="{HEIGHT - 4}" text-anchor="middle">'
         f"{escape(x_label)}</text></svg><p>{escape(y_label)}</p></article>"
     )

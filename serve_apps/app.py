@@ -6,6 +6,7 @@ disturbing the others, and the ingress learns of it through its configuration al
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
@@ -54,14 +55,20 @@ def engine_application(settings: EngineSettings, starts: int = 1) -> Application
 
 
 def ingress_application(
-    plan: Plan, settings: IngressSettings, router: RouterFiles | None = None
+    plan: Plan,
+    settings: IngressSettings,
+    router: RouterFiles | None = None,
+    scaled: Mapping[str, int] | None = None,
 ) -> Application:
     """The application that answers clients and routes by the plan.
 
     ``router`` names the files of the plan's learned router, on the machine of the ingress. A new
     plan reaches the processes as configuration, and cuts no stream; new settings replace them.
+    ``scaled`` are the replicas wanted of groups where they are not the plan's.
     """
     config = {"plan": plan.model_dump(mode="json", exclude={"gateway"})}
+    if scaled:
+        config["scaled"] = dict(scaled)
     if router is not None:
         config["router"] = router.model_dump(mode="json", exclude_defaults=True)
     return ingress_deployment(settings, config)

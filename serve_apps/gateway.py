@@ -11,11 +11,13 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from placement.plan import Plan
+from profiler.errors import InputError
 from serve_apps import openai_api
+from serve_apps.arrivals import Demand, write_counts
 from serve_apps.asking import Headers, deadline_s, route_request
 from serve_apps.estimating import Estimating
 from serve_apps.feedback import Feedback, Given
@@ -31,7 +33,7 @@ from serve_apps.router.base import Router, RouteRequest
 from serve_apps.router.learned import LearnedRouter
 from serve_apps.router.steady import SteadyRouter
 from serve_apps.router.table import RouteTable
-from serve_apps.seeing.record import RequestRecord
+from serve_apps.seeing.record import Outcome, RequestRecord
 from serve_apps.seeing.seeing import Seeing
 from serve_apps.seeing.settings import SeeingSettings
 from serve_apps.seeing.snapshot import Snapshot
@@ -81,8 +83,11 @@ class Gateway:
         name: str = "",
         peers: Callable[[], tuple[str, ...]] = tuple,
         clock: Callable[[], float] = time.monotonic,
+        arrivals_dir: Path | None = None,
     ) -> None:
-        """``name`` tells this process from others in metrics, ``peers`` where each is found."""
+        """``name`` tells this process from others in metrics, ``peers`` where each is found;
+        ``arrivals_dir`` is where to tell each second how many requests have arrived.
+        """
         self.clock = clock
         self.guard = guard or Guard()
         self.seeing = Seeing(self.snapshot, seeing, name)
@@ -98,7 +103,10 @@ class Gateway:
         self._learned: LearnedRouter | None = None
         self._flow = flow or FlowSettings()
         self._dispatcher: Dispatcher | None = None
+        self._demand: Demand | None = None
+        self._arrivals_dir = arrivals_dir
         self._replicas: tuple[Replica, ...] = ()
+        self._wanted: Mapping[str, int] = {}
         self.estimating: Estimating | None = None
         """What estimates prompts, where there is a learned router."""
         self._ticking: asyncio.Task[None] | None = None
@@ -136,6 +144,12 @@ class Gateway:
         self._dispatcher.replicas(self._replicas)
         self.seeing.configure(plan)
         self.guard.price(plan_prices(plan))
+        self._demand = Demand(plan, self.seeing.metrics.arrivals.add)
+        self._wanted = {}
+
+    def scaled(self, wanted: Mapping[str, int]) -> None:
+        """So many replicas of these groups are wanted now, whatever the plan says."""
+        self._wanted = wanted
 
     def found(self, replicas: Iterable[Replica]) -> None:
         """These replicas run now, and no others; those that went finish what they have."""
@@ -242,8 +256,18 @@ class Gateway:
         kept = strip(body, dropped) if dropped else body
         # Last: whatever is refused above has set nothing aside that nobody would give back.
         reserved = guard.reserve(caller, request.input_tokens, request.max_output_tokens)
+        if self._demand is not None:
+            limit = request.max_output_tokens
+            self._demand.arrived(request.model, request.input_tokens, limit)
         path = record.path.encode()
         return Question(route, caller, path, kept, request.model, reserved, deadline)
+
+    def finished(self, record: RequestRecord) -> None:
+        """A request is over, however it ended."""
+        self.seeing.finished(record)
+        if self._demand is not None and record.outcome is Outcome.OK and record.output_tokens:
+            asked, output = record.model_asked, record.output_tokens
+            self._demand.answered(asked, record.input_tokens, output)
 
     def engine_headers(self, record: RequestRecord) -> bytes:
         """Lines of our own for an engine; nothing of what a client sent is among them."""
@@ -291,7 +315,7 @@ class Gateway:
         """The fleet now."""
         if self._plan is None or self._dispatcher is None:
             return Snapshot()
-        found = snapshot_of(self._plan, self._dispatcher.snapshot())
+        found = snapshot_of(self._plan, self._dispatcher.snapshot(), self._wanted)
         return dataclasses.replace(found, ingresses=self._peers())
 
     async def _tick(self) -> None:
@@ -307,11 +331,20 @@ class Gateway:
                 if now_s - sampled_s >= SECOND_S:
                     sampled_s = now_s
                     self.seeing.tick()
+                    await self._tell_arrivals()
                 if now_s - synced_s >= self.guard.settings.sync_s:
                     synced_s = now_s
                     await asyncio.to_thread(self.guard.sync)
             except Exception:  # time must go on, whatever one of them does
                 log.exception("a tick failed")
+
+    async def _tell_arrivals(self) -> None:
+        if self._arrivals_dir is not None:
+            counts = dict(self.seeing.metrics.arrivals.values)
+            try:
+                await asyncio.to_thread(write_counts, self._arrivals_dir, counts)
+            except InputError as error:
+                log.warning("the autoscaler is not told of arrivals: %s", error)
 
     def _probe(self, replica: Replica) -> None:
         task = asyncio.create_task(self._asked_health(replica))

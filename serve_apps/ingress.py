@@ -55,6 +55,7 @@ class Ingress:
             engine_key=os.environ.get(ENGINE_KEY, ""),
             name=_name(),
             peers=self._peers.addresses if self._peers else tuple,
+            arrivals_dir=Path(s.arrivals_dir) if s.arrivals_dir else None,
         )
         self._app = build_app(self._gateway)
         self._discovery = Discovery()
@@ -63,12 +64,22 @@ class Ingress:
         self._own_door = Door(self._app, host, 0) if self._peers else None
         self._turn = Turn(s.port, s.active) if s.port else None
         self._opening: asyncio.Task[None] | None = None
+        self._config: dict[str, Any] = {}
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Route by the plan in ``user_config["plan"]`` from now on, and by its learned router.
 
         ``user_config["apps"]`` names each group's application, where it is not named as the group.
+        ``user_config["scaled"]`` are the replicas wanted of groups that were scaled; where nothing
+        else is new, nothing else is touched.
         """
+        config = {key: value for key, value in user_config.items() if key != "scaled"}
+        if config != self._config:
+            await self._configure(config)
+            self._config = config
+        self._gateway.scaled(user_config.get("scaled", {}))
+
+    async def _configure(self, user_config: dict[str, Any]) -> None:
         plan = Plan.model_validate(user_config["plan"])
         files = user_config.get("router")
         if files is None:

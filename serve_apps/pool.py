@@ -122,6 +122,9 @@ class IngressSettings(Noun):
     drain_timeout_s: NonNegative = DRAIN_TIMEOUT_S
     guard: GuardSettings = GuardSettings()
     seeing: SeeingSettings = SeeingSettings()
+    arrivals_dir: str | None = Field(
+        None, description="each process tells here how many requests have arrived at it"
+    )
 
     @property
     def sharing(self) -> int:

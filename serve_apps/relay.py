@@ -108,7 +108,7 @@ class Call:
             if self.lease is not None:
                 self.lease.done(Result.CANCELLED)
             record.finished_s = self._gateway.clock()
-            seeing.finished(record)
+            self._gateway.finished(record)
 
     async def _watched(self, scope: Scope, receive: Receive) -> None:
         left = (scope.get("extensions") or {}).get(LEFT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from placement.plan import Plan
 from serve_apps.flow.snapshot import FlowSnapshot, GroupSnapshot, ReplicaSnapshot
 from serve_apps.seeing.snapshot import GroupNow, ReplicaNow, ReplicaState, Snapshot
@@ -14,14 +16,14 @@ _STATES = {
 }
 
 
-def snapshot_of(plan: Plan, flow: FlowSnapshot) -> Snapshot:
-    """The fleet at one moment."""
+def snapshot_of(plan: Plan, flow: FlowSnapshot, wanted: Mapping[str, int]) -> Snapshot:
+    """The fleet at one moment; ``wanted`` are replicas of groups that were scaled."""
     found = {g.name: g for g in flow.groups}
     return Snapshot(
         service=plan.service,
         plan_digest=plan.digest,
         router=plan.router.policy if plan.router is not None else "",
-        groups=tuple(_group(plan, found.get(g.name), g.name) for g in plan.groups),
+        groups=tuple(_group(plan, found.get(g.name), g.name, wanted) for g in plan.groups),
         replicas=tuple(_replica(r, g.name) for g in flow.groups for r in g.replicas),
         queued=sum(g.queued for g in flow.groups),
         planned_usd_per_hour=sum(g.usd_per_hour * g.replicas for g in plan.groups),
@@ -31,13 +33,13 @@ def snapshot_of(plan: Plan, flow: FlowSnapshot) -> Snapshot:
     )
 
 
-def _group(plan: Plan, now: GroupSnapshot | None, name: str) -> GroupNow:
+def _group(plan: Plan, now: GroupSnapshot | None, name: str, wanted: Mapping[str, int]) -> GroupNow:
     planned = next(g for g in plan.groups if g.name == name)
     return GroupNow(
         name=name,
         model=planned.config.model,
         gpu=planned.config.gpu,
-        wanted=planned.replicas,
+        wanted=wanted.get(name, planned.replicas),
         usd_per_hour=planned.usd_per_hour,
         price_usd_per_hour=now.price if now is not None else 0.0,
         planned_price_usd_per_hour=now.planned_price if now is not None else 0.0,

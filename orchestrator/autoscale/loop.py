@@ -54,7 +54,7 @@ class Actuator(Protocol):
 class Meter(Protocol):
     """Counts what arrives at the gateway, answered or not."""
 
-    def arrivals(self) -> Mapping[Bucket, int] | None:
+    def arrivals(self) -> Mapping[Bucket, float] | None:
         """Requests since the last call by (stream, bucket key); None where it is not known.
 
         Those turned away count: what is shed is demand too.
@@ -117,7 +117,7 @@ class Loop:
         self._save()
         return wanted
 
-    def _counted(self) -> Mapping[Bucket, int] | None:
+    def _counted(self) -> Mapping[Bucket, float] | None:
         try:
             return self.meter.arrivals()
         except ClusterError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,8 +36,16 @@ def autoscale(
     ] = None,
     maximum: Annotated[list[str] | None, typer.Option("--max", help="GROUP=N: never more.")] = None,
     cold_start: Annotated[
-        float, typer.Option(min=0.1, help="Seconds from asking for a replica to its first request.")
-    ] = 104.0,
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Seconds from asking for a replica to its first request; measured where the "
+            "target knows, 104 otherwise.",
+        ),
+    ] = None,
+    warm_up: Annotated[
+        float, typer.Option(min=0.0, help="Seconds in which nothing is stopped.")
+    ] = 120.0,
     state: Annotated[
         Path | None, typer.Option(help="What was learned; PLAN.scaling.json without it.")
     ] = None,
@@ -53,7 +62,7 @@ def autoscale(
     """Start and stop replicas as the load asks for it, and say why."""
     import time
 
-    from orchestrator.autoscale.controller import Controller, ScalePolicy
+    from orchestrator.autoscale.controller import COLD_START_S, Controller, ScalePolicy
     from orchestrator.autoscale.decisions import Journal
     from orchestrator.autoscale.loop import Loop
     from orchestrator.autoscale_targets import target_of
@@ -61,12 +70,14 @@ def autoscale(
     from profiler import documents
 
     fleet = documents.read(plan, Plan)
+    place: Target = target_of(target, fleet)
     policy = ScalePolicy(
         miss_worth=miss_worth,
         budget_usd_per_hour=budget,
         minimum=_counts(minimum, "--min"),
         maximum=_counts(maximum, "--max"),
-        cold_start_s=cold_start,
+        cold_start_s=cold_start or place.cold_start_s or COLD_START_S,
+        warm_up_s=warm_up,
     )
     kept = Journal(journal or plan.with_suffix(".scaling.jsonl"))
 
@@ -74,7 +85,6 @@ def autoscale(
         kept.add([decision])
         say(decision.line())
 
-    place: Target = target_of(target, fleet)
     loop = Loop(
         Controller(fleet, policy, told=told),
         place.actuator,
@@ -84,7 +94,7 @@ def autoscale(
         state_file=state or plan.with_suffix(".scaling.json"),
         dry_run=dry_run,
     )
-    with _saved(loop):
+    with nullcontext() if dry_run else place.hold(), _saved(loop):
         loop.start()
         done = 0
         while turns is None or done < turns:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli.output import stdout, steps
+
+REPORT = Path("demo-report.html")
 
 
 def demo(
@@ -14,14 +17,20 @@ def demo(
         int | None,
         typer.Option(min=1, max=65535, help="Port of the pool; a free one if not given."),
     ] = None,
+    report: Annotated[
+        Path, typer.Option(help="HTML page about the burst; numbered where there is one already.")
+    ] = REPORT,
 ) -> None:
-    """Plan a cloud fleet, profile this machine, deploy a small model here, send it a burst."""
+    """Plan a cloud fleet, profile this machine, deploy a small model here, send it a burst.
+
+    Then send three times its load to an emulated fleet, which sheds and scales.
+    """
     from orchestrator.demo import run_demo
     from orchestrator.deploy import preflight
     from profiler.engine import free_port
 
     preflight.check_installed()
-    run_demo(stdout(), steps, port or free_port())
+    run_demo(stdout(), steps, port or free_port(), report)
 
 
 def add_to(app: typer.Typer) -> None:

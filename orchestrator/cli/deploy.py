@@ -25,7 +25,7 @@ from orchestrator.cli.output import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from orchestrator.deploy.base import Progress, Status
+    from orchestrator.deploy.base import GroupStatus, Progress, Status
 
 
 class TargetName(enum.StrEnum):
@@ -54,6 +54,7 @@ AddressOption = Annotated[
         help="Of the Ray dashboard, such as http://HEAD:8265; ray only.",
     ),
 ]
+NO_AUTOSCALE = "--autoscale: on this machine only; beside a cluster run: orchestrator autoscale"
 NameArgument = Annotated[str, typer.Argument(help="The service's name.")]
 
 
@@ -118,6 +119,12 @@ def deploy(
         bool,
         typer.Option("--emulate", help="No GPUs: engines that only keep the profiles' time."),
     ] = False,
+    autoscale: Annotated[
+        bool,
+        typer.Option(
+            "--autoscale", help="Let the pool change its replicas by itself, as its load asks for."
+        ),
+    ] = False,
     yes: YesOption = False,
     output: OutputOption = Format.TABLE,
 ) -> None:
@@ -131,6 +138,8 @@ def deploy(
             raise InputError(
                 "--emulate: engines are emulated on this machine and on Ray clusters only"
             )
+        if autoscale:
+            raise InputError(NO_AUTOSCALE)
         found = deploy_plan(
             plan,
             settings,
@@ -140,7 +149,10 @@ def deploy(
         )
     elif target is TargetName.RAY:
         from orchestrator.cli import deploy_ray
+        from profiler.errors import InputError
 
+        if autoscale:
+            raise InputError(NO_AUTOSCALE)
         options = deploy_ray.Options(
             address=address,
             port=port,
@@ -156,7 +168,15 @@ def deploy(
         found = deploy_ray.deploy_plan(plan, options, progress)
     else:
         found = _deploy_local(
-            plan, port, wait, asked, dry_run=dry_run, keep=keep, emulate=emulate, yes=yes
+            plan,
+            port,
+            wait,
+            asked,
+            dry_run=dry_run,
+            keep=keep,
+            emulate=emulate,
+            autoscale=autoscale,
+            yes=yes,
         )
     if found is not None:
         say(found.message or _running(found, target))
@@ -172,8 +192,10 @@ def _deploy_local(
     dry_run: bool,
     keep: bool,
     emulate: bool,
+    autoscale: bool,
     yes: bool,
 ) -> Status | None:
+    from orchestrator.deploy.base import AutoscaleSettings
     from orchestrator.deploy.local import DEFAULT_WAIT_S, deploy_local, local_status, running_plan
     from orchestrator.learned_router import checked_artefact
     from orchestrator.report import plan_changes, router_line
@@ -208,6 +230,7 @@ def _deploy_local(
             keep_on_failure=keep,
             artefact=artefact,
             emulate=emulate,
+            autoscale=AutoscaleSettings() if autoscale else None,
         )
 
 
@@ -315,7 +338,8 @@ def status_table(status: Status) -> Table:
         *(("$/h", "$ so far") if rented else ("log",)),
         box=None,
         pad_edge=False,
-        title=f"{status.name}: {status.state}{emulated_mark(status)} at {status.url}",
+        title=f"{status.name}: {status.state}{emulated_mark(status)} at {status.url}"
+        + (", autoscaled" if status.autoscaled else ""),
         caption=status.router or None,
         caption_justify="left",
         title_justify="left",
@@ -324,8 +348,15 @@ def status_table(status: Status) -> Table:
         cost = (usd(g.usd_per_hour), usd(g.usd_so_far))
         last = cost if rented else (g.log or "-",)
         load = (("-" if g.load is None else f"{g.load:.0%}"),) if told else ()
-        table.add_row(g.name, g.model, g.gpu, f"{g.ready}/{g.wanted}", g.state, *load, *last)
+        table.add_row(g.name, g.model, g.gpu, _replicas(g), g.state, *load, *last)
     return table
+
+
+def _replicas(group: GroupStatus) -> str:
+    """Ready of wanted, and what else there is to say of them."""
+    more = [] if group.planned is None else [f"planned {group.planned}"]
+    more += [f"{group.draining} draining"] if group.draining else []
+    return f"{group.ready}/{group.wanted}" + (f" ({', '.join(more)})" if more else "")
 
 
 def add_to(app: typer.Typer) -> None:

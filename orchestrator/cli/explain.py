@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def scale(
-    journal: Annotated[Path, typer.Argument(help="A journal that `autoscale` wrote.")],
+    journal: Annotated[
+        Path,
+        typer.Argument(
+            help="A journal that `autoscale` wrote, or the name of a service on this machine that "
+            "was deployed with --autoscale."
+        ),
+    ],
     group: Annotated[str | None, typer.Option(help="Only this group.")] = None,
     last: Annotated[int, typer.Option("--last", "-n", min=1, help="The last so many.")] = 20,
     output: OutputOption = Format.TABLE,
@@ -25,7 +31,11 @@ def scale(
     from dataclasses import asdict
 
     from orchestrator.autoscale.decisions import read_journal
+    from orchestrator.deploy.state import StateDir
 
+    if not journal.exists() and journal.name == str(journal):
+        own = StateDir(journal.name).scaling_journal
+        journal = own if own.exists() else journal
     found = [d for d in read_journal(journal) if group in (None, d.group)][-last:]
     emit([asdict(d) for d in found], output, lambda: [_table(found)])
 

@@ -8,11 +8,25 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from placement.plan import Plan
-from profiler.core import Noun
+from profiler.core import NonNegative, Noun, Positive
 
 PoolState = Literal["starting", "updating", "running", "degraded", "failed", "stopping", "stopped"]
-GroupState = Literal["starting", "ready", "unhealthy", "failed", "stopping"]
+GroupState = Literal["starting", "ready", "unhealthy", "failed", "stopping", "idle"]
 SETTLED: tuple[PoolState, ...] = ("running", "degraded", "failed", "stopped")
+
+
+class AutoscaleSettings(Noun):
+    """How a pool's own autoscaler decides; see `orchestrator.autoscale.controller.ScalePolicy`."""
+
+    interval_s: Positive = 20.0
+    miss_worth: Positive = 10.0
+    budget_usd_per_hour: NonNegative | None = None
+    minimum: dict[str, int] = Field({}, description="replicas by group")
+    maximum: dict[str, int] = Field({}, description="replicas by group")
+    cold_start_s: Positive | None = Field(
+        None, description="as measured at the start, if not given"
+    )
+    warm_up_s: NonNegative = Field(120.0, description="nothing is stopped before")
 
 
 class PlanRequest(Noun):
@@ -21,6 +35,15 @@ class PlanRequest(Noun):
     id: str
     plan: Plan
     emulate: bool = Field(False, description="with emulated engines in the place of real ones")
+    autoscale: AutoscaleSettings | None = None
+
+
+class ScaleRequest(Noun):
+    """Replicas of groups that an autoscaler wants; void once another plan was asked for."""
+
+    id: str
+    request: str = Field(description="the plan request whose pool this is about")
+    replicas: dict[str, int]
 
 
 class GroupStatus(Noun):
@@ -32,6 +55,9 @@ class GroupStatus(Noun):
     wanted: int
     ready: int
     state: GroupState
+    planned: int | None = Field(None, description="by the plan, where other than wanted")
+    draining: int = Field(0, description="finish what they have, then end")
+    failed_starts: int = Field(0, description="times that a replica too many could not be had")
     message: str = ""
     log: str | None = Field(None, description="the newest engine log of the group")
     load: float | None = Field(
@@ -60,8 +86,13 @@ class Status(Noun):
     url: str = Field(description="base URL for OpenAI clients, ending in /v1")
     plan_digest: str = Field(description="the plan in force, or being put in force")
     request: str = Field("", description="the newest request that was taken up")
+    scale: str = Field("", description="the newest scale request that was taken up")
     emulated: bool = Field(False, description="the engines only keep the time of real ones")
     router: str = Field("", description="the learned router, with its version; empty without one")
+    autoscaled: bool = Field(False, description="the pool changes its replicas by itself")
+    started_in_s: float | None = Field(
+        None, description="from starting the plan's engines to all of them ready"
+    )
     groups: tuple[GroupStatus, ...] = ()
     failure: Failure | None = None
     pid: int = Field(0, description="process that keeps the pool, on this machine")

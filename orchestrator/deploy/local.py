@@ -14,7 +14,13 @@ import time
 from pathlib import Path
 
 from orchestrator.deploy import preflight
-from orchestrator.deploy.base import Failure, PlanRequest, Progress, Status
+from orchestrator.deploy.base import (
+    AutoscaleSettings,
+    Failure,
+    PlanRequest,
+    Progress,
+    Status,
+)
 from orchestrator.deploy.state import POLL_S, ProcessId, StateDir
 from placement.plan import Plan
 from profiler import logtail
@@ -45,6 +51,7 @@ def deploy_local(
     root: Path | None = None,
     artefact: Path | None = None,
     emulate: bool = False,
+    autoscale: AutoscaleSettings | None = None,
 ) -> Status:
     """Make the plan run on this machine and wait until it is healthy.
 
@@ -52,7 +59,8 @@ def deploy_local(
     for the same service replaces it group by group. A failed or interrupted first deploy leaves
     nothing running unless ``keep_on_failure``; a failed change goes back to the plan before.
     ``artefact`` is the plan's router artefact; the pool keeps a copy. With ``emulate`` the engines
-    of all groups, whatever GPUs the plan has them on, only keep the time of their profiles.
+    of all groups, whatever GPUs the plan has them on, only keep the time of their profiles. With
+    ``autoscale`` the pool changes its replicas by itself; a deploy always begins with the plan's.
 
     Raises:
         InputError: it would serve the world without keys, or its keys file is wrong; the port is
@@ -65,7 +73,7 @@ def deploy_local(
     if guard.keys is not None:
         load_keys(guard.keys)
     state = StateDir(plan.service, root)
-    wait = _Wait(state, plan, wait_s, on_progress, artefact, emulate)
+    wait = _Wait(state, plan, wait_s, on_progress, artefact, emulate, autoscale)
     with state.lock():
         supervisor = state.supervisor()
         if supervisor is None:
@@ -135,6 +143,7 @@ class _Wait:
     on_progress: Progress
     artefact: Path | None = None
     emulate: bool = False
+    autoscale: AutoscaleSettings | None = None
 
     def request(self) -> PlanRequest:
         """Ask for the plan, with its artefact in place.
@@ -144,7 +153,7 @@ class _Wait:
         """
         if self.plan.router is not None:
             self.state.keep_artefact(self.plan.router, self.artefact)
-        return self.state.request(self.plan, emulate=self.emulate)
+        return self.state.request(self.plan, emulate=self.emulate, autoscale=self.autoscale)
 
     def until_running(self, supervisor: ProcessId, request: PlanRequest) -> Status:
         """The status once the request is in force; what became of others does not count.
@@ -223,7 +232,8 @@ def _deploy_over(wait: _Wait, supervisor: ProcessId, port: int) -> Status:
         )
     newest = state.read_request()
     same = (newest.plan.digest, newest.emulate) == (plan.digest, wait.emulate)
-    if same and not _refused(newest, now):
+    if same and newest.autoscale == wait.autoscale and not _refused(newest, now):
+        state.forget_scale()
         supervisor.send(signal.SIGHUP)  # whoever asked may have ended before saying so
         status = wait.until_running(supervisor, newest)
         return status.model_copy(update={"message": "already running; nothing changed"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.deploy.base import GroupState, GroupStatus
@@ -23,8 +24,9 @@ from serve_apps.pool import (
 log = logging.getLogger("orchestrator.pool")
 
 STATUS_TTL_S = 0.2
-DRAIN_TIMEOUT_S = 30.0
-"""A pool on one machine waits this long for streams when a group is replaced or removed."""
+DRAIN_TIMEOUT_S = 600.0
+"""A pool on one machine waits this long for streams when replicas are replaced or removed; longer
+than the longest. Its end is not held up: Serve waits half a minute in all then."""
 
 
 class LocalPool:
@@ -35,7 +37,10 @@ class LocalPool:
         self._state = state
         self._port = port
         self._applied: dict[str, EngineSettings] = {}
+        self._wanted: set[str] = set()
+        """Groups that are to have replicas."""
         self._ingress: Plan | None = None
+        self._told: dict[str, int] = {}
         self._status: Any = None
         self._status_at = float("-inf")
 
@@ -76,7 +81,8 @@ class LocalPool:
     def apply(self, plan: Plan, settings: dict[str, EngineSettings]) -> None:
         """Start new groups and change those that differ; those no longer wanted still run.
 
-        Safe to repeat, also after an error of Ray's: what was not taken on is tried again.
+        A group of the plan without settings has no replicas now. Safe to repeat, also after an
+        error of Ray's: what was not taken on is tried again.
         """
         from ray.serve import api
 
@@ -90,8 +96,11 @@ class LocalPool:
         if targets:
             self._run(targets)
         self._applied.update(settings)
-        if self._ingress is None:
-            self._route(plan)
+        self._wanted = set(settings)
+        now = {g.name: settings[g.name].replicas if g.name in settings else 0 for g in plan.groups}
+        scaled = {g.name: now[g.name] for g in plan.groups if now[g.name] != g.replicas}
+        if self._ingress is None or (self._told != scaled and self._ingress == plan):
+            self._route(plan, scaled)
 
     def settle(self, plan: Plan) -> bool:
         """Take the next step towards the plan; True once it is in force and nothing else runs.
@@ -100,31 +109,56 @@ class LocalPool:
             EngineError: an engine did not start.
             ClusterError: Serve could not run the ingress.
         """
-        from ray import serve
-
         from serve_apps.app import INGRESS_APP
 
-        names = [g.name for g in plan.groups]
+        names = self._groups(plan)
         self._check_failed([*names, INGRESS_APP])
         if not all(self._running(n) for n in names):
             return False
         if self._ingress != plan:
-            self._route(plan)
+            self._route(plan, self._told)
             return False
         if not self._running(INGRESS_APP):
             return False
-        for name in set(self._applied) - set(names):
+        self.retire()
+        return True
+
+    def retire(self) -> None:
+        """Let groups that are to have no replicas finish what they have, and end."""
+        from ray import serve
+
+        for name in self._applied.keys() - self._wanted:
             serve.delete(name, _blocking=False)
             del self._applied[name]
-        return True
+
+    def failed(self) -> dict[str, int]:
+        """Groups of which Serve could not start all replicas, and how many run."""
+        found = {}
+        for name in self._wanted:
+            app = self._application(name)
+            if app is not None and app.status == "DEPLOY_FAILED":
+                running = [d.replica_states.get("RUNNING", 0) for d in app.deployments.values()]
+                found[name] = sum(running)
+        return found
+
+    def changing(self, plan: Plan) -> bool:
+        """Whether replicas start or stop because they were asked to, and none is unhealthy."""
+        from serve_apps.app import INGRESS_APP
+
+        apps = [self._application(n) for n in [*self._groups(plan), INGRESS_APP]]
+        states = {app.status for app in apps if app is not None}
+        return len(apps) > 0 and None not in apps and states <= {"RUNNING", "DEPLOYING"}
+
+    def _groups(self, plan: Plan) -> list[str]:
+        return [g.name for g in plan.groups if g.name in self._wanted]
 
     def healthy(self, plan: Plan) -> bool:
         """Whether every group and the ingress have all their replicas."""
         from serve_apps.app import INGRESS_APP
 
-        return all(self._running(n) for n in [*(g.name for g in plan.groups), INGRESS_APP])
+        return all(self._running(n) for n in [*self._groups(plan), INGRESS_APP])
 
-    def _route(self, plan: Plan) -> None:
+    def _route(self, plan: Plan, scaled: dict[str, int]) -> None:
         from ray.serve import api
 
         from serve_apps.app import INGRESS_APP, ingress_application
@@ -137,10 +171,11 @@ class LocalPool:
             )
         settings = local_ingress(
             plan, self._port, DRAIN_TIMEOUT_S, str(self._state.path / "ingresses")
-        )
-        app = ingress_application(plan, settings, files)
+        ).model_copy(update={"arrivals_dir": str(self._state.arrivals)})
+        self._state.arrivals.mkdir(parents=True, exist_ok=True)
+        app = ingress_application(plan, settings, files, scaled)
         self._run([api.RunTarget(app, name=INGRESS_APP, route_prefix="/")])
-        self._ingress = plan
+        self._ingress, self._told = plan, scaled
 
     def _run(self, targets: list[Any]) -> None:
         from ray.serve import api
@@ -182,8 +217,25 @@ class LocalPool:
         return EngineError(f"group {name!r}: {text}", tail)
 
 
-def group_statuses(plan: Plan, serve_status: Any, state: StateDir) -> tuple[GroupStatus, ...]:
-    """Every group of the plan as Serve sees it."""
+def scaled_plan(plan: Plan, replicas: Mapping[str, int]) -> Plan:
+    """The plan with other numbers of replicas, without the groups that are to have none."""
+    groups = tuple(
+        g.model_copy(update={"replicas": replicas.get(g.name, g.replicas)})
+        for g in plan.groups
+        if replicas.get(g.name, g.replicas) > 0
+    )
+    return plan.model_copy(update={"groups": groups})
+
+
+def group_statuses(
+    plan: Plan,
+    serve_status: Any,
+    state: StateDir,
+    scaled: Mapping[str, int] | None = None,
+    failed_starts: Mapping[str, int] | None = None,
+) -> tuple[GroupStatus, ...]:
+    """Every group of the plan as Serve sees it; ``scaled`` are other wanted replicas."""
+    scaled, failed_starts = scaled or {}, failed_starts or {}
     apps = serve_status.applications if serve_status is not None else {}
     found = []
     for group in plan.groups:
@@ -195,9 +247,12 @@ def group_statuses(plan: Plan, serve_status: Any, state: StateDir) -> tuple[Grou
                 name=group.name,
                 model=group.config.model,
                 gpu=group.config.gpu,
-                wanted=group.replicas,
+                wanted=(wanted := scaled.get(group.name, group.replicas)),
+                planned=group.replicas if wanted != group.replicas else None,
                 ready=deployment.replica_states.get("RUNNING", 0) if deployment else 0,
-                state=_group_state(str(app.status.value) if app else "NOT_STARTED"),
+                draining=deployment.replica_states.get("STOPPING", 0) if deployment else 0,
+                failed_starts=failed_starts.get(group.name, 0),
+                state=_group_state(str(app.status.value) if app else "NOT_STARTED", wanted),
                 message=deployment.message if deployment else "",
                 log=str(log) if log else None,
             )
@@ -205,7 +260,9 @@ def group_statuses(plan: Plan, serve_status: Any, state: StateDir) -> tuple[Grou
     return tuple(found)
 
 
-def _group_state(app_status: str) -> GroupState:
+def _group_state(app_status: str, wanted: int) -> GroupState:
+    if app_status == "NOT_STARTED" and not wanted:
+        return "idle"
     states: dict[str, GroupState] = {
         "RUNNING": "ready",
         "DEPLOY_FAILED": "failed",

@@ -17,12 +17,22 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.deploy.base import SETTLED, Failure, PlanRequest, PoolState, Status
-from orchestrator.deploy.local_pool import LocalPool, group_statuses
+from orchestrator.deploy.base import (
+    SETTLED,
+    AutoscaleSettings,
+    Failure,
+    GroupStatus,
+    PlanRequest,
+    PoolState,
+    Status,
+)
+from orchestrator.deploy.local_autoscaler import AutoscalerProcess
+from orchestrator.deploy.local_pool import LocalPool, group_statuses, scaled_plan
 from orchestrator.deploy.preflight import HOST, RAY_ON_LOOPBACK
 from orchestrator.deploy.state import StateDir
 from orchestrator.report import router_line
@@ -52,6 +62,9 @@ class Wanted:
     plan: Plan
     settings: dict[str, EngineSettings] = dataclasses.field(default_factory=dict)
     emulate: bool = False
+    autoscale: AutoscaleSettings | None = None
+    scaled: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Replicas of groups that are not to be the plan's."""
 
 
 class _StopRequestedError(Exception):
@@ -79,6 +92,12 @@ class Supervisor:
         self._preparing = False
         self._wanted: Wanted | None = None
         self._in_force: Wanted | None = None
+        self._scale = ""
+        self._to_apply = False
+        self._failed_starts: Counter[str] = Counter()
+        self._began_s: float | None = None
+        self._started_in_s: float | None = None
+        self._autoscaler = AutoscalerProcess(state)
 
     def run(self) -> int:
         """Run until SIGTERM, or a first deploy that fails; the exit code."""
@@ -133,11 +152,14 @@ class Supervisor:
 
     def _take_up(self, request: PlanRequest) -> None:
         """Want the plan that was asked for, with its weights in place."""
-        plan, emulate = request.plan, request.emulate
+        plan, emulate, autoscale = request.plan, request.emulate, request.autoscale
+        self._autoscaler.stop()
         self._request, self._wanted = request.id, Wanted(plan, emulate=emulate)
+        self._began_s = self._started_in_s = None
         self._say("emulating engines" if emulate else "preparing weights")
         with self._stoppable():
-            self._wanted = Wanted(plan, self._pool.settings(plan, emulate=emulate), emulate)
+            settings = self._pool.settings(plan, emulate=emulate)
+            self._wanted = Wanted(plan, settings, emulate, autoscale)
 
     @contextlib.contextmanager
     def _stoppable(self) -> Iterator[None]:
@@ -156,13 +178,51 @@ class Supervisor:
         plan = self._wanted.plan
         if self._phase in ("starting", "updating"):
             self._message = "going back" if self._failure else "starting engines"
+            if self._began_s is None:
+                self._began_s = time.monotonic()
             self._pool.apply(plan, self._wanted.settings)
             if self._pool.settle(plan):
                 self._phase, self._message, self._in_force = "running", "", self._wanted
+                self._started_in_s = time.monotonic() - self._began_s
                 self._attempt(lambda: self._state.write_in_force(plan))
         elif self._phase in ("running", "degraded"):
-            self._phase = "running" if self._pool.healthy(plan) else "degraded"
-            self._message = "" if self._phase == "running" else "replicas are being replaced"
+            self._rescale(self._wanted)
+            autoscale = self._wanted.autoscale
+            self._attempt(lambda: self._autoscaler.keep(plan, autoscale))
+            if self._pool.healthy(plan):
+                self._phase, self._message = "running", ""
+            elif self._wanted.scaled and self._pool.changing(plan):
+                self._phase, self._message = "running", "starting replicas"
+            else:
+                self._phase, self._message = "degraded", "replicas are being replaced"
+
+    def _rescale(self, wanted: Wanted) -> None:
+        """Have as many replicas as an autoscaler asks for, less those that could not be had."""
+        asked = self._state.read_scale()
+        if asked is not None and asked.request != self._request:
+            asked = None  # of the plan before
+        known = {g.name: g.replicas for g in wanted.plan.groups}
+        scaled = dict(wanted.scaled)
+        if (asked.id if asked else "") != self._scale:
+            self._scale = asked.id if asked else ""
+            replicas = asked.replicas if asked else {}
+            scaled = {n: max(0, replicas[n]) for n in known.keys() & replicas.keys()}
+        for name, running in self._pool.failed().items():
+            if running < scaled.get(name, 0) and wanted.scaled.get(name) == scaled[name]:
+                log.warning(
+                    "%s: only %d of %d replicas could be started", name, running, scaled[name]
+                )
+                scaled[name] = running
+                self._failed_starts[name] += 1
+        if scaled != wanted.scaled:
+            settings = self._pool.settings(scaled_plan(wanted.plan, scaled), emulate=wanted.emulate)
+            log.info("replicas: %s", {**known, **scaled})
+            self._wanted = wanted = dataclasses.replace(wanted, settings=settings, scaled=scaled)
+            self._to_apply = True
+        if self._to_apply:
+            self._pool.apply(wanted.plan, wanted.settings)
+            self._pool.retire()
+            self._to_apply = False  # not where Ray refused: the next tick tries again
 
     def _give_up(self, error: OrchestratorError) -> None:
         """A first deploy fails for good; a failed change goes back to the plan before it."""
@@ -192,8 +252,14 @@ class Supervisor:
         self._write()
 
     def _write(self) -> None:
-        plan = self._wanted.plan if self._wanted else None
-        groups = group_statuses(plan, self._pool.serve_status, self._state) if plan else ()
+        wanted = self._wanted
+        groups: tuple[GroupStatus, ...] = ()
+        plan = wanted.plan if wanted else None
+        if wanted is not None:
+            seen = self._pool.serve_status
+            groups = group_statuses(
+                wanted.plan, seen, self._state, wanted.scaled, self._failed_starts
+            )
         status = Status(
             name=self._state.name,
             state=self._phase,
@@ -201,7 +267,10 @@ class Supervisor:
             url=f"http://{reached_at(plan)}:{self._port}/v1",
             plan_digest=plan.digest if plan else "",
             request=self._request,
-            emulated=self._wanted is not None and self._wanted.emulate,
+            scale=self._scale,
+            emulated=wanted is not None and wanted.emulate,
+            autoscaled=self._autoscaler.alive,
+            started_in_s=self._started_in_s,
             router=router_line(plan.router) if plan and plan.router else "",
             groups=groups,
             failure=self._failure,
@@ -222,6 +291,7 @@ class Supervisor:
         if not failed:
             self._phase, self._message = "stopping", "stopping engines"
             self._write()
+        self._autoscaler.stop()
         stop_ray(drain=not failed)
         if not failed:
             self._phase, self._message = "stopped", ""

@@ -7,14 +7,14 @@ import importlib.util
 import os
 import socket
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from placement.plan import Plan
 from profiler.catalog import load_catalog
 from profiler.engine import vllm_missing
 from profiler.errors import ClusterError, InputError
-from profiler.hardware import FoundGpu
+from profiler.hardware import FoundGpu, find_hardware
 from serve_apps.pool import emulated_settings, engine_settings
 
 HOST = "127.0.0.1"
@@ -23,6 +23,9 @@ RAY_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 processes listen on all addresses."""
 RAY_BYTES = 1.1 * 2**30
 """What Ray, Ray Serve and the ingress take beside the engines (measured with Ray 2.60)."""
+
+MOST_EMULATED_PER_CORE = 8
+"""Emulated engines take little to run, but about two seconds of a core each to start."""
 
 
 def check_installed(*, emulate: bool = False) -> None:
@@ -106,6 +109,29 @@ def check_memory(plan: Plan, available_bytes: float, *, emulate: bool = False) -
             f"{RAY_BYTES / 1e9:.1f} GB; estimated), {available_bytes / 1e9:.1f} GB are available; "
             "use fewer replicas, or lower max_num_seqs or max_model_len"
         )
+
+
+def more_that_fit(
+    plan: Plan, group: str, wanted: Mapping[str, int], starting: Mapping[str, int], emulate: bool
+) -> int:
+    """How many more replicas of a group this machine can hold (memory is an estimate).
+
+    ``wanted`` are replicas by group, of which ``starting`` have not taken their memory yet.
+    """
+    weights = dict.fromkeys(plan.models, "")
+    settings = emulated_settings(plan, "") if emulate else engine_settings(plan, weights, "", ())
+    mine = settings[group]
+    room = MOST_EMULATED_PER_CORE * len(os.sched_getaffinity(0)) - sum(wanted.values())
+    if mine.memory_bytes:
+        promised = sum(n * settings[name].memory_bytes for name, n in starting.items())
+        fit = int((available_memory_bytes() - promised) // mine.memory_bytes)
+        return min(fit, room) if emulate else fit
+    kind, known = mine.config.gpu, load_catalog().gpus
+    present = Counter(g.gpu_type for g in find_hardware().gpus)
+    taken = sum(
+        wanted[g.name] * g.config.tensor_parallel for g in plan.groups if g.config.gpu == kind
+    )
+    return (present[kind if kind in known else None] - taken) // mine.config.tensor_parallel
 
 
 def available_memory_bytes() -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from orchestrator.deploy.base import PlanRequest, Status
+from orchestrator.deploy.base import AutoscaleSettings, PlanRequest, ScaleRequest, Status
 from placement.plan import Plan, PlannedRouter
 from profiler import documents
 from profiler.core import Noun
@@ -106,6 +106,31 @@ class StateDir:
         """What clients said of answers, one JSON object a line."""
         return self.path / "feedback.jsonl"
 
+    @property
+    def arrivals(self) -> Path:
+        """Where each ingress process tells how many requests have arrived at it."""
+        return self.path / "arrivals"
+
+    @property
+    def scaling_journal(self) -> Path:
+        """What the pool's own autoscaler decided, one JSON object a line."""
+        return self.path / "scaling.jsonl"
+
+    @property
+    def scaling_state(self) -> Path:
+        """What the pool's own autoscaler learned."""
+        return self.path / "scaling.json"
+
+    @property
+    def autoscaler_task(self) -> Path:
+        """What the pool's own autoscaler is to do: a `PlanRequest`."""
+        return self.path / "autoscaler.yaml"
+
+    @property
+    def autoscaler_log(self) -> Path:
+        """What the pool's own autoscaler writes."""
+        return self.path / "autoscaler.log"
+
     def artefact(self, router: PlannedRouter) -> Path:
         """Where the pool's own copy of a router artefact is kept."""
         return self.path / f"router-{router.version}.npz"
@@ -132,9 +157,11 @@ class StateDir:
         """Whether anything is left of a pool here."""
         return self._pid_file.exists()
 
-    def request(self, plan: Plan, *, emulate: bool = False) -> PlanRequest:
+    def request(
+        self, plan: Plan, *, emulate: bool = False, autoscale: AutoscaleSettings | None = None
+    ) -> PlanRequest:
         """Set the plan that the supervisor is to put in force; only commands do."""
-        made = PlanRequest(id=uuid.uuid4().hex, plan=plan, emulate=emulate)
+        made = PlanRequest(id=uuid.uuid4().hex, plan=plan, emulate=emulate, autoscale=autoscale)
         documents.write(self._request_file, documents.dump(made))
         return made
 
@@ -145,6 +172,21 @@ class StateDir:
             InputError: there is none that can be read.
         """
         return documents.read(self._request_file, PlanRequest)
+
+    def scale(self, asked: ScaleRequest) -> None:
+        """Set how many replicas the supervisor is to keep; only one autoscaler at a time does."""
+        documents.write(self._scale_file, asked.model_dump_json())
+
+    def read_scale(self) -> ScaleRequest | None:
+        """How many replicas an autoscaler wants; None where none has said so."""
+        try:
+            return ScaleRequest.model_validate_json(self._scale_file.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def forget_scale(self) -> None:
+        """Go back to the plan's replicas."""
+        self._scale_file.unlink(missing_ok=True)
 
     def write_in_force(self, plan: Plan) -> None:
         """Note the plan that is in force; only the supervisor does."""
@@ -203,19 +245,31 @@ class StateDir:
             ClusterError: another command works on it.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / f".{self.name}.lock").open("w") as f:
-            try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ClusterError(
-                    f"another command is deploying or deleting {self.name!r}; "
-                    "wait for it to end, then try again"
-                ) from None
+        refusal = (
+            f"another command is deploying or deleting {self.name!r}; "
+            "wait for it to end, then try again"
+        )
+        with _locked(self.root / f".{self.name}.lock", refusal):
+            yield
+
+    @contextlib.contextmanager
+    def autoscaler_lock(self) -> Iterator[None]:
+        """Be the only autoscaler of the pool; given up with the process, however it ends.
+
+        Raises:
+            ClusterError: there is another one.
+        """
+        refusal = f"another autoscaler already works on {self.name!r}; end it first"
+        with _locked(self.path / "autoscaler.lock", refusal):
             yield
 
     @property
     def _request_file(self) -> Path:
         return self.path / "request.yaml"
+
+    @property
+    def _scale_file(self) -> Path:
+        return self.path / "scale.json"
 
     @property
     def _in_force_file(self) -> Path:
@@ -228,6 +282,16 @@ class StateDir:
     @property
     def _pid_file(self) -> Path:
         return self.path / "supervisor.pid"
+
+
+@contextlib.contextmanager
+def _locked(path: Path, refusal: str) -> Iterator[None]:
+    with path.open("w") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ClusterError(refusal) from None
+        yield
 
 
 def running_names(root: Path | None = None) -> list[str]:

@@ -66,7 +66,7 @@ class Observation:
     time_s: float
     interval_s: float
     groups: Mapping[str, GroupState]
-    arrivals: Mapping[tuple[str, str], int] | None
+    arrivals: Mapping[tuple[str, str], float] | None
     refused: Mapping[str, int] = field(default_factory=dict)
 
 

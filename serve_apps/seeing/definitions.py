@@ -73,6 +73,7 @@ class Label:
 
 MOST_NAMES = 200
 MOST_TENANTS = 100
+MOST_BUCKETS = 1000
 LABELS = {
     label.name: label
     for label in (
@@ -80,6 +81,8 @@ LABELS = {
         Label("ingress", "the ingress process, on every metric", most=1),
         Label("model", "models of the plans so far, `none`, `other`", most=MOST_NAMES),
         Label("group", "replica groups of the plans so far, `none`, `other`", most=MOST_NAMES),
+        Label("stream", "streams of the plans so far: `auto`, models", most=MOST_NAMES),
+        Label("bucket", "size buckets of the plans so far", most=MOST_BUCKETS),
         Label("tenant", "names of the keys file, `anonymous`, `other`", most=MOST_TENANTS),
         Label("outcome", "how a request ended", tuple(Outcome)),
         Label("reason", "why it never reached an engine", (NONE, *Refusal)),
@@ -118,6 +121,11 @@ REQUESTS = Definition(
 )  # fmt: skip
 OPEN = Definition(
     "orchestrator_requests_open", _G, "requests", "Requests that arrived and are not over",
+)  # fmt: skip
+ARRIVALS = Definition(
+    "orchestrator_arrivals", _C, "requests",
+    "Demand by the plan's size buckets: requests about to be placed, served or refused; what is "
+    "not yet known of an answer's length is spread as answers of late fell", ("stream", "bucket"),
 )  # fmt: skip
 SLO_REQUESTS = Definition(
     "orchestrator_slo_requests", _C, "requests", "Requests held to the latency targets",
@@ -265,8 +273,9 @@ INFO = Definition(
 )  # fmt: skip
 
 ALL: tuple[Definition, ...] = (
-    REQUESTS, OPEN, SLO_REQUESTS, SHED, TTFT, TPOT, DURATION, QUEUE_WAIT, DECISION, FALLBACKS,
-    TTFT_RATIO, TPOT_RATIO, LENGTH_RATIO, QUALITY, REQUEST_COST, TOKENS, ATTEMPTS, RETRIES,
+    REQUESTS, OPEN, ARRIVALS, SLO_REQUESTS, SHED, TTFT, TPOT, DURATION, QUEUE_WAIT, DECISION,
+    FALLBACKS, TTFT_RATIO, TPOT_RATIO, LENGTH_RATIO, QUALITY, REQUEST_COST, TOKENS, ATTEMPTS,
+    RETRIES,
     TENANT_REQUESTS, TENANT_TOKENS, TENANT_COST, JOURNAL, LOG_DROPPED,
     IN_FLIGHT, TOKENS_IN_FLIGHT, QUEUED, OLDEST_QUEUED, RETRY_BUDGET, REPLICAS, WANTED, PRICE,
     RENT, PLANNED_RENT, FLEET_RENT, SPEND_LIMIT, SLO_TARGET, SLO_SHARE, INFO,

@@ -78,6 +78,12 @@ def _overview() -> tuple[Panel, ...]:
             ((or_zero(_refusals()), "{{reason}}"),),
             help=d.LABELS["reason"].help,
         ),
+        Panel(
+            "Demand by stream",
+            "reqps",
+            ((_Q.rate(d.ARRIVALS, ("stream",)), "{{stream}}"),),
+            help="Served or refused, before any limit of the pool: what the autoscaler sees",
+        ),
         Panel("Shed share", "percentunit", ((shed_share(_Q), "shed"),), help=d.SHED.formula),
         *(
             Panel(title, "s", _percentiles(metric), help=metric.formula)

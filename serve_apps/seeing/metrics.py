@@ -30,6 +30,7 @@ class Metrics:
         self.tenants = Names(d.MOST_TENANTS, [ANONYMOUS])
         self.slo: Slo | None = None
         self.requests, self.slo_requests = Counter(d.REQUESTS), Counter(d.SLO_REQUESTS)
+        self.arrivals = Counter(d.ARRIVALS)
         self.shed, self.fallbacks = Counter(d.SHED), Counter(d.FALLBACKS)
         self.ttft, self.tpot = Histogram(d.TTFT), Histogram(d.TPOT)
         self.duration, self.wait = Histogram(d.DURATION), Histogram(d.QUEUE_WAIT)

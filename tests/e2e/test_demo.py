@@ -32,7 +32,7 @@ def demo(tmp_path):
         "PYTHONUNBUFFERED": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "demo"],
+        [sys.executable, "-m", "orchestrator", "demo", "--report", str(tmp_path / "demo.html")],
         env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -65,7 +65,10 @@ def test_the_demo_runs_to_its_end_and_cleans_up(demo, tmp_path):
     assert "capital of France is Paris" in out
     assert "predicted" in out
     assert "measured" in out
-    assert "everything is stopped" in out
+    assert out.count("everything is stopped") == 2
+    assert "0 failed otherwise" in out
+    assert "misses would cost more than its rent" in out
+    assert "engines were emulated" in (tmp_path / "demo.html").read_text()
     assert marked(mark) == []
     assert list((tmp_path / "state").rglob("*.yaml")) == []
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.deploy import local_supervisor
-from orchestrator.deploy.base import Status
+from orchestrator.deploy.base import ScaleRequest, Status
 from orchestrator.deploy.local_supervisor import Supervisor, stop_ray
 from orchestrator.deploy.state import StateDir
 from placement.plan import Plan
@@ -49,6 +49,12 @@ class FakePool:
     def healthy(self, p: Plan) -> bool:
         stop()
         return True
+
+    def failed(self) -> dict[str, int]:
+        return {}
+
+    def retire(self) -> None:
+        pass
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +176,60 @@ def test_rays_files_go_even_when_ray_did_not_start(
         monkeypatch.setenv("RAY_TMPDIR", str(directory))
         stop_ray(drain=True)
     assert (ours.exists(), theirs.exists()) == (False, True)
+
+
+class Scaled(FakePool):
+    """Has as many replicas as it is told, but for those that ``fails`` says it cannot start."""
+
+    def __init__(self, steps: list[Callable[[], None]], fails: dict[str, int]) -> None:
+        super().__init__()
+        self.steps, self.fails = steps, fails
+        self.told: list[dict[str, int]] = []
+
+    def settings(self, p: Plan, *, emulate: bool = False) -> dict[str, Any]:
+        return {g.name: g.replicas for g in p.groups}
+
+    def apply(self, p: Plan, settings: dict[str, Any]) -> None:
+        super().apply(p, settings)
+        self.told.append(settings)
+
+    def healthy(self, p: Plan) -> bool:
+        if self.steps:
+            self.steps.pop(0)()
+        else:
+            stop()
+        return True
+
+    def failed(self) -> dict[str, int]:
+        return self.fails if self.told and self.told[-1].get("a", 0) > 2 else {}
+
+
+def test_replicas_follow_what_an_autoscaler_asks_for_until_another_plan_comes(
+    tmp_path: Path,
+) -> None:
+    state = Recorded(tmp_path)
+
+    def ask(count: int) -> Callable[[], None]:
+        request = state.read_request().id
+        asked = ScaleRequest(id=f"{count}", request=request, replicas={"a": count})
+        return lambda: state.scale(asked)
+
+    def replace() -> None:
+        state.request(C)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    pool = Scaled([ask(2), ask(0), state.forget_scale, ask(2), replace], {})
+    assert run(state, pool) == 0
+    assert pool.told == [{"a": 1}, {"a": 2}, {}, {"a": 1}, {"a": 2}, {"c": 1}]
+    last = state.seen[-1].groups[0]
+    assert (last.name, last.wanted, last.planned) == ("c", 1, None)
+
+
+def test_replicas_that_cannot_be_started_are_given_up_and_told(tmp_path: Path) -> None:
+    state = Recorded(tmp_path)
+    asked = ScaleRequest(id="x", request=state.read_request().id, replicas={"a": 3})
+    pool = Scaled([lambda: state.scale(asked), lambda: None, lambda: None], {"a": 1})
+    assert run(state, pool) == 0
+    assert pool.told == [{"a": 1}, {"a": 3}, {"a": 1}]
+    last = state.seen[-1]
+    assert (last.scale, last.groups[0].wanted, last.groups[0].failed_starts) == ("x", 1, 1)
