@@ -11,7 +11,7 @@ from typing import Any
 from manifests.access import access
 from manifests.checks import check_all
 from manifests.monitoring import monitoring
-from manifests.network import disruption_budgets, network_policies
+from manifests.network import client_service, disruption_budgets, network_policies
 from manifests.objects import LIMIT_BYTES, PLAN_ANNOTATION, Naming, Object, config_map
 from manifests.pods import ROUTER_PATH
 from manifests.ray_service import ray_service
@@ -53,6 +53,7 @@ def render(
         *router_map,
         *_claim(naming),
         *network_policies(naming),
+        client_service(naming),
         *disruption_budgets(naming, worker_groups(plan)),
         ray_service(naming, plan, files, before),
         *monitoring(naming, rule_groups, dashboards),

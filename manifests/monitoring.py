@@ -6,7 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from manifests.objects import Naming, Object, config_map
+from manifests.objects import GROUP_LABEL, Naming, Object, config_map
+from manifests.pods import DOOR
+from manifests.worker_groups import INGRESS
+from serve_apps.seeing.paths import METRICS_PATH
 
 API_VERSION = "monitoring.coreos.com/v1"
 
@@ -27,6 +30,7 @@ def monitoring(
     made = []
     if naming.settings.monitoring.prometheus_operator:
         made.append(_selected(naming, "PodMonitor", _pod_monitor(naming)))
+        made.append(_selected(naming, "PodMonitor", _ingress_monitor(naming), INGRESS))
         if rule_groups:
             made.append(
                 _selected(naming, "PrometheusRule", {"groups": [dict(g) for g in rule_groups]})
@@ -47,7 +51,19 @@ def _pod_monitor(naming: Naming) -> Object:
     }
 
 
-def _selected(naming: Naming, kind: str, spec: Object) -> Object:
-    made = naming.object(API_VERSION, kind, spec=spec)
+def _ingress_monitor(naming: Naming) -> Object:
+    """The ingress's own figures, process by process; with an admin key where there is one."""
+    chosen = naming.settings.monitoring
+    endpoint: Object = {"port": DOOR, "path": METRICS_PATH, "interval": f"{chosen.interval_s}s"}
+    if (key := chosen.admin_key) is not None:
+        endpoint["authorization"] = {"credentials": {"name": key.name, "key": key.key}}
+    return {
+        "selector": {"matchLabels": naming.selector | {GROUP_LABEL: INGRESS}},
+        "podMetricsEndpoints": [endpoint],
+    }
+
+
+def _selected(naming: Naming, kind: str, spec: Object, part: str = "") -> Object:
+    made = naming.object(API_VERSION, kind, part, spec=spec)
     made["metadata"]["labels"] |= naming.settings.monitoring.selector_labels
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from manifests.objects import GROUP_LABEL, Naming, Object
-from manifests.pods import DASHBOARD_PORT, METRICS_PORT
+from manifests.pods import DASHBOARD_PORT, DOOR, METRICS_PORT
 from manifests.worker_groups import INGRESS, WorkerGroup
 
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
@@ -24,14 +24,30 @@ def network_policies(naming: Naming) -> list[Object]:
     if s.network.client_namespaces:
         api["from"] = [_namespace(n) for n in s.network.client_namespaces]
     operator = _namespace(s.network.operator_namespace) | {"podSelector": {"matchLabels": OPERATOR}}
-    watched = {"from": [operator], "ports": _ports(DASHBOARD_PORT, s.network.port)}
-    scraped = {"from": [_namespace(s.monitoring.namespace)], "ports": _ports(METRICS_PORT)}
+    watched = {"from": [operator], "ports": _ports(DASHBOARD_PORT)}
+    scraper = [_namespace(s.monitoring.namespace)]
+    scraped = {"from": scraper, "ports": _ports(METRICS_PORT, s.network.port)}
     spec = {
         "podSelector": {"matchLabels": naming.selector},
         "policyTypes": ["Ingress"],
         "ingress": [inside, api, watched, scraped],
     }
     return [naming.object("networking.k8s.io/v1", "NetworkPolicy", spec=spec)]
+
+
+def client_service(naming: Naming) -> Object:
+    """Where clients come: the ingress's pods that listen, and no others.
+
+    The operator's own Service also selects engines' pods, at the same port; nobody listens there.
+    """
+    s = naming.settings
+    ports = [{"name": "http", "port": s.network.port, "targetPort": DOOR, "protocol": "TCP"}]
+    spec = {
+        "type": s.network.service_type,
+        "selector": naming.selector | {GROUP_LABEL: INGRESS},
+        "ports": ports,
+    }
+    return naming.object("v1", "Service", spec=spec)
 
 
 def disruption_budgets(naming: Naming, groups: Sequence[WorkerGroup]) -> list[Object]:

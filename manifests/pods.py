@@ -10,11 +10,16 @@ from manifests.settings import KubernetesSettings, ModelCache, PodSize, SecretKe
 from manifests.worker_groups import INGRESS, WorkerGroup
 from placement.plan import Plan
 from profiler.errors import InputError
-from serve_apps.pool import CPU_OVERHEAD_BYTES, engine_settings
+from serve_apps.pool import CPU_OVERHEAD_BYTES, ENGINE_KEY, engine_settings
 
 GPU_RESOURCE = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu"}
 MODELS_PATH = "/models"
 ROUTER_PATH = "/etc/llm-orchestrator/router"
+KEYS_PATH = "/etc/llm-orchestrator/keys"
+DOOR = "serve"
+"""Name of the port at which clients come; of the ingress's pods alone."""
+READY_PATH = "/health/ready"
+RAYLET_PATH = "/api/local_raylet_healthz"
 AGENT_PORT = 52365
 METRICS_PORT = 8080
 DASHBOARD_PORT = 8265
@@ -47,10 +52,16 @@ def ingress_template(naming: Naming, router_map: str | None) -> Object:
     """
     s = naming.settings
     size: PodSize = s.ingress
-    spec = _pod(s, [_container(s, size.cpu, size.memory, {})], naming)
+    container = _container(s, size.cpu, size.memory, {DOOR: s.network.port})
+    container["readinessProbe"] = _ready(READY_PATH, s.network.port)
+    container["env"] += _engine_key(s)
+    spec = _pod(s, [container], naming)
     _mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
     name = router_map or naming.name("router")
     _mount(spec, "router", ROUTER_PATH, {"configMap": {"name": name, "optional": True}}, True)
+    if s.api_keys is not None:
+        secret = {"secret": {"secretName": s.api_keys.name, "defaultMode": 0o440}}
+        _mount(spec, "api-keys", KEYS_PATH, secret, True)
     spec["topologySpreadConstraints"] = [
         _spread(naming, INGRESS, "kubernetes.io/hostname"),
         _spread(naming, INGRESS, "topology.kubernetes.io/zone"),
@@ -70,6 +81,7 @@ def engine_template(naming: Naming, plan: Plan, group: WorkerGroup) -> Object:
     if group.on_cpu:
         memory_gib = _cpu_memory_gib(plan, group)
     container = _container(s, f"{cpu:g}", f"{memory_gib:g}Gi", {})
+    container["readinessProbe"] = _ready(RAYLET_PATH, AGENT_PORT)
     if resource := GPU_RESOURCE.get(group.gpu.vendor):
         for kind in ("requests", "limits"):
             container["resources"][kind][resource] = str(group.pod_gpus)
@@ -81,6 +93,7 @@ def engine_template(naming: Naming, plan: Plan, group: WorkerGroup) -> Object:
     container["env"] += [_value("HF_HOME", MODELS_PATH), _value("XDG_CACHE_HOME", MODELS_PATH)]
     if s.hf_token is not None:
         container["env"].append(_secret("HF_TOKEN", s.hf_token))
+    container["env"] += _engine_key(s)
     if selector := node_selector(s, group):
         spec["nodeSelector"] = selector
     spec["tolerations"] += _tolerations(s, group)
@@ -156,7 +169,7 @@ def _pod(
         "containers": containers,
         "volumes": [],
         "tolerations": [t.model_dump(exclude_none=True) for t in settings.tolerations],
-        "terminationGracePeriodSeconds": GRACE_S if naming else 60,
+        "terminationGracePeriodSeconds": settings.drain_s + (GRACE_S if naming else 60),
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
     }
     if settings.run_as_user is not None:
@@ -173,7 +186,7 @@ def _pod(
 def _container(
     settings: KubernetesSettings, cpu: str, memory: str, ports: Mapping[str, int]
 ) -> Object:
-    ports = dict(ports) | {"metrics": METRICS_PORT, "serve": settings.network.port}
+    ports = dict(ports) | {"metrics": METRICS_PORT}
     env = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_apps.proxy.middlewares",
@@ -194,8 +207,9 @@ def _container(
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
         },
-        # Readiness is left to the operator: for a Serve pod it asks the proxy too.
-        "livenessProbe": _alive("/api/local_raylet_healthz", AGENT_PORT),
+        # Kubernetes takes a pod out of its Services first, then waits for this.
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(settings.drain_s)]}}},
+        "livenessProbe": _alive(RAYLET_PATH, AGENT_PORT),
     }
 
 
@@ -203,6 +217,17 @@ def _alive(path: str, port: int) -> Object:
     """Paths that Ray answers without a token; a minute of silence means dead."""
     probe = {"httpGet": {"path": path, "port": port}, "initialDelaySeconds": 60}
     return probe | {"periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6}
+
+
+def _ready(path: str, port: int) -> Object:
+    """Said for each worker, else the operator asks a proxy of Serve's, and there is none."""
+    probe = {"httpGet": {"path": path, "port": port}, "initialDelaySeconds": 5}
+    return probe | {"periodSeconds": 3, "timeoutSeconds": 3, "failureThreshold": 2}
+
+
+def _engine_key(settings: KubernetesSettings) -> list[dict[str, Any]]:
+    key = settings.engine_key
+    return [_secret(ENGINE_KEY, key)] if key is not None else []
 
 
 def _template(naming: Naming, group: str, spec: Object) -> Object:

@@ -18,7 +18,8 @@ from manifests.serve_config import ActorOptions, ServeConfig, as_yaml, market_se
 from manifests.worker_groups import CPU_SLOT, INGRESS, WorkerGroup, worker_groups
 from placement.plan import Plan, ReplicaGroup
 from profiler.errors import InputError
-from serve_apps.pool import RouterFiles
+from serve_apps.gateway_settings import gateway_of
+from serve_apps.pool import IngressSettings, RouterFiles
 
 API_VERSION = "ray.io/v1"
 NODE_LABEL = "llm-orchestrator/worker-group"
@@ -58,8 +59,6 @@ def ray_service(
         "upgradeStrategy": {"type": s.upgrade},
         "rayClusterConfig": cluster,
     }
-    if s.network.service_type != "ClusterIP":
-        spec["serveService"] = _service(naming)
     made = naming.object(API_VERSION, "RayService", spec=spec)
     made["metadata"]["annotations"] = {PLAN_ANNOTATION: plan.digest}
     _check_size(made)
@@ -80,11 +79,48 @@ def plan_config(naming: Naming, plan: Plan, router: RouterFiles | None) -> Serve
     return serve_config(
         plan,
         port=naming.settings.network.port,
-        ingress_replicas=naming.settings.ingress_replicas,
+        ingress=ingress_settings(naming, plan),
         ingress_actor=ActorOptions(resources={INGRESS_SLOT: 1}),
         actor=actor,
         router=router,
         external_scaler=True,
+    )
+
+
+def ingress_settings(naming: Naming, plan: Plan) -> IngressSettings:
+    """One process to a pod, listening there itself; the plan's guard with keys from a Secret.
+
+    Raises:
+        InputError: it would serve the world without keys, or the plan's keys are a file here.
+    """
+    s = naming.settings
+    gateway = gateway_of(plan)
+    guard = gateway.guard.model_copy(update={"usage": None})  # of a directory of one host
+    if guard.allow_anonymous:
+        guard = guard.model_copy(update={"keys": None})
+    elif s.api_keys is not None:
+        guard = guard.model_copy(update={"keys": f"{pods.KEYS_PATH}/{s.api_keys.key}"})
+    elif guard.keys is not None:
+        raise InputError(
+            f"the plan's keys are in {guard.keys}, which pods do not see: kubectl create secret "
+            f"generic api-keys -n {s.namespace} --from-file=keys.yaml={guard.keys}, and add "
+            "api_keys: {name: api-keys, key: keys.yaml} to the settings"
+        )
+    else:
+        raise InputError(
+            "the ingress would serve everybody who reaches it: make a key with `orchestrator keys "
+            "create --tenant NAME --file keys.yaml`, put it into the cluster with kubectl create "
+            f"secret generic api-keys -n {s.namespace} --from-file=keys.yaml, and add "
+            "api_keys: {name: api-keys, key: keys.yaml} to the settings; or say that it is meant "
+            "with gateway.guard.allow_anonymous: true in the service file, or --open"
+        )
+    return IngressSettings(
+        host="0.0.0.0",  # in the pod; see the NetworkPolicy
+        port=s.network.port,
+        replicas=s.ingress_replicas,
+        gateways=s.ingress_replicas,
+        guard=guard,
+        seeing=gateway.seeing,
     )
 
 
@@ -156,15 +192,6 @@ def _fault_tolerance(naming: Naming) -> Object:
         ref = {"name": s.redis_password.name, "key": s.redis_password.key}
         options["redisPassword"] = {"valueFrom": {"secretKeyRef": ref}}
     return options
-
-
-def _service(naming: Naming) -> Object:
-    port = naming.settings.network.port
-    ports = [{"name": "serve", "port": port, "targetPort": port, "protocol": "TCP"}]
-    return {
-        "metadata": {"labels": naming.labels},
-        "spec": {"type": naming.settings.network.service_type, "ports": ports},
-    }
 
 
 def _check_size(made: Object) -> None:

@@ -24,6 +24,7 @@ from profiler.errors import InputError
 from serve_apps.pool import (
     QUEUE_FACTOR,
     EngineSettings,
+    IngressSettings,
     RouterFiles,
     emulated_settings,
     engine_settings,
@@ -56,6 +57,8 @@ class ActorOptions(Noun):
     label_selector: dict[str, str] = Field(default_factory=dict)
 
 
+BEHIND_PROXY = IngressSettings(replicas=1)
+"""An ingress that Serve's proxies alone talk to."""
 NO_DEMAND = ActorOptions()
 """A replica that any node may run."""
 
@@ -133,7 +136,7 @@ def serve_config(
     plan: Plan,
     *,
     port: int = 8000,
-    ingress_replicas: int = 1,
+    ingress: IngressSettings = BEHIND_PROXY,
     ingress_actor: ActorOptions = NO_DEMAND,
     actor: Callable[[Plan, ReplicaGroup], ActorOptions] = default_actor,
     router: RouterFiles | None = None,
@@ -142,9 +145,11 @@ def serve_config(
 ) -> ServeConfig:
     """The config of a plan: an application per replica group and the ingress.
 
-    ``actor`` gives what a group's replicas ask of the scheduler; ``router`` names the learned
-    router's files where the ingress runs; ``external_scaler`` lets Serve's scale API set the
-    number of engine replicas; ``emulate`` has engines that only keep their profiles' time.
+    ``ingress`` says how its processes are started; one with a port listens there itself, and Serve
+    then runs no proxy. ``actor`` gives what a group's replicas ask of the scheduler; ``router``
+    names the learned router's files where the ingress runs; ``external_scaler`` lets Serve's scale
+    API set the number of engine replicas; ``emulate`` has engines that only keep their profiles'
+    time.
 
     Raises:
         InputError: weights that only this machine has.
@@ -170,10 +175,11 @@ def serve_config(
         name=INGRESS_APP,
         route_prefix="/",
         import_path=INGRESS_IMPORT,
+        args=seen_by_ingress(ingress),
         deployments=(
             DeploymentConfig(
                 name=INGRESS_DEPLOYMENT,
-                num_replicas=ingress_replicas,
+                num_replicas=ingress.replicas,
                 max_ongoing_requests=INGRESS_MAX_ONGOING,
                 graceful_shutdown_timeout_s=drain_s,
                 ray_actor_options=ingress_actor,
@@ -181,7 +187,17 @@ def serve_config(
             ),
         ),
     )
-    return ServeConfig(http_options=HttpOptions(port=port), applications=(*engines, front))
+    return ServeConfig(
+        proxy_location="EveryNode" if ingress.port is None else "Disabled",
+        http_options=HttpOptions(port=port),
+        applications=(*engines, front),
+    )
+
+
+def seen_by_ingress(settings: IngressSettings) -> dict[str, Any]:
+    """What an ingress process is started with; how many there are changes in place."""
+    unseen = {"replicas", "drain_timeout_s"}
+    return settings.model_dump(mode="json", exclude_defaults=True, exclude=unseen)
 
 
 def engine_deployment(settings: EngineSettings, actor: ActorOptions) -> DeploymentConfig:
@@ -228,7 +244,7 @@ def cluster_weights(model: str, weights: str) -> str:
 
 def plan_in_short(plan: Plan) -> dict[str, Any]:
     """The plan as the ingress needs it: without remarks and the points of measured profiles."""
-    data = plan.model_dump(mode="json", exclude=REMARKS, exclude_defaults=True)
+    data = plan.model_dump(mode="json", exclude=REMARKS | {"gateway"}, exclude_defaults=True)
     for group in data["groups"]:
         group["profile"].pop("points", None)
     return data

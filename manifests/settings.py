@@ -111,12 +111,15 @@ class Monitoring(Noun):
     dashboard_label: str = Field("grafana_dashboard", description="what Grafana's sidecar watches")
     namespace: DnsLabel = Field("monitoring", description="from where metrics may be read")
     interval_s: Count = 15
+    admin_key: SecretKey | None = Field(
+        None, description="an admin API key, for reading the ingress's metrics"
+    )
 
 
 class Network(Noun):
     """Who may reach what."""
 
-    port: Port = Field(8000, description="of the OpenAI API, in each pod and in the Service")
+    port: Port = Field(8000, description="of the OpenAI API, in the ingress's pods and the Service")
     service_type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
     client_namespaces: tuple[DnsLabel, ...] = Field(
         (), description="from where the API may be reached; none named: from anywhere"
@@ -150,6 +153,12 @@ class KubernetesSettings(Noun):
     labels: dict[str, str] = Field(default_factory=dict, description="on every object")
     env: dict[str, str] = Field(default_factory=dict, description="of every container; no secrets")
     hf_token: SecretKey | None = Field(None, description="for weights that need a login")
+    api_keys: SecretKey | None = Field(
+        None, description="a keys file (`orchestrator keys create`); mounted in the ingress's pods"
+    )
+    engine_key: SecretKey | None = Field(
+        None, description="what engines ask of whoever talks to them, and the ingress shows"
+    )
     ray_token_secret: DnsLabel | None = Field(
         None, description="with key auth_token; none: the operator makes one for each cluster"
     )
@@ -169,6 +178,9 @@ class KubernetesSettings(Noun):
     autoscaling: Autoscaling = Autoscaling()
     monitoring: Monitoring = Monitoring()
     network: Network = Network()
+    drain_s: Count = Field(
+        60, description="so long a pod that is to go finishes what it has; nothing new comes to it"
+    )
     upgrade: Literal["NewCluster", "None"] = Field(
         "NewCluster", description="when pods must change: a second cluster beside, or not at all"
     )

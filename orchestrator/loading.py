@@ -200,6 +200,10 @@ def check_limits(loaded: LoadedService, document: documents.Document) -> None:
         where = document.where(("quality", "outcomes"))
         mend = "; make one: orchestrator profile quality"
         _require_file(loaded.directory / service.quality.outcomes, where, mend)
+    if (keys := service.gateway.guard.keys) is not None:
+        where = document.where(("gateway", "guard", "keys"))
+        mend = f"; make one: orchestrator keys create --tenant NAME --file {keys}"
+        _require_file(loaded.directory / keys, where, mend)
     if service.router is not None:
         where = document.where(("router", "artefact"))
         mend = "; make one: orchestrator router train"

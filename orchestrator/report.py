@@ -196,9 +196,16 @@ def plan_changes(current: Plan | None, wanted: Plan) -> list[str]:
             lines.append(f"~ {name}: {old.replicas} -> {new.replicas} replicas")
         if old.config != new.config:
             lines.append(f"~ {name}: engine options change, its replicas are replaced")
+    if current and _front(current) != _front(wanted):
+        lines.append("~ gateway: its processes are replaced one after another")
     if current and not lines and current != wanted:
         lines.append("~ routing shares or predictions change, no engine does")
     return sorted(lines)
+
+
+def _front(plan: Plan) -> tuple[object, ...]:
+    """What the front door is started with."""
+    return plan.gateway, plan.targets.local.host
 
 
 def router_line(router: PlannedRouter) -> str:

@@ -21,6 +21,7 @@ from profiler.core import Count, Market, Name, Noun, Positive, Share, Slo
 from profiler.sizes import Sizes
 from profiler.trace_formats import FormatName
 from profiler.workload import PlanFor
+from serve_apps.gateway_settings import GatewaySettings
 
 Estimates = Literal["roofline", "silicon"]
 
@@ -156,6 +157,9 @@ class Service(Noun):
         "(needs the extra silicon) where it has the model and GPU",
     )
     targets: Targets = Targets()
+    gateway: GatewaySettings = Field(
+        GatewaySettings(), description="keys, limits and processes of the front door"
+    )
 
     @property
     def model_entries(self) -> tuple[ModelEntry, ...]:

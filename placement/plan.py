@@ -7,7 +7,7 @@ committed and deployed elsewhere.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -153,6 +153,9 @@ class ExcludedClass(Noun):
 class LocalTarget(Noun):
     """This machine."""
 
+    host: Annotated[str, Field(min_length=1)] = Field(
+        "127.0.0.1", description="address that clients come to; 0.0.0.0: all of this machine's"
+    )
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
 
 
@@ -190,6 +193,10 @@ class Plan(Noun):
     slo: Slo
     headroom: Share
     targets: Targets = Targets()
+    gateway: dict[str, Any] = Field(
+        default_factory=dict,
+        description="as in the service file; see `serve_apps.gateway_settings.GatewaySettings`",
+    )
     cost: Cost
     quality: ExpectedQuality | None = None
     groups: tuple[ReplicaGroup, ...] = Field(min_length=1)

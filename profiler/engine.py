@@ -309,11 +309,32 @@ class VllmServer(EngineServer):
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as s:
-        s.bind((host, 0))
-        port: int = s.getsockname()[1]
-        return port
+    """A TCP port that was free a moment ago, and that no other caller on this machine is given
+    while this process lives."""
+    while True:
+        with socket.socket() as s:
+            s.bind((host, 0))
+            port: int = s.getsockname()[1]
+        if _claim(port):
+            return port
+
+
+def _claim(port: int) -> bool:
+    """Claim a port among programs like this one, by a Unix socket's name without a file (Linux).
+
+    Engines listen seconds after their port was chosen; of several that start at a time on one
+    machine two would now and then be given the same one, and one of them pass for the other.
+    """
+    if sys.platform != "linux":
+        return True
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        claim.bind(f"\0orchestrator-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    claim.detach()  # held until this process ends
+    return True
 
 
 def _signal_name(number: int) -> str:

@@ -15,10 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_apps.api_error import ApiError
 from serve_apps.gateway import READERS, Gateway
-from serve_apps.relay import Call
-from serve_apps.replies import unknown_model
+from serve_apps.relay import Call, ClientGoneError, read_body
+from serve_apps.replies import internal, unknown_model
 from serve_apps.router.base import UnknownModelError
 from serve_apps.seeing import pages
+
+MOST_FEEDBACK_BYTES = 16 * 1024
 
 
 class Api:
@@ -64,15 +66,17 @@ def _rest(gateway: Gateway, more: Sequence[BaseRoute]) -> ASGIApp:
         return JSONResponse(_card(gateway, name, gateway.models([name])[name]))
 
     async def health(_request: Request) -> Response:
-        ready = gateway.ready
-        served = {g.config.model for g in gateway.plan.groups if ready[g.name]}
-        healthy = served == {g.config.model for g in gateway.plan.groups}
-        body = {"status": "ok" if healthy else "not ready", "ready_replicas": ready}
+        healthy = gateway.serves_all
+        body = {"status": "ok" if healthy else "not ready", "ready_replicas": gateway.ready}
         return JSONResponse(body, 200 if healthy else 503)
+
+    async def ready(_request: Request) -> Response:
+        gateway.was_ready = gateway.was_ready or gateway.serves_all
+        return JSONResponse({"ready": gateway.was_ready}, 200 if gateway.was_ready else 503)
 
     async def feedback(request: Request) -> Response:
         gateway.guard.admit(request.headers.raw)
-        given = gateway.judge(await request.body())
+        given = gateway.judge(await read_body(request.scope, request.receive, MOST_FEEDBACK_BYTES))
         body = {"object": "feedback", "request_id": given.request_id, "score": given.score}
         return JSONResponse(body | {"model": given.decision.model})
 
@@ -83,11 +87,13 @@ def _rest(gateway: Gateway, more: Sequence[BaseRoute]) -> ASGIApp:
             Route("/v1/models", models),
             Route("/v1/models/{name:path}", model),
             Route("/health", health),
+            Route("/health/ready", ready),
             *pages.routes(gateway.seeing, gateway.guard.admin, gateway.guard.scrape),
             *more,
         ],
         exception_handlers={
             ApiError: _api_error,
+            ClientGoneError: _nobody_listens,
             HTTPException: _http_error,
             Exception: _internal_error,
         },
@@ -116,6 +122,10 @@ async def _api_error(_request: Request, error: Exception) -> Response:
     return JSONResponse(error.body, error.status, headers=error.headers)
 
 
+async def _nobody_listens(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)
+
+
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}"
@@ -125,5 +135,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _internal_error(_request: Request, _error: Exception) -> Response:
-    body = ApiError(500, "internal error of the ingress", kind="server_error", code="internal").body
-    return JSONResponse(body, 500)
+    return JSONResponse(internal().body, 500)

@@ -29,11 +29,12 @@ DRAIN_SLACK_S = 5.0
 """What a process may take beyond its streams before Serve kills it."""
 
 
-def engine_application(settings: EngineSettings) -> Application:
+def engine_application(settings: EngineSettings, starts: int = 1) -> Application:
     """The application of one replica group.
 
     A change of settings that no engine sees, such as the number of replicas, keeps those running.
-    One failed start is final (Serve would retry for minutes): the same command fails again.
+    So many failed ``starts`` are final. One is on one machine, where Serve would retry for minutes
+    and the same command fails again.
     """
     deployment = serve.deployment(
         EngineReplica,
@@ -45,7 +46,7 @@ def engine_application(settings: EngineSettings) -> Application:
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         health_check_period_s=HEALTH_PERIOD_S,
         health_check_timeout_s=HEALTH_TIMEOUT_S + 5,
-        max_constructor_retry_count=1,
+        max_constructor_retry_count=starts,
         request_router_config=RequestRouterConfig(
             request_router_class=ROUTER, request_router_kwargs={GROUP: settings.group}
         ),
@@ -65,7 +66,7 @@ def ingress_application(
     plan reaches the processes as configuration, and cuts no stream; new settings replace them.
     ``scaled`` are the replicas wanted of groups where they are not the plan's.
     """
-    config = {"plan": plan.model_dump(mode="json")}
+    config = {"plan": plan.model_dump(mode="json", exclude={"gateway"})}
     if scaled:
         config["scaled"] = dict(scaled)
     if router is not None:

@@ -13,10 +13,13 @@ from ray.serve import Application
 from serve_apps.app import engine_application, ingress_deployment
 from serve_apps.pool import EngineSettings, IngressSettings
 
+STARTS = 3
+"""A cluster has nodes that fail, and hubs that are slow: one failed start proves nothing."""
+
 
 def engine(args: dict[str, Any]) -> Application:
     """The application of one replica group; ``args`` are `EngineSettings`."""
-    return engine_application(EngineSettings.model_validate(args))
+    return engine_application(EngineSettings.model_validate(args), STARTS)
 
 
 def ingress(args: dict[str, Any]) -> Application:

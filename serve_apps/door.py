@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from serve_apps.api_error import ApiError
@@ -117,6 +117,8 @@ class DoorProtocol(HttpToolsProtocol):
             return
         self._late_s = self.loop.time() + BODY_TIMEOUT_S
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0":
+            self.cycle.send = _unchunked(self.cycle)  # type: ignore[method-assign,assignment]
 
     def on_body(self, body: bytes) -> None:
         """Of httptools."""
@@ -159,6 +161,24 @@ class DoorProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+def _unchunked(cycle: RequestResponseCycle) -> Send:
+    """HTTP/1.0 knows no chunks: an answer without a length ends with its connection."""
+    plain = cycle.send
+    endless = False
+
+    async def send(message: Any) -> None:
+        nonlocal endless
+        if message["type"] == "http.response.start":
+            endless = all(name.lower() != b"content-length" for name, _ in message["headers"])
+            if endless:
+                cycle.chunked_encoding = False
+        elif endless:
+            cycle.expected_content_length = len(message.get("body", b""))
+        await plain(message)
+
+    return send
 
 
 def _problem(

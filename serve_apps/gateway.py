@@ -22,8 +22,10 @@ from serve_apps.asking import Headers, deadline_s, route_request
 from serve_apps.feedback import Feedback, Given
 from serve_apps.flow.dispatcher import Dispatcher
 from serve_apps.flow.nouns import Replica
+from serve_apps.flow.settings import FlowSettings
 from serve_apps.guard.caller import Caller
 from serve_apps.guard.guard import Guard
+from serve_apps.guard.prices import plan_prices
 from serve_apps.guard.splice import strip
 from serve_apps.replies import starting
 from serve_apps.router.base import Router, RouteRequest
@@ -76,19 +78,29 @@ class Gateway:
         *,
         guard: Guard | None = None,
         seeing: SeeingSettings | None = None,
+        flow: FlowSettings | None = None,
+        engine_key: str = "",
+        name: str = "",
+        peers: Callable[[], tuple[str, ...]] = tuple,
         clock: Callable[[], float] = time.monotonic,
         arrivals_dir: Path | None = None,
     ) -> None:
-        """``arrivals_dir``: where to tell each second how many requests have arrived."""
+        """``name`` tells this process from others in metrics, ``peers`` where each is found;
+        ``arrivals_dir`` is where to tell each second how many requests have arrived."""
         self.clock = clock
         self.guard = guard or Guard()
-        self.seeing = Seeing(self.snapshot, seeing)
+        self.seeing = Seeing(self.snapshot, seeing, name)
+        self._peers = peers
         self.feedback = Feedback()
-        self.upstream = Upstream()
+        self.upstream = Upstream(key=engine_key)
         self.started_s = int(time.time())
+        self.was_ready = False
+        """Whether each model had a replica at some time: from then on requests may come here. What
+        goes wrong later is answered request by request."""
         self._plan: Plan | None = None
         self._table: RouteTable | None = None
         self._learned: LearnedRouter | None = None
+        self._flow = flow or FlowSettings()
         self._dispatcher: Dispatcher | None = None
         self._demand: Demand | None = None
         self._arrivals_dir = arrivals_dir
@@ -122,11 +134,12 @@ class Gateway:
             router = steady = SteadyRouter(learned, self._table)
             self.together = Together(steady.prepare)
         if self._dispatcher is None:
-            self._dispatcher = Dispatcher(plan, router, self.clock)
+            self._dispatcher = Dispatcher(plan, router, self.clock, settings=self._flow)
         else:
             self._dispatcher.configure(plan, router)
         self._dispatcher.replicas(self._replicas)
         self.seeing.configure(plan)
+        self.guard.price(plan_prices(plan))
         self._demand = Demand(plan, self.seeing.metrics.arrivals.add)
         self._wanted = {}
 
@@ -203,6 +216,13 @@ class Gateway:
                 count[replica.group] += 1
         return count
 
+    @property
+    def serves_all(self) -> bool:
+        """Whether each model of the plan has a replica."""
+        ready = self.ready
+        served = {g.config.model for g in self.plan.groups if ready[g.name]}
+        return served == {g.config.model for g in self.plan.groups}
+
     def models(self, names: Collection[str]) -> dict[str, int]:
         """The longest context (tokens) that each of these names of models is sure to have."""
         limits = [(g.config.model, g.profile.max_model_len) for g in self.plan.groups]
@@ -228,19 +248,15 @@ class Gateway:
         record.input_tokens = request.input_tokens
         guard.allow(caller, request.model)
         route = route_request(request, headers, table.models, learned=self.learned)
+        deadline = deadline_s(headers, caller.default_deadline_s)
+        kept = strip(body, dropped) if dropped else body
+        # Last: whatever is refused above has set nothing aside that nobody would give back.
         reserved = guard.reserve(caller, request.input_tokens, request.max_output_tokens)
         if self._demand is not None:
             limit = request.max_output_tokens
             self._demand.arrived(request.model, request.input_tokens, limit)
-        return Question(
-            route,
-            caller,
-            record.path.encode(),
-            strip(body, dropped) if dropped else body,
-            request.model,
-            reserved,
-            deadline_s(headers, caller.default_deadline_s),
-        )
+        path = record.path.encode()
+        return Question(route, caller, path, kept, request.model, reserved, deadline)
 
     def finished(self, record: RequestRecord) -> None:
         """A request is over, however it ended."""
@@ -293,7 +309,8 @@ class Gateway:
         """The fleet now."""
         if self._plan is None or self._dispatcher is None:
             return Snapshot()
-        return snapshot_of(self._plan, self._dispatcher.snapshot(), self._wanted)
+        found = snapshot_of(self._plan, self._dispatcher.snapshot(), self._wanted)
+        return dataclasses.replace(found, ingresses=self._peers())
 
     async def _tick(self) -> None:
         sampled_s = synced_s = self.clock()

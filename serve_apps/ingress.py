@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,17 @@ from profiler.errors import OrchestratorError
 from serve_apps.api import build_app
 from serve_apps.discovery import Discovery
 from serve_apps.door import Door
+from serve_apps.flow.settings import FlowSettings
 from serve_apps.gateway import Gateway
 from serve_apps.guard.guard import Guard
-from serve_apps.pool import IngressSettings, RouterFiles
-from serve_apps.router.artefact import load_artefact
+from serve_apps.peers import Peers
+from serve_apps.pool import ENGINE_KEY, IngressSettings, RouterFiles
+from serve_apps.router.artefact import Artefact, load_artefact
 from serve_apps.router.learned import LearnedRouter
+from serve_apps.router.prompts import Prompt
 from serve_apps.turns import Turn
+
+WARM_UP_S = 30.0
 
 log = logging.getLogger("orchestrator.ingress")
 
@@ -37,16 +45,21 @@ class Ingress:
     def __init__(self, settings: dict[str, Any]) -> None:
         s = IngressSettings.model_validate(settings)
         self._settings = s
+        self._peers = Peers(s.peers) if s.peers and s.port is not None else None
         self._gateway = Gateway(
-            guard=Guard(s.guard),
+            guard=Guard(s.shared_guard),
             seeing=s.seeing,
+            flow=FlowSettings(gateways=s.sharing),
+            engine_key=os.environ.get(ENGINE_KEY, ""),
+            name=_name(),
+            peers=self._peers.addresses if self._peers else tuple,
             arrivals_dir=Path(s.arrivals_dir) if s.arrivals_dir else None,
         )
         self._app = build_app(self._gateway)
         self._discovery = Discovery()
-        self._door = (
-            Door(self._app, s.host or get_node_ip_address(), s.port) if s.port is not None else None
-        )
+        host = s.host or get_node_ip_address()
+        self._door = Door(self._app, host, s.port) if s.port is not None else None
+        self._own_door = Door(self._app, host, 0) if self._peers else None
         self._turn = Turn(s.port, s.active) if s.port else None
         self._opening: asyncio.Task[None] | None = None
         self._config: dict[str, Any] = {}
@@ -96,6 +109,9 @@ class Ingress:
             await self._turn.take()
         if self._door is not None:
             await self._door.open()
+        if self._own_door is not None and self._peers is not None:
+            await self._own_door.open()
+            self._peers.join(self._own_door.port)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return self._app
@@ -111,6 +127,9 @@ class Ingress:
             self._turn.give_up()
         if self._door is not None:
             await self._door.close(self._settings.drain_timeout_s)
+        if self._own_door is not None and self._peers is not None:
+            self._peers.leave()
+            await self._own_door.close(0.0)
         await self._discovery.close()
         await self._gateway.close()
 
@@ -120,10 +139,34 @@ def _router_of(plan: Plan, files: RouterFiles) -> LearnedRouter | None:
         return learned_router(plan, artefact)
 
 
+def _name() -> str:
+    """This process among those of its deployment; another in its place is called the same."""
+    return f"{socket.gethostname()}-{serve.get_replica_context().rank.rank}"
+
+
 def learned_router(plan: Plan, artefact: Path) -> LearnedRouter | None:
     """The plan's learned router; None where its artefact is gone: the plan's shares stand alone."""
     try:
-        return LearnedRouter(plan, load_artefact(artefact))
+        loaded = load_artefact(artefact)
+        _warm(loaded)
+        return LearnedRouter(plan, loaded)
     except OrchestratorError:
         log.exception("no learned router; requests go by the plan's shares")
         return None
+
+
+def _warm(artefact: Artefact) -> None:
+    """Estimate once, so that no request waits for the compiler to be loaded and to run.
+
+    In a thread that may be left behind: what estimates can be anybody's code.
+    """
+
+    def estimate() -> None:
+        try:
+            artefact.expected([Prompt("Say hello.")])
+        except Exception:  # said again, and survived, at the first request
+            log.exception("the learned router cannot estimate")
+
+    thread = threading.Thread(target=estimate, name="warm", daemon=True)
+    thread.start()
+    thread.join(WARM_UP_S)

@@ -18,9 +18,12 @@ from placement.plan import GroupName, Plan, ReplicaGroup
 from profiler.core import Count, GpuType, ModelSpec, NonNegative, Noun, Positive, ReplicaConfig
 from profiler.emulated.asked import Outputs
 from profiler.emulated.settings import Settings
+from serve_apps.gateway_settings import gateway_of
 from serve_apps.guard.settings import GuardSettings
 from serve_apps.seeing.settings import SeeingSettings
 
+ENGINE_KEY = "VLLM_API_KEY"
+"""Environment variable of the key that engines ask for and the ingress shows; vLLM's own."""
 CPU_BYTES_PER_VALUE = 4
 """Engines on the ``cpu`` type compute and cache in float32."""
 START_TIMEOUT_S = 900.0
@@ -109,7 +112,13 @@ class IngressSettings(Noun):
     )
     port: int | None = Field(None, description="0: any that is free; none: Serve's proxy alone")
     replicas: Count = Field(2, description="processes, those that stand by included")
-    active: Count = Field(1, description="of which so many listen at a time")
+    active: Count = Field(1, description="of which so many listen at a time, on each machine")
+    gateways: Count | None = Field(
+        None, description="that share engines and limits, on all machines; as `active` if not said"
+    )
+    peers: str | None = Field(
+        None, description="directory in which those of one machine tell an address of their own"
+    )
     drain_timeout_s: NonNegative = DRAIN_TIMEOUT_S
     guard: GuardSettings = GuardSettings()
     seeing: SeeingSettings = SeeingSettings()
@@ -118,10 +127,44 @@ class IngressSettings(Noun):
     )
 
     @property
+    def sharing(self) -> int:
+        """How many processes share the engines' capacity, and the limits of keys."""
+        return self.gateways or self.active
+
+    @property
+    def shared_guard(self) -> GuardSettings:
+        """The guard of one process among those that share: it gives out its part of the limits."""
+        shares = max(self.guard.ingresses, self.sharing)
+        return self.guard.model_copy(update={"ingresses": shares})
+
+    @property
     def version(self) -> str:
         """Equal for settings under which a running process can stay as it is."""
         seen = self.model_dump_json(exclude={"replicas", "drain_timeout_s"})
         return hashlib.sha256(seen.encode()).hexdigest()[:12]
+
+
+def local_ingress(
+    plan: Plan, port: int | None, drain_timeout_s: float, peers: str | None = None
+) -> IngressSettings:
+    """The ingress of a plan on this machine, as its ``gateway`` section has it.
+
+    ``peers`` is a directory in which several processes tell where each is found by itself.
+
+    Raises:
+        InputError: the section is wrong.
+    """
+    gateway = gateway_of(plan)
+    return IngressSettings(
+        host=plan.targets.local.host,
+        port=port,
+        replicas=gateway.processes + gateway.standby,
+        active=gateway.processes,
+        peers=peers if gateway.processes > 1 else None,
+        drain_timeout_s=drain_timeout_s,
+        guard=gateway.guard,
+        seeing=gateway.seeing,
+    )
 
 
 class RouterFiles(Noun):

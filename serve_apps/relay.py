@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from serve_apps.flow.nouns import Lease, Refused, Result
 from serve_apps.replies import (
     cut_event,
     decision_headers,
+    internal,
     refusal_of,
     refused,
     too_large,
@@ -35,6 +37,8 @@ IDLE_S = 120.0
 """A stream that was begun and says nothing for so long is over."""
 _DOWN = frozenset((502, 503, 504))
 _USAGE = re.compile(rb'"completion_tokens"\s*:\s*(\d+)')
+_EVENT_END = b"\n\n"
+"""Stands between events alone: JSON escapes the line breaks of texts."""
 _TAIL_BYTES = 4096
 """Engines tell usage at the end of an answer, within so many bytes."""
 _RESULTS = {
@@ -42,6 +46,9 @@ _RESULTS = {
     Outcome.CLIENT_ERROR: Result.CLIENT_ERROR,
     Outcome.ENGINE_ERROR: Result.ENGINE_ERROR,
 }
+
+
+log = logging.getLogger("orchestrator.gateway")
 
 
 class ClientGoneError(Exception):
@@ -77,6 +84,9 @@ class Call:
     async def run(self, scope: Scope, receive: Receive) -> None:
         """Answer it, whatever becomes of it; one record is told at the end."""
         seeing, record = self._gateway.seeing, self.record
+        if self._gateway.guard.settings.trace_headers:
+            told = (value for name, value in scope["headers"] if name == b"traceparent")
+            record.traceparent = next(told, b"").decode("latin-1")
         seeing.started(record)
         try:
             await self._watched(scope, receive)
@@ -88,6 +98,11 @@ class Call:
             if not self._answered:
                 record.outcome = Outcome.CANCELLED
             raise
+        except Exception:
+            if self._started:  # the server ends the connection: what came is seen to be cut
+                raise
+            log.exception("%s failed in the ingress", record.request_id)
+            await self._fail(internal())
         finally:
             if self.lease is not None:
                 self.lease.done(Result.CANCELLED)
@@ -141,6 +156,7 @@ class Call:
         headers = scope["headers"]
         caller = gateway.guard.admit(headers)
         record.tenant, record.key_id = caller.tenant, caller.key_id
+        gateway.seeing.know(tenants=(caller.tenant,))  # of the keys file, so there are few
         body = await read_body(scope, receive, gateway.max_body_bytes)
         asked = gateway.ask(record, caller, body, headers)
         try:
@@ -234,23 +250,23 @@ class Call:
         record, send = self.record, self._send
         lease.first_byte()
         record.first_byte_s = self._gateway.clock()
-        events, tail = 0, b""
+        record.output_tokens, tail = 0, b""  # counted as they go out: a client may leave early
         await self._start(answer.status, answer.headers)
         try:
             while piece := await answer.next(IDLE_S):
-                events += piece.count(b"data:")
+                record.output_tokens += piece.count(_EVENT_END)
                 tail = piece if len(piece) >= _TAIL_BYTES else tail[-_TAIL_BYTES:] + piece
                 lease.progress()
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         except (EngineGoneError, SilentEngineError) as error:
-            record.outcome, record.output_tokens = Outcome.CUT, events
+            record.outcome = Outcome.CUT
             silent = isinstance(error, SilentEngineError)
-            lease.done(Result.TIMEOUT if silent else Result.CUT, events)
+            lease.done(Result.TIMEOUT if silent else Result.CUT, record.output_tokens)
             await self._finish(cut_event())
             return
         record.outcome = _outcome(answer.status)
         told = _told_tokens(tail)
-        record.output_tokens = told if told is not None else max(events - 1, 0)
+        record.output_tokens = told if told is not None else max(record.output_tokens - 1, 0)
         lease.done(_RESULTS[record.outcome], record.output_tokens)
         await self._finish(b"")
 

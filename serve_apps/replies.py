@@ -59,6 +59,11 @@ def starting() -> ApiError:
     )
 
 
+def internal() -> ApiError:
+    """The answer to a request on which the ingress itself failed; the log says how."""
+    return ApiError(500, "internal error of the ingress", kind="server_error", code="internal")
+
+
 def unknown_model(error: UnknownModelError) -> ApiError:
     """OpenAI's answer to a model that is not there."""
     return ApiError(404, str(error), param="model", code="model_not_found")
@@ -66,7 +71,7 @@ def unknown_model(error: UnknownModelError) -> ApiError:
 
 def too_large(limit_bytes: int) -> ApiError:
     """The answer to a body beyond the limit."""
-    message = f"the body is larger than {limit_bytes / 2**20:,.0f} MiB"
+    message = f"the body is larger than {limit_bytes / 2**20:,.3g} MiB"
     return ApiError(413, message, code="body_too_large")
 
 

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import httptools
 
+from profiler.errors import InputError
+
 CONNECT_TIMEOUT_S = 2.0
 IDLE_S = 4.0
 """A connection that rested longer is not used again: engines close theirs after five seconds."""
@@ -104,7 +106,10 @@ class Answer(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
-        """Of `asyncio.Protocol`."""
+        """Of `asyncio.Protocol`. What comes unasked must never be taken for the next answer."""
+        if self._complete:
+            self.end()
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -122,6 +127,11 @@ class Answer(asyncio.Protocol):
         self._wake()
 
     # httptools
+
+    def on_message_begin(self) -> None:
+        """Of httptools. A second answer to one request spoils the connection."""
+        if self._complete:
+            raise ValueError("more than was asked for")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Of httptools."""
@@ -192,7 +202,7 @@ class Answer(asyncio.Protocol):
 
     def close(self) -> None:
         """Give the connection back when the answer is complete, else end it."""
-        if self._complete and self._reusable and not self.lost:
+        if self._complete and self._reusable and not (self.lost or self._paused):
             self._pool.give_back(self)
         else:
             self.end()
@@ -232,12 +242,16 @@ class Answer(asyncio.Protocol):
 class _Pool:
     """The connections to one engine."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, key: str = "") -> None:
         self.host = host
         self.port = port
-        self.head = f"host: {host}:{port}\r\ncontent-type: application/json\r\n".encode()
+        name = f"[{host}]" if ":" in host else host
+        shown = f"authorization: Bearer {key}\r\n" if key else ""
+        self.head = f"host: {name}:{port}\r\ncontent-type: application/json\r\n{shown}".encode()
         self.idle: deque[Answer] = deque()
         self.open: set[Answer] = set()
+        self.retired = False
+        """Whether the engine is no more: what ends is not kept for a next request."""
 
     def take(self, now_s: float) -> Answer | None:
         """A connection that rests, the one used last; those that rested too long are ended."""
@@ -252,7 +266,7 @@ class _Pool:
 
     def give_back(self, answer: Answer) -> None:
         """Keep a connection for the next request."""
-        if len(self.idle) >= MOST_IDLE:
+        if self.retired or len(self.idle) >= MOST_IDLE:
             answer.end()
             return
         answer.idle_since_s = asyncio.get_running_loop().time()
@@ -287,8 +301,16 @@ class _Pool:
 class Upstream:
     """All engines. One per event loop."""
 
-    def __init__(self, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    def __init__(self, connect_timeout_s: float = CONNECT_TIMEOUT_S, key: str = "") -> None:
+        """``key``: shown to every engine.
+
+        Raises:
+            InputError: it cannot stand in a header.
+        """
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise InputError("the engine key holds blanks or more than printable ASCII")
         self._connect_timeout_s = connect_timeout_s
+        self._key = key
         self._pools: dict[str, _Pool] = {}
 
     async def ask(
@@ -347,6 +369,7 @@ class Upstream:
         """Forget engines that are no more; answers that are under way come to their end."""
         for url in self._pools.keys() - urls:
             pool = self._pools.pop(url)
+            pool.retired = True
             for answer in list(pool.idle):
                 answer.end()
 
@@ -365,5 +388,5 @@ class Upstream:
         pool = self._pools.get(url)
         if pool is None:
             parts = urlsplit(url)
-            pool = self._pools[url] = _Pool(parts.hostname or "", parts.port or 80)
+            pool = self._pools[url] = _Pool(parts.hostname or "", parts.port or 80, self._key)
         return pool

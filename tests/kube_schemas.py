@@ -125,6 +125,7 @@ RAY_SERVICE = fields(
     rayClusterConfig=CLUSTER,
     excludeHeadPodFromServeSvc=FLAG,
 )
+SECRET_KEY = "io.k8s.api.core.v1.SecretKeySelector"
 SELECTOR = core("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector")
 POD_MONITOR = fields(
     ("podMetricsEndpoints", "selector"),
@@ -141,6 +142,7 @@ POD_MONITOR = fields(
             scrapeTimeout=TEXT,
             honorLabels=FLAG,
             portNumber=INT32,
+            authorization=fields(type=TEXT, credentials=core(SECRET_KEY)),
         )
     ),
 )
@@ -168,6 +170,7 @@ CORE = {
     "Namespace": "io.k8s.api.core.v1.Namespace",
     "ServiceAccount": "io.k8s.api.core.v1.ServiceAccount",
     "ConfigMap": "io.k8s.api.core.v1.ConfigMap",
+    "Service": "io.k8s.api.core.v1.Service",
     "PersistentVolumeClaim": "io.k8s.api.core.v1.PersistentVolumeClaim",
     "Role": "io.k8s.api.rbac.v1.Role",
     "RoleBinding": "io.k8s.api.rbac.v1.RoleBinding",

@@ -99,7 +99,8 @@ class Loop:
         assert self._last_s is not None
         now_s = self.clock()
         interval_s = now_s - self._last_s
-        if interval_s <= 0:
+        if interval_s <= 0:  # the clock was set back: the next turn counts from here
+            self._last_s = now_s
             return {}
         arrivals = self._counted()
         self._last_s = now_s

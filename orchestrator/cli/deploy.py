@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.door_options import Door
 from orchestrator.cli.output import (
     Format,
     OutputOption,
@@ -69,13 +70,6 @@ def deploy(
         ),
     ] = None,
     address: AddressOption = None,
-    keys: Annotated[
-        str | None,
-        typer.Option(help="API keys file, by its path on the cluster's nodes; ray only."),
-    ] = None,
-    allow_anonymous: Annotated[
-        bool, typer.Option("--allow-anonymous", help="Serve whoever reaches it; ray only.")
-    ] = False,
     ship_code: Annotated[
         bool,
         typer.Option("--ship-code", help="Send our code along; else the image has it; ray only."),
@@ -83,6 +77,23 @@ def deploy(
     router_artefact: Annotated[
         str | None,
         typer.Option(help="The router's file, by its path on the cluster's nodes; ray only."),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address that clients come to; 0.0.0.0: all. The plan's otherwise."),
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="API keys, see `keys create`; the plan's otherwise. Ray: a path on its nodes."
+        ),
+    ] = None,
+    open_: Annotated[
+        bool, typer.Option("--open", help="No keys, on purpose: serve whoever reaches it.")
+    ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option("--ingress-processes", min=1, help="That answer at a time; local only."),
     ] = None,
     wait: Annotated[
         float | None,
@@ -118,6 +129,7 @@ def deploy(
     output: OutputOption = Format.TABLE,
 ) -> None:
     """Run a plan's engines behind one OpenAI-compatible address, here or on a cluster."""
+    asked = Door(host, keys, processes, open_=open_)
     if target is TargetName.KUBERNETES:
         from orchestrator.cli.deploy_kubernetes import Options, deploy_plan
         from profiler.errors import InputError
@@ -133,6 +145,7 @@ def deploy(
             settings,
             Options(context, kubeconfig, force_conflicts, wait, dry_run, keep, yes),
             progress,
+            asked,
         )
     elif target is TargetName.RAY:
         from orchestrator.cli import deploy_ray
@@ -140,11 +153,10 @@ def deploy(
 
         if autoscale:
             raise InputError(NO_AUTOSCALE)
-        asked = deploy_ray.Options(
+        options = deploy_ray.Options(
             address=address,
             port=port,
-            keys=keys,
-            allow_anonymous=allow_anonymous,
+            door=asked,
             ship_code=ship_code,
             router_artefact=router_artefact,
             emulate=emulate,
@@ -153,12 +165,13 @@ def deploy(
             keep=keep,
             yes=yes,
         )
-        found = deploy_ray.deploy_plan(plan, asked, progress)
+        found = deploy_ray.deploy_plan(plan, options, progress)
     else:
         found = _deploy_local(
             plan,
             port,
             wait,
+            asked,
             dry_run=dry_run,
             keep=keep,
             emulate=emulate,
@@ -174,6 +187,7 @@ def _deploy_local(
     plan: Path,
     port: int | None,
     wait: float | None,
+    asked: Door,
     *,
     dry_run: bool,
     keep: bool,
@@ -189,7 +203,7 @@ def _deploy_local(
     from profiler import documents
     from profiler.errors import ClusterError
 
-    wanted = documents.read(plan, Plan)
+    wanted = asked.applied(documents.read(plan, Plan), plan.parent)
     artefact = checked_artefact(wanted, plan.parent)
     current = running_plan(wanted.service)
     changes = plan_changes(current, wanted)

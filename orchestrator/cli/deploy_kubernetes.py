@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.cli.output import confirm, say
 
 if TYPE_CHECKING:
+    from orchestrator.cli.door_options import Door
     from orchestrator.deploy.base import Progress, Status
     from orchestrator.deploy.kube.api import KubeApi
 
@@ -30,7 +31,9 @@ class Options:
     yes: bool = False
 
 
-def deploy_plan(plan: Path, settings: Path | None, options: Options, show: Show) -> Status | None:
+def deploy_plan(
+    plan: Path, settings: Path | None, options: Options, show: Show, asked: Door | None = None
+) -> Status | None:
     """Deploy a plan file; None for a dry run.
 
     Raises:
@@ -48,6 +51,8 @@ def deploy_plan(plan: Path, settings: Path | None, options: Options, show: Show)
     from serve_apps.seeing.grafana import dashboards
 
     wanted = documents.read(plan, Plan)
+    if asked is not None:
+        wanted = asked.on_cluster(wanted)
     chosen = read_settings(plan, settings)
     in_image = chosen.router_artefact_path is not None
     artefact = None if in_image else checked_artefact(wanted, plan.parent)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.cli.door_options import Door
 from orchestrator.cli.output import confirm, say
 
 if TYPE_CHECKING:
     from orchestrator.deploy.base import Progress, Status
     from orchestrator.deploy.rayserve.config import RayOptions
+    from placement.plan import Plan
 
 Show = Callable[[], "AbstractContextManager[Progress]"]
 
@@ -23,8 +25,7 @@ class Options:
 
     address: str | None = None
     port: int | None = None
-    keys: str | None = None
-    allow_anonymous: bool = False
+    door: Door = field(default_factory=Door)
     ship_code: bool = False
     router_artefact: str | None = None
     emulate: bool = False
@@ -33,14 +34,20 @@ class Options:
     keep: bool = False
     yes: bool = False
 
-    def of_cluster(self) -> RayOptions:
-        """What the deploy target is told."""
-        from orchestrator.deploy.rayserve.config import DEFAULT_PORT, RayOptions
-        from serve_apps.guard.settings import GuardSettings
+    def of_cluster(self, plan: Plan) -> RayOptions:
+        """What the deploy target is told; keys files are where the cluster's nodes have them.
 
+        Raises:
+            InputError: options for this machine, or the plan's gateway section is wrong.
+        """
+        from orchestrator.deploy.rayserve.config import DEFAULT_PORT, RayOptions
+        from serve_apps.gateway_settings import gateway_of
+
+        gateway = gateway_of(self.door.on_nodes(plan))
         return RayOptions(
             port=self.port or DEFAULT_PORT,
-            guard=GuardSettings(keys=self.keys, allow_anonymous=self.allow_anonymous),
+            guard=gateway.guard,
+            seeing=gateway.seeing,
             emulate=self.emulate,
             ship_code=self.ship_code,
             router_artefact=self.router_artefact,
@@ -65,7 +72,7 @@ def deploy_plan(plan: Path, options: Options, show: Show) -> Status | None:
     wanted = documents.read(plan, Plan)
     on_cluster = options.router_artefact is not None
     artefact = None if on_cluster else checked_artefact(wanted, plan.parent)
-    chosen = options.of_cluster()
+    chosen = options.of_cluster(wanted)
     dashboard = Dashboard.connect(options.address)
     prepared = prepare(dashboard, wanted, chosen, artefact=artefact)
     for line in prepared.lines or ("nothing changes",):

@@ -81,10 +81,15 @@ def plan(
         plan_again=explain or report is not None,
         try_it=verify,
     )
+    place = save.parent if save is not None else Path()
     if found.router is not None:
         from orchestrator.learned_router import located
 
-        found = located(found, save.parent if save is not None else Path())
+        found = located(found, place)
+    if found.gateway:
+        from serve_apps.gateway_settings import gateway_of, with_gateway
+
+        found = with_gateway(found, gateway_of(found).beside(place))
     if save is not None:
         documents.write(save, documents.dump(found))
     if report is not None:
@@ -129,6 +134,7 @@ def solved(
     from orchestrator.planning import build_problem, traces_of
     from placement.planner import make_plan
     from placement.solver import TimeLimitError
+    from serve_apps.gateway_settings import with_gateway
 
     with steps("planning") as step:
         loaded = load_service(service)
@@ -159,6 +165,7 @@ def solved(
             plan_again=plan_again,
             found=verified.mix if verified else None,
         )
+        plan = with_gateway(plan, loaded.service.gateway.at(loaded.directory))
         return verified.stamp(plan) if verified else plan
 
 

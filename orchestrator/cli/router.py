@@ -10,6 +10,7 @@ from orchestrator.cli import (
     router_explain,
     router_onboard,
     router_train,
+    router_train_load,
 )
 
 
@@ -19,6 +20,13 @@ def add_to(app: typer.Typer) -> None:
         help="Learn which model of a pool will do for a prompt, from graded answers.",
         no_args_is_help=True,
     )
-    for command in (router_train, router_calibrate, router_eval, router_explain, router_onboard):
+    for command in (
+        router_train,
+        router_train_load,
+        router_calibrate,
+        router_eval,
+        router_explain,
+        router_onboard,
+    ):
         command.add_to(group)
     app.add_typer(group, name="router")

@@ -151,7 +151,8 @@ def deployed_plan(api: KubeApi, name: str) -> Plan:
 def delete_kubernetes(api: KubeApi, name: str, waiting: Waiting = DELETING) -> bool:
     """Remove all that carries the service's label, and wait until its pods are gone.
 
-    False where there was nothing. The namespace goes only if a deployment made it.
+    False where there was nothing. The namespace goes only if this service's deployment made
+    it, and no other service is in it.
 
     Raises:
         ClusterError: refused, or pods are left after the time to wait.
@@ -169,7 +170,9 @@ def delete_kubernetes(api: KubeApi, name: str, waiting: Waiting = DELETING) -> b
         waiting.sleep(POLL_S)
     space = api.get("Namespace", api.namespace) if found else None
     if space and space["metadata"].get("labels", {}).get(SERVICE_LABEL) == name:
-        api.delete("Namespace", api.namespace)
+        others = [o for o in api.list("RayService", {}) if o["metadata"]["name"] != name]
+        if not others:
+            api.delete("Namespace", api.namespace)
     return bool(found)
 
 

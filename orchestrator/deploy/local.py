@@ -26,6 +26,9 @@ from placement.plan import Plan
 from profiler import logtail
 from profiler.errors import ClusterError, EngineError, InputError, OrchestratorError
 from profiler.hardware import find_hardware
+from serve_apps.gateway_settings import gateway_of
+from serve_apps.guard.keys_file import load_keys
+from serve_apps.guard.settings import check_exposure
 
 DEFAULT_PORT = 8000
 DEFAULT_WAIT_S = 900.0
@@ -59,10 +62,15 @@ def deploy_local(
     ``autoscale`` the pool changes its replicas by itself; a deploy always begins with the plan's.
 
     Raises:
-        InputError: the port is taken, the pool runs on another port, or the artefact is missing.
+        InputError: it would serve the world without keys, or its keys file is wrong; the port is
+            taken, the pool runs on another port, or the artefact is missing.
         EngineError: an engine did not start; carries the end of its log.
         ClusterError: something this needs is missing here, or it took longer than ``wait_s``.
     """
+    guard = gateway_of(plan).guard
+    check_exposure(guard, plan.targets.local.host)
+    if guard.keys is not None:
+        load_keys(guard.keys)
     state = StateDir(plan.service, root)
     wait = _Wait(state, plan, wait_s, on_progress, artefact, emulate, autoscale)
     with state.lock():
@@ -194,7 +202,7 @@ def _deploy_new(wait: _Wait, port: int, *, keep: bool) -> Status:
     if not wait.emulate:
         preflight.check_accelerators(plan, find_hardware().gpus)
     preflight.check_memory(plan, preflight.available_memory_bytes(), emulate=wait.emulate)
-    preflight.check_port(port)
+    preflight.check_port(port, plan.targets.local.host)
     state.clear(keep_logs=False)  # what a pool whose keeper died has left
     state.path.mkdir(parents=True, exist_ok=True)
     supervisor = None

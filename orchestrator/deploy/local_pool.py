@@ -15,10 +15,10 @@ from profiler import logtail
 from profiler.errors import ClusterError, EngineError
 from serve_apps.pool import (
     EngineSettings,
-    IngressSettings,
     RouterFiles,
     emulated_settings,
     engine_settings,
+    local_ingress,
 )
 
 log = logging.getLogger("orchestrator.pool")
@@ -169,12 +169,10 @@ class LocalPool:
                 artefact=str(self._state.artefact(plan.router)),
                 feedback=str(self._state.feedback_log),
             )
-        settings = IngressSettings(
-            port=self._port,
-            drain_timeout_s=DRAIN_TIMEOUT_S,
-            arrivals_dir=str(self._state.arrivals),
-        )
         self._state.arrivals.mkdir(parents=True, exist_ok=True)
+        settings = local_ingress(
+            plan, self._port, DRAIN_TIMEOUT_S, str(self._state.path / "ingresses")
+        ).model_copy(update={"arrivals_dir": str(self._state.arrivals)})
         app = ingress_application(plan, settings, files, scaled)
         self._run([api.RunTarget(app, name=INGRESS_APP, route_prefix="/")])
         self._ingress, self._told = plan, scaled

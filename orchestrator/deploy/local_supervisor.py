@@ -38,7 +38,8 @@ from orchestrator.deploy.state import StateDir
 from orchestrator.report import router_line
 from placement.plan import Plan
 from profiler.errors import EngineError, InputError, OrchestratorError
-from serve_apps.pool import EngineSettings
+from serve_apps.guard.keys import engine_key
+from serve_apps.pool import ENGINE_KEY, EngineSettings
 
 TICK_S = 1.0
 FIRST_TICK_S = 0.3
@@ -263,7 +264,7 @@ class Supervisor:
             name=self._state.name,
             state=self._phase,
             message=self._message,
-            url=f"http://{HOST}:{self._port}/v1",
+            url=f"http://{reached_at(plan)}:{self._port}/v1",
             plan_digest=plan.digest if plan else "",
             request=self._request,
             scale=self._scale,
@@ -306,6 +307,12 @@ class Supervisor:
             raise _StopRequestedError
 
 
+def reached_at(plan: Plan | None) -> str:
+    """The address by which this machine reaches its pool."""
+    host = plan.targets.local.host if plan is not None else HOST
+    return HOST if host in ("0.0.0.0", "localhost") else host
+
+
 def start_ray() -> None:
     """Ray and Ray Serve for this process alone, reachable from this machine only.
 
@@ -314,6 +321,8 @@ def start_ray() -> None:
     import ray
     from ray import serve
 
+    # Engines and ingress inherit it, and nobody else is told; it is new with every pool.
+    os.environ[ENGINE_KEY] = os.environ.get(ENGINE_KEY) or engine_key()
     ray_dir = tempfile.mkdtemp(prefix=RAY_DIR_PREFIX)  # short: it holds Unix sockets
     os.environ["RAY_TMPDIR"] = ray_dir
     ray.init(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import socket
@@ -37,22 +38,27 @@ def check_installed(*, emulate: bool = False) -> None:
         raise ClusterError(vllm_missing())
 
 
-def check_port(port: int) -> None:
-    """
+def check_port(port: int, host: str = HOST) -> None:
+    """Whether the address can be listened on.
+
     Raises:
         InputError: something listens on the port already.
     """
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            s.bind((HOST, port))
+            s.bind((host, port))
         except PermissionError:
             raise InputError(f"port {port} needs root; choose one above 1023 with --port") from None
-        except OSError:
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                raise InputError(
+                    f"this machine has no IPv4 address {host!r}; choose another with --host"
+                ) from None
             owner = _listener(port)
             by = f" by {owner}" if owner else ""
             raise InputError(
-                f"port {port} on {HOST} is in use{by}; choose another with --port"
+                f"port {port} on {host} is in use{by}; choose another with --port"
             ) from None
 
 

@@ -19,7 +19,9 @@ from serve_apps.flow.nouns import Anyone
 from serve_apps.router.base import Decision, NoGroupLeftError, RouteRequest, UnknownModelError
 from serve_apps.router.classes import SECONDS_PER_HOUR
 from serve_apps.router.live import LivePrices
+from serve_apps.router.load_values import LoadValues
 from serve_apps.router.loads import LoadGrid
+from serve_apps.router.risk import in_time
 
 RATE_MEMORY_S = 10.0
 
@@ -30,7 +32,8 @@ class ModelOption:
 
     ``price_usd`` is load times the price of load now, ``planned_price_usd`` by the plan's price;
     ``predicted_ttft_s`` counts from now, queue included, and is infinite where no engine is left;
-    ``feasible``: it would begin in time. ``in_flight`` and ``queued`` are of all the model's
+    ``feasible``: it would begin in time; ``in_time``: the chance that it keeps the SLO, see
+    `serve_apps.router.risk`. ``in_flight`` and ``queued`` are of all the model's
     groups, ``slots`` what their engines hold at most.
     """
 
@@ -44,6 +47,7 @@ class ModelOption:
     in_flight: int
     queued: int
     slots: int
+    in_time: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Always:
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """The product's own: worth of quality less the price of load now, among the feasible."""
+    """The product's own: worth of quality, if it comes in time, less the price of load now."""
 
     worth_usd: float
 
@@ -85,7 +89,28 @@ class Priced:
         able = [o for o in options if o.feasible]
         if not able:
             return None
-        return max(able, key=lambda o: self.worth_usd * o.quality - o.price_usd).model
+        return max(able, key=self._utility).model
+
+    def _utility(self, option: ModelOption) -> float:
+        return self.worth_usd * option.quality * option.in_time - option.price_usd
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What was learned by reinforcement: the feasible model that the network thinks most of."""
+
+    values: LoadValues
+
+    def choose(self, options: Sequence[ModelOption], state: LoadState) -> str | None:
+        """See `LoadPolicy.choose`."""
+        return self.values.best(options, state.arrival_rate_rps, state.asked.input_tokens)
+
+
+def policy_of(values: LoadValues) -> LoadPolicy:
+    """What its verdict allows: the network where it won its trial, else the priced policy."""
+    if values.verdict.better:
+        return Learned(values)
+    return Priced(values.verdict.worth_usd)
 
 
 class PolicyRouter:
@@ -108,7 +133,8 @@ class PolicyRouter:
         self._loads = {g.name: LoadGrid(g.profile, plan.slo) for g in plan.groups}
         self._context_tokens = {g.name: g.profile.max_model_len for g in plan.groups}
         self._plan = plan
-        self._request = 0
+        self._request = self._arriving = 0
+        self._known: dict[int, tuple[RouteRequest, int]] = {}
         self._rate_rps = self._seen_s = 0.0
 
     def heed_flow(self, dispatcher: Dispatcher) -> None:
@@ -117,9 +143,19 @@ class PolicyRouter:
         self.prices = LivePrices(self._plan, dispatcher.now)
         self.prices.heed(dispatcher)
 
+    @property
+    def request(self) -> int:
+        """The place of the request asked about, in the order of arrival."""
+        return self._request
+
+    def _recall(self, asked: RouteRequest) -> None:
+        """Those that are moved from queue to queue are asked about again, out of order."""
+        known = self._known.setdefault(id(asked), (asked, self._arriving))
+        self._request = known[1]
+
     def at(self, request: int) -> None:
         """See `dispatching.PerRequest`."""
-        self._request = request
+        self._arriving = request
         now_s = self._dispatcher.now()
         left = math.exp(-(now_s - self._seen_s) / RATE_MEMORY_S)
         self._rate_rps = self._rate_rps * left + 1 / RATE_MEMORY_S
@@ -129,6 +165,7 @@ class PolicyRouter:
         """See `serve_apps.router.base.Router.route`."""
         if request.model != AUTO and request.model not in self.models:
             raise UnknownModelError("model", request.model, self.models)
+        self._recall(request)
         self.prices.tick()
         options = self._options(request, avoid)
         if request.model != AUTO:
@@ -194,4 +231,5 @@ class PolicyRouter:
             in_flight=sum(f[0] for f in flights),
             queued=sum(f[1] for f in flights),
             slots=sum(f[2] for f in flights),
+            in_time=in_time(begins_s.get(group, math.inf), output_tokens, self._plan.slo),
         )

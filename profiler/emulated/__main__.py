@@ -18,7 +18,11 @@ def main(argv: list[str]) -> int:
     """The exit code."""
     settings = Settings.model_validate_json(argv[0])
     engine = EmulatedEngine(
-        settings, host=argv[1], port=int(argv[2]), on_death=lambda: os._exit(DEATH)
+        settings,
+        host=argv[1],
+        port=int(argv[2]),
+        on_death=lambda: os._exit(DEATH),
+        key=os.environ.get("VLLM_API_KEY", ""),  # as vLLM's server takes it
     )
     try:
         run_until_told([engine])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import os
 from collections.abc import Callable
@@ -72,12 +73,14 @@ class Api:
         *,
         die: Callable[[], None],
         listen: Callable[..., None],
+        key: str = "",
     ) -> None:
         """``die`` ends the server at once; ``listen(bool)`` opens and closes its port."""
         self._settings = settings
         self._clock = clock
         self._die = die
         self._listen = listen
+        self._key = f"Bearer {key}".encode() if key else b""
         self._model = settings.profile.config.model
         self._fingerprint = settings.fingerprint
         self._pacer = Pacer(
@@ -105,6 +108,11 @@ class Api:
         if self._pacer.frozen and not exchange.path.startswith(ADMIN):
             self._hold(exchange)
             return
+        if self._key and exchange.path.startswith("/v1"):
+            shown = exchange.headers.get(b"authorization", b"")
+            if not hmac.compare_digest(shown, self._key):
+                exchange.respond(401, b'{"error":"Unauthorized"}')
+                return
         try:
             self._route(exchange)
         except Refusal as refusal:

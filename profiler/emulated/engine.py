@@ -26,12 +26,15 @@ class EmulatedEngine:
         host: str = "127.0.0.1",
         port: int = 0,
         on_death: Callable[[], None] | None = None,
+        key: str = "",
     ) -> None:
-        """Nothing listens yet. Port 0 is any free one; ``on_death`` hears of the fault ``die``."""
+        """Nothing listens yet. Port 0 is any free one; ``on_death`` hears of the fault ``die``;
+        ``key`` is asked for under ``/v1``, as vLLM does with its ``--api-key``."""
         self.settings = emulated if isinstance(emulated, Settings) else Settings(profile=emulated)
         self._host = host
         self._port = port
         self._on_death = on_death
+        self._key = key
         self._peers: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._api: Api | None = None
@@ -54,7 +57,7 @@ class EmulatedEngine:
             InputError: the port is taken, or not ours to take.
         """
         loop = asyncio.get_running_loop()
-        self._api = Api(self.settings, loop, die=self._died, listen=self._listen)
+        self._api = Api(self.settings, loop, die=self._died, listen=self._listen, key=self._key)
         await self._open()
 
     async def stop(self) -> None:

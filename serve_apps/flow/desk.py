@@ -17,7 +17,14 @@ from serve_apps.flow.lengths import Lengths
 from serve_apps.flow.nouns import Asker, Lease, RefusalKind, Refused, Result, Task, Wait
 from serve_apps.flow.pool import Pool
 from serve_apps.flow.settings import FlowSettings
-from serve_apps.router.base import Decision, NoGroupLeftError, Router, RouteRequest, WeighsLoad
+from serve_apps.router.base import (
+    Decision,
+    NoGroupLeftError,
+    Router,
+    RouteRequest,
+    UnknownModelError,
+    WeighsLoad,
+)
 from serve_apps.router.live import LivePrices
 
 MOST_MOVES = 2
@@ -243,8 +250,8 @@ class Desk:
 
     def _turn_away(self, group: Group, wait: Wait) -> None:
         """It would be too late here: another group's turn, else refuse it."""
-        group.queue.remove(wait)
-        self._move(wait, {group.name: group.wait_s(group.queue.load_s, 0.0)})
+        if group.queue.remove(wait):  # else moving another has moved or refused it already
+            self._move(wait, {group.name: group.wait_s(group.queue.load_s, 0.0)})
 
     def _move_on_if_closed(self, group: Group) -> None:
         if group.queue and not group.open:
@@ -253,8 +260,8 @@ class Desk:
     def _move_on(self, group: Group) -> None:
         """Whoever waits for a group without engines goes elsewhere."""
         for wait in list(group.queue):
-            group.queue.remove(wait)
-            self._move(wait, {})
+            if group.queue.remove(wait):
+                self._move(wait, {})
 
     def _move(self, wait: Wait, blocked: dict[str, float]) -> None:
         now, request = self._clock(), wait.task.request
@@ -265,7 +272,11 @@ class Desk:
             wait.give(self._no(self._admission.refusal(request, groups)))
             return
         self._admission.block(request, [g for g in groups if g.name not in blocked], now)
-        answer = self._place(request, wait, now)
+        answer: Lease | Wait | Refused
+        try:
+            answer = self._place(request, wait, now)
+        except UnknownModelError:  # a new plan dropped the model while it waited
+            answer = self._no(self._admission.refusal(request, groups))
         if answer is not wait:
             wait.give(answer)  # type: ignore[arg-type]
 
@@ -283,7 +294,7 @@ class Desk:
             blocked.add(decision.group)
             try:
                 decision = self._router.route(task.asked, blocked)
-            except NoGroupLeftError:
+            except (NoGroupLeftError, UnknownModelError):
                 return None
             group = self._pool.groups.get(decision.group)
 

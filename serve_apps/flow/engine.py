@@ -14,9 +14,9 @@ from serve_apps.flow.law import MOST_PREFILL, Law
 from serve_apps.flow.nouns import Lease, Replica, Task
 from serve_apps.flow.settings import FlowSettings
 
-PREFILL_MEMORY_S = 5.0
+PREFILL_MEMORY_S = 2.0
 """Over about so long the share of time that prompts take is averaged."""
-SPREAD = 1.0
+SPREAD = 2.0
 """Standard deviations of the number of prompts that an answer meets, by which TPOT is judged."""
 LEAST_RATIO, MOST_RATIO = 0.25, 8.0
 LAG_SCALE_S = 0.1

@@ -26,15 +26,19 @@ class Pool:
         self.engines: dict[str, tuple[Group, Engine]] = {}
 
     def configure(self, plan: Plan) -> list[Group]:
-        """Have the plan's groups; those that it has no more, without their engines."""
+        """Have the plan's groups; those that it has no more, without their engines.
+
+        A group of another model is another group, whatever its name.
+        """
         before, self.groups = self.groups, {}
         by_model: dict[str, list[Group]] = defaultdict(list)
         for planned in plan.groups:
-            group = before.pop(planned.name, None)
-            if group is None:
-                group = Group(planned, plan.slo, self._settings, self._rng)
-            else:
+            group = before.get(planned.name)
+            if group is not None and group.model == planned.config.model:
+                del before[planned.name]
                 group.adopt(planned, plan.slo)
+            else:
+                group = Group(planned, plan.slo, self._settings, self._rng)
             self.groups[planned.name] = group
             by_model[group.model].append(group)
             by_model[AUTO].append(group)

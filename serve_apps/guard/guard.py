@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from serve_apps.api_error import ApiError
@@ -73,8 +74,12 @@ class Guard:
         self._meters: Meters | None = None
         self._prices: Mapping[str, TokenPrice] = self.settings.prices
         self._unpriced: set[str] = set()
+        deadline_s = self.settings.default_deadline_s
+        self._anonymous = replace(ANONYMOUS, default_deadline_s=deadline_s)
         if self.settings.keys is not None:
-            self._ring = KeyRing(self.settings.keys, clock=clock, now=now)
+            self._ring = KeyRing(
+                self.settings.keys, clock=clock, now=now, default_deadline_s=deadline_s
+            )
             shares = self.settings.ingresses
             self._meters = Meters(self.settings.usage, shares=shares, clock=clock, now=now)
 
@@ -98,7 +103,7 @@ class Guard:
         check_body_headers(headers)
         if self._ring is None:
             self._check_page(headers)
-            return ANONYMOUS
+            return self._anonymous
         holder = self._holder(headers)
         if holder.entry.admin:
             raise _forbidden("an admin key answers no completions; create one without --admin")

@@ -46,14 +46,17 @@ class KeyRing:
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        default_deadline_s: float | None = None,
     ) -> None:
-        """
+        """``default_deadline_s`` is that of keys which have none of their own.
+
         Raises:
             InputError: the file is missing, malformed, or others can write it.
         """
         self._path = Path(path)
         self._clock = clock
         self._now = now
+        self._default_deadline_s = default_deadline_s
         self._stamp = self._look()
         self._looked_at = clock()
         self._holders: dict[str, Holder] = {}
@@ -103,17 +106,18 @@ class KeyRing:
         return seen.st_mtime_ns, seen.st_size, seen.st_ino, seen.st_mode
 
     def _take(self, keys: KeysFile) -> None:
-        self._holders = {entry.id: _holder(entry) for entry in keys.keys}
+        deadline_s = self._default_deadline_s
+        self._holders = {entry.id: _holder(entry, deadline_s) for entry in keys.keys}
 
 
-def _holder(entry: KeyEntry) -> Holder:
+def _holder(entry: KeyEntry, default_deadline_s: float | None = None) -> Holder:
     caller = Caller(
         tenant=entry.tenant,
         key_id=entry.id,
         weight=entry.weight,
         priority=entry.priority,
         models=frozenset(entry.models) if entry.models is not None else None,
-        default_deadline_s=entry.default_deadline_s,
+        default_deadline_s=entry.default_deadline_s or default_deadline_s,
     )
     return Holder(
         entry,

@@ -1,15 +1,15 @@
 """The meters of all keys, joined with what other ingresses used.
 
-`sync` reads and writes files, and so may run in another thread; what it learns is left in a queue
-that the thread of the requests empties.
+`sync` reads and writes files, and so may run in another thread; what it learns is left in a
+ledger that the thread of the requests empties.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class Meters:
         self._seen: dict[tuple[str, str], Totals] = {}
         self._written: dict[str, Totals] = {}
         self._others: dict[str, Totals] = {}
-        self._debts: deque[tuple[str, int, int]] = deque()
+        self._debts: dict[str, tuple[int, int]] = {}
+        self._lock = threading.Lock()  # of the debts: one thread adds, another takes
         self._baseline()
 
     def of(self, entry: KeyEntry) -> Meter:
@@ -128,12 +129,17 @@ class Meters:
         self._seen[name, key] = totals
         requests, tokens = totals.requests - seen.requests, totals.tokens - seen.tokens
         if requests > 0 or tokens > 0:
-            self._debts.append((key, max(0, requests), max(0, tokens)))
+            with self._lock:  # a sum a key: who stands by for weeks never pays
+                before = self._debts.get(key, (0, 0))
+                self._debts[key] = before[0] + max(0, requests), before[1] + max(0, tokens)
 
     def _pay(self) -> None:
         """Take from our buckets what others took."""
-        while self._debts:
-            key, requests, tokens = self._debts.popleft()
+        if not self._debts:
+            return
+        with self._lock:
+            debts, self._debts = self._debts, {}
+        for key, (requests, tokens) in debts.items():
             if key not in self._meters:
                 continue  # nobody used it here; at worst its first minute starts full
             meter = self._meters[key][1]

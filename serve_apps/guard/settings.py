@@ -1,4 +1,4 @@
-"""What an operator may set of the guard: the ``guard:`` section, and what the ingress is given."""
+"""What an operator may set of the guard: ``gateway.guard``, and what the ingress is given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from profiler.core import Count, Noun
+from profiler.core import Count, Noun, Positive
 from profiler.errors import InputError
 from serve_apps.guard.fields import DECIDED, FIXED, Action
 from serve_apps.guard.prices import TokenPrice
@@ -49,7 +49,7 @@ class BodyLimits(Noun):
 
 
 class GuardSettings(Noun):
-    """The ``guard:`` section. Paths are relative to the file it stands in."""
+    """The section ``gateway.guard``. Paths are relative to the file it stands in."""
 
     keys: str | None = Field(
         None, description="file made by `orchestrator keys create`; without it nobody is asked"
@@ -65,6 +65,11 @@ class GuardSettings(Noun):
     ingresses: Count = Field(1, description="how many share the limits where `usage` is not set")
     sync_s: float = Field(
         1.0, ge=0.1, le=60, description="how often the keys file is looked at, and usage shared"
+    )
+    default_deadline_s: Positive | None = Field(
+        None,
+        description="seconds to the first byte, of requests that name no deadline and whose key "
+        "has none; without it, the planned target",
     )
     body: BodyLimits = BodyLimits()
     fields: dict[str, Action] = Field(
@@ -113,8 +118,9 @@ def check_exposure(settings: GuardSettings, host: str) -> None:
         return
     raise InputError(
         f"listening on {host} without API keys would serve everybody who reaches it; make a key "
-        "with `orchestrator keys create --tenant NAME --file keys.yaml` and set guard.keys, "
-        "or say that it is meant with guard.allow_anonymous: true"
+        "with `orchestrator keys create --tenant NAME --file keys.yaml` and name the file with "
+        "--keys keys.yaml (or gateway.guard.keys in the service file), or say that it is meant "
+        "with --open (gateway.guard.allow_anonymous: true)"
     )
 
 

@@ -14,10 +14,13 @@ INGRESS_JOB, ENGINE_JOB = "orchestrator-ingress", "orchestrator-engine"
 def ingress_targets(snapshot: Snapshot, path: str, asked: str) -> list[dict[str, Any]]:
     """Each ingress process by an address of its own: they share the port that clients use.
 
-    Where none has one, the address that was ``asked``: right for a single process.
+    Where none has one, the address that was ``asked``: right for a single process. Addresses that
+    name a port alone are of the host that was asked.
     """
+    host = asked.rpartition(":")[0] or asked
+    known = [host + a if a.startswith(":") else a for a in snapshot.ingresses]
     labels = {"service": snapshot.service, "__metrics_path__": path}
-    return [{"targets": list(snapshot.ingresses) or [asked], "labels": labels}]
+    return [{"targets": known or [asked], "labels": labels}]
 
 
 def engine_targets(snapshot: Snapshot) -> list[dict[str, Any]]:

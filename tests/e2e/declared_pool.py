@@ -6,7 +6,10 @@ A process of its own, since Ray leaves threads and sockets behind.
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
+import tempfile
 import time
 import urllib.request
 from typing import Any
@@ -18,23 +21,24 @@ from ray.serve.schema import ServeDeploySchema
 
 from manifests.serve_config import ActorOptions, as_data, market_selector, serve_config
 from placement.plan import Plan
+from serve_apps.pool import IngressSettings
+from serve_apps.seeing.paths import INGRESS_TARGETS_PATH
 from tests import kube_builders as kb
 
 HOST = "127.0.0.1"
+PEERS = tempfile.mkdtemp(prefix="orch-peers-")
 LABELS = {"ray.io/accelerator-type": "L4", "ray.io/market-type": "on-demand"}
 
 
 def put(client: Any, plan: Plan, port: int) -> None:
     config = serve_config(
         plan,
-        port=port,
+        ingress=IngressSettings(host=HOST, port=port, replicas=2, active=2, peers=PEERS),
         ingress_actor=ActorOptions(resources={"ingress": 1}),
         actor=lambda p, g: ActorOptions(num_gpus=1, label_selector=market_selector(p, g)),
         emulate=True,
     )
-    data = as_data(config) | {"proxy_location": "HeadOnly"}
-    data["http_options"] |= {"host": HOST}
-    client.deploy_apps(ServeDeploySchema.model_validate(data))
+    client.deploy_apps(ServeDeploySchema.model_validate(as_data(config)))
 
 
 def replicas(client: Any, wanted: int) -> dict[str, Any]:
@@ -60,6 +64,17 @@ def ask(port: int) -> int:
         return int(answer.status)
 
 
+def listening(port: int) -> list[str]:
+    """The ingress processes that share the port, as the metrics of each name it."""
+    with urllib.request.urlopen(f"http://{HOST}:{port}{INGRESS_TARGETS_PATH}") as answer:
+        (found,) = json.load(answer)
+    names = set()
+    for target in found["targets"]:
+        with urllib.request.urlopen(f"http://{target}/metrics", timeout=30) as answer:
+            names |= set(re.findall(r'ingress="([^"]+)"', answer.read().decode()))
+    return sorted(names)
+
+
 def main(port: int) -> None:
     ray.init(
         address="local",
@@ -67,15 +82,16 @@ def main(port: int) -> None:
         object_store_memory=100 * 2**20,
         num_cpus=2,
         num_gpus=2,
-        resources={"ingress": 1},
+        resources={"ingress": 2},
         labels=LABELS,
         log_to_driver=False,
     )
     try:
-        serve.start(proxy_location="HeadOnly", http_options={"host": HOST, "port": port})
+        serve.start(proxy_location="Disabled")
         client = _get_global_client()
         put(client, kb.plan(kb.group("chat")), port)
         told: dict[str, Any] = {"first": replicas(client, 1), "answer": ask(port)}
+        told["ingresses"] = listening(port)
         more = kb.plan(kb.group("chat", replicas=2, usd_per_hour=9.0))
         l4 = more.gpus["L4"]
         price = l4.price.model_copy(update={"on_demand_usd_per_hour": 9.0})
@@ -86,6 +102,7 @@ def main(port: int) -> None:
     finally:
         serve.shutdown()
         ray.shutdown()
+        shutil.rmtree(PEERS, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from manifests.settings import KubernetesSettings
 from placement.plan import Plan, PlannedRouter
 from profiler.errors import InputError
 from profiler.files import sha256_of
+from serve_apps.pool import IngressSettings
 from serve_apps.seeing.alerts import rules
 from serve_apps.seeing.grafana import dashboards
 from tests import kube_builders as kb
@@ -39,7 +40,12 @@ FULL: dict[str, Any] = {
     "tolerations": [{"key": "team", "value": "ml", "operator": "Equal"}],
     "labels": {"team": "ml"},
     "network": {"service_type": "LoadBalancer", "client_namespaces": ["apps"]},
-    "monitoring": {"selector_labels": {"release": "prometheus"}},
+    "monitoring": {
+        "selector_labels": {"release": "prometheus"},
+        "admin_key": {"name": "ops", "key": "key"},
+    },
+    "api_keys": {"name": "api-keys", "key": "keys.yaml"},
+    "engine_key": {"name": "engine", "key": "key"},
 }
 
 
@@ -187,8 +193,64 @@ def test_tokens_come_by_reference_and_the_dashboard_stays_inside() -> None:
     }
     assert 8265 in [p["port"] for p in operator["ports"]]
     assert "podSelector" in operator["from"][0]
-    assert [p["port"] for p in scraped["ports"]] == [8080]
+    assert [p["port"] for p in scraped["ports"]] == [8080, 8000]
     assert "ports" not in inside
+
+
+def test_clients_come_to_pods_that_listen_and_to_no_others() -> None:
+    objects = render(kb.plan(), kb.settings(**FULL | {"network": {"port": 9000}}))
+    service = one(objects, "Service")["spec"]
+    listening = {
+        name: [p["containerPort"] for p in pod(g)["containers"][0]["ports"] if p["name"] == "serve"]
+        for name, g in groups(objects).items()
+    }
+    assert listening == {"ingress": [9000], "l4-1x": [], "a100-80gb-1x": []}
+    assert [(p["port"], p["targetPort"]) for p in service["ports"]] == [(9000, "serve")]
+    for group in groups(objects).values():
+        labels = group["template"]["metadata"]["labels"]
+        selected = all(labels.get(k) == v for k, v in service["selector"].items())
+        assert selected == (group["groupName"] == "ingress")
+        assert pod(group)["containers"][0]["readinessProbe"]  # else the operator asks a proxy
+    door = pod(groups(objects)["ingress"])["containers"][0]["readinessProbe"]["httpGet"]
+    assert door == {"path": "/health/ready", "port": 9000}
+
+
+def ingress_args(objects: Sequence[Object]) -> dict[str, Any]:
+    config = yaml.safe_load(one(objects, "RayService")["spec"]["serveConfigV2"])
+    assert config["proxy_location"] == "Disabled"
+    found: dict[str, Any] = config["applications"][-1]["args"]
+    return found
+
+
+def test_keys_come_from_a_secret_and_limits_are_shared_out() -> None:
+    plan = kb.plan(gateway={"guard": {"keys": "../keys.yaml", "usage": "u", "open_metrics": True}})
+    secret = {"api_keys": {"name": "api-keys", "key": "mine.yaml"}, "ingress_replicas": 3}
+    objects = render(plan, kb.settings(**secret))
+    settings = IngressSettings.model_validate(ingress_args(objects))
+    assert settings.guard.keys == "/etc/llm-orchestrator/keys/mine.yaml"
+    assert (settings.guard.usage, settings.guard.open_metrics) == (None, True)
+    assert (settings.sharing, settings.shared_guard.ingresses) == (3, 3)
+    (volume,) = [v for v in pod(groups(objects)["ingress"])["volumes"] if v["name"] == "api-keys"]
+    assert volume["secret"]["secretName"] == "api-keys"
+    assert "api-keys" not in [v["name"] for v in pod(groups(objects)["l4-1x"])["volumes"]]
+
+
+def test_nobody_serves_everybody_by_mistake() -> None:
+    assert "serve everybody who reaches it" in refused(kb.plan(gateway={}), kb.settings())
+    theirs = kb.plan(gateway={"guard": {"keys": "keys.yaml"}})
+    assert "--from-file=keys.yaml=keys.yaml" in refused(theirs, kb.settings())
+
+
+def test_the_engine_key_is_a_reference_in_engines_and_ingress_alone() -> None:
+    objects = render(kb.plan(), kb.settings(engine_key={"name": "e", "key": "k"}))
+    head = one(objects, "RayService")["spec"]["rayClusterConfig"]["headGroupSpec"]
+    asks = {
+        name: [e["valueFrom"]["secretKeyRef"] for e in pod(g)["containers"][0]["env"]
+               if e["name"] == "VLLM_API_KEY"]
+        for name, g in (groups(objects) | {"head": head}).items()
+    }  # fmt: skip
+    assert asks.pop("head") == []
+    assert all(found == [{"name": "e", "key": "k"}] for found in asks.values())
 
 
 def test_the_autoscaler_may_resize_this_service_and_nothing_else() -> None:

@@ -40,6 +40,11 @@ class App:
             return
         if scope["path"] == "/wait":
             await self.go.wait()
+        if scope["path"] == "/stream":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for more in (True, False):
+                await send({"type": "http.response.body", "body": body, "more_body": more})
+            return
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -219,3 +224,12 @@ async def test_an_upgrade_is_refused_and_its_body_never_taken_for_a_request() ->
     assert said.startswith(b"HTTP/1.1 400")
     assert said.count(b"HTTP/1.1 ") == 1
     assert app.bodies == []
+
+
+async def test_an_old_client_gets_a_stream_without_chunks() -> None:
+    async with opened() as (door, _):
+        asked = b"POST /stream HTTP/1.0\r\nHost: pool\r\nContent-Length: 3\r\n\r\nabc"
+        head, _, body = (await say(door.port, asked)).partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert b"connection: close" in head
+    assert body == b"abcabc"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,13 +15,19 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message
 
 from profiler.engine import free_port
+from profiler.errors import InputError
 from serve_apps.api import build_app
-from serve_apps.flow.nouns import Replica
+from serve_apps.flow.nouns import Lease, Replica
+from serve_apps.flow.settings import FlowSettings
 from serve_apps.gateway import Gateway
+from serve_apps.guard.caller import ANONYMOUS
 from serve_apps.guard.guard import Guard
+from serve_apps.guard.prices import TokenPrice
 from serve_apps.guard.settings import BodyLimits, GuardSettings
+from serve_apps.router.base import RouteRequest
 from tests.plan_builders import group, plan, route
 from tests.serve_apps.fake_pool import SSE, Engine
+from tests.serve_apps.guard.guards import House
 
 CHAT = "/v1/chat/completions"
 TWIN_GROUPS = plan((group("a", "m1"), group("b", "m1")), (route({"a": 1.0}),))
@@ -193,6 +200,46 @@ async def test_health_does_without_a_group_whose_model_another_serves() -> None:
     assert (answer.status_code, answer.json()["ready_replicas"]) == (200, {"a": 0, "b": 1})
 
 
+async def test_ready_once_is_ready_for_good() -> None:
+    async with gateway_over() as gateway:
+        none = await request(gateway, "GET", "/health/ready")
+        gateway.found([Replica(g, g, "http://127.0.0.1:1") for g in "ab"])
+        all_there = await request(gateway, "GET", "/health/ready")
+        gateway.found([])
+        lost = await request(gateway, "GET", "/health/ready")
+        health = await request(gateway, "GET", "/health")
+    assert [none.status_code, all_there.status_code, lost.status_code] == [503, 200, 200]
+    assert health.status_code == 503
+
+
+async def test_engines_are_shown_their_key_and_none_of_the_clients() -> None:
+    engine = Engine()
+    async with engine.serve() as url:
+        gateway = Gateway(TWO_MODELS, engine_key="between-us")
+        gateway.found([Replica("r", "a", url)])
+        await post(gateway, chat_body(), headers={"authorization": "Bearer s3cret"})
+        await gateway.close()
+    assert engine.headers[0].getall("authorization") == ["Bearer between-us"]  # type: ignore[attr-defined]
+
+
+def test_a_key_that_would_break_out_of_its_header_is_refused() -> None:
+    with pytest.raises(InputError, match="engine key"):
+        Gateway(engine_key="a\r\nx-evil: 1")
+
+
+def test_gateways_that_share_engines_send_each_its_part() -> None:
+    free = []
+    for gateways in (1, 2):
+        gateway = Gateway(TWO_MODELS, flow=FlowSettings(gateways=gateways))
+        gateway.found([Replica("r", "a", "http://127.0.0.1:1")])
+        answers = [
+            gateway.dispatcher.try_dispatch(RouteRequest("m1", 100, 10), ANONYMOUS)
+            for _ in range(64)
+        ]
+        free.append(sum(isinstance(a, Lease) for a in answers))
+    assert 0 < free[1] <= free[0] / 2 + 1
+
+
 def dead(name: str, group_name: str = "a") -> Replica:
     return Replica(name, group_name, f"http://127.0.0.1:{free_port()}")
 
@@ -294,7 +341,8 @@ async def test_a_stream_cut_in_the_middle_ends_with_an_error_event() -> None:
 class Client:
     """Speaks ASGI by hand, so that it can leave when it wants to."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self._headers = list(headers)
         self.left = asyncio.Event()
         self.got_body = asyncio.Event()
         self._request: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
@@ -312,7 +360,7 @@ class Client:
     async def run(self, gateway: Gateway) -> None:
         scope = {
             "type": "http", "method": "POST", "path": CHAT, "raw_path": CHAT.encode(),
-            "query_string": b"", "headers": [], "root_path": "", "scheme": "http",
+            "query_string": b"", "headers": self._headers, "root_path": "", "scheme": "http",
             "server": ("pool", 80), "client": ("c", 1), "http_version": "1.1",
         }  # fmt: skip
         await build_app(gateway)(scope, self.receive, self.send)
@@ -400,3 +448,90 @@ async def test_a_deadline_that_is_no_number_of_seconds_is_a_400() -> None:
     async with gateway_over(Engine()) as gateway:
         answer = await post(gateway, chat_body(), headers={"x-orchestrator-deadline": "soon"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
+
+
+def keyed(directory: Path, **limits: Any) -> tuple[Guard, dict[str, str]]:
+    """A guard with one key, and the header that names it."""
+    house = House(directory)
+    key = house.key(**limits)
+    return house.guard(), {"authorization": f"Bearer {key}"}
+
+
+async def test_a_refused_deadline_takes_nothing_of_a_keys_tokens(tmp_path: Path) -> None:
+    guard, header = keyed(tmp_path, tokens_per_minute=2000)
+    async with gateway_over(Engine(), guard=guard) as gateway:
+        for _ in range(20):
+            asked = header | {"x-orchestrator-deadline": "0"}
+            assert (await post(gateway, chat_body(), headers=asked)).status_code == 400
+        good = await post(gateway, chat_body(), headers=header)
+    assert good.status_code == 200
+
+
+async def test_feedback_takes_no_large_body() -> None:
+    async with gateway_over() as gateway:
+        answer = await request(gateway, "POST", "/v1/feedback", content=b" " * 20_000)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+
+
+async def test_who_leaves_just_before_the_end_pays_for_what_came(tmp_path: Path) -> None:
+    prices = {"m1": TokenPrice(input_usd=0.0, output_usd=1.0)}
+    house = House(tmp_path)
+    key, guard = house.key(budget_usd_per_day=1.0), house.guard(prices=prices)
+    header = [(b"authorization", f"Bearer {key}".encode())]
+    engine = Engine(chunks=(b"data: 1\n\n" * 5000,), content_type=SSE, hang_after=1)
+    async with gateway_over(engine, guard=guard) as gateway, asyncio.timeout(20):
+        client = Client(chat_body(stream=True), header)
+        serving = asyncio.create_task(client.run(gateway))
+        await client.got_body.wait()
+        client.left.set()
+        await serving
+        record = next(gateway.seeing.journal.latest(1))
+    assert (record.outcome, record.output_tokens) == ("cancelled", 5000)
+
+
+async def test_text_that_looks_like_an_event_is_not_counted_as_one() -> None:
+    chunks = (b'data: {"a": "data: data: "}\n\n', b"data: [DONE]\n\n")
+    async with gateway_over(Engine(chunks=chunks, content_type=SSE)) as gateway:
+        answer = await post(gateway, chat_body(stream=True))
+        record = gateway.seeing.journal.find(answer.headers["x-request-id"])
+    assert record is not None
+    assert record.output_tokens == 1
+
+
+async def test_a_bug_of_ours_is_a_500_in_openais_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    async with gateway_over(Engine()) as gateway:
+        monkeypatch.setattr(gateway.dispatcher, "try_dispatch", broken)
+        answer = await post(gateway, chat_body())
+        assert counted(gateway, "internal_error") == 1
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert "secret" not in answer.text
+
+
+async def test_a_budget_is_spent_at_the_plans_prices(tmp_path: Path) -> None:
+    guard, header = keyed(tmp_path, budget_usd_per_day=1e-9)
+    async with gateway_over(Engine(), guard=guard) as gateway:
+        first = await post(gateway, chat_body(), headers=header)
+        second = await post(gateway, chat_body(), headers=header)
+    assert first.status_code == 200
+    assert second.json()["error"]["code"] == "insufficient_quota"
+
+
+async def test_a_tenant_of_the_keys_file_is_a_label(tmp_path: Path) -> None:
+    guard, header = keyed(tmp_path)
+    async with gateway_over(Engine(), guard=guard) as gateway:
+        await post(gateway, chat_body(), headers=header)
+        assert sample(gateway, "orchestrator_tenant_requests_total", tenant="acme") == 1
+
+
+@pytest.mark.parametrize("believed", [True, False])
+async def test_a_clients_trace_is_passed_on_where_it_is_believed(believed: bool) -> None:
+    parent = f"00-{1:032x}-{2:016x}-01"
+    engine = Engine()
+    guard = Guard(GuardSettings(trace_headers=believed))
+    async with gateway_over(engine, guard=guard) as gateway:
+        await post(gateway, chat_body(), headers={"traceparent": parent})
+        await post(gateway, chat_body(), headers={"traceparent": "nonsense"})
+    assert [h.get("traceparent") for h in engine.headers] == [parent if believed else None, None]

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from profiler.engine import free_port
+from serve_apps import upstream as upstreams
 from serve_apps.upstream import Answer, EngineGoneError, SilentEngineError, Upstream
 
 PATH = b"/v1/chat/completions"
@@ -43,14 +44,16 @@ class Engine:
 
 
 @contextlib.asynccontextmanager
-async def engine(script: Script) -> AsyncIterator[tuple[Engine, Upstream, str]]:
+async def engine(
+    script: Script, host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[Engine, Upstream, str]]:
     made = Engine(script)
-    server = await asyncio.start_server(made.accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(made.accept, host, 0)
     port = server.sockets[0].getsockname()[1]
-    upstream = Upstream()
+    upstream, name = Upstream(), f"[{host}]" if ":" in host else host
     try:
         async with asyncio.timeout(20):
-            yield made, upstream, f"http://127.0.0.1:{port}"
+            yield made, upstream, f"http://{name}:{port}"
     finally:
         upstream.close()
         server.close()
@@ -232,3 +235,57 @@ async def test_interim_answers_are_passed_over() -> None:
     async with engine(says(b"HTTP/1.1 100 Continue\r\n\r\n" + WHOLE)) as (_, upstream, url):
         answer = await upstream.ask(url, PATH, b"{}", 10.0)
         assert (answer.status, answer.body) == (200, b"{}")
+
+
+OTHER = WHOLE.replace(b"{}", b"[]")
+
+
+async def test_an_answer_that_nobody_asked_for_is_given_to_nobody() -> None:
+    async with engine(says(WHOLE + OTHER)) as (made, upstream, url):
+        for _ in range(2):
+            answer = await upstream.ask(url, PATH, b"{}", 10.0)
+            assert (answer.body, len(answer.headers)) == (b"{}", 1)
+            answer.close()
+        assert made.connections == 2
+
+
+async def test_what_comes_late_and_unasked_ends_the_connection_it_came_over() -> None:
+    go = asyncio.Event()
+
+    async def babbles(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(WHOLE)
+        await go.wait()
+        writer.write(OTHER[:60])  # the rest would be read as the next answer's beginning
+
+    async with engine(babbles) as (_, upstream, url):
+        answer = await upstream.ask(url, PATH, b"{}", 10.0)
+        answer.close()
+        assert upstream.connections == 1
+        go.set()
+        while upstream.connections:
+            await asyncio.sleep(0)
+
+
+async def test_a_connection_that_is_not_read_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upstreams, "HIGH_WATER_BYTES", 1)
+    async with engine(says(STREAM + b"3\r\nabc\r\n0\r\n\r\n")) as (made, upstream, url):
+        for _ in range(2):
+            answer = await upstream.ask(url, PATH, b"{}", 10.0)
+            answer.close()  # without having taken what came
+        assert made.connections == 2
+
+
+async def test_no_connection_to_an_engine_that_is_gone_is_kept() -> None:
+    async with engine(says(WHOLE)) as (made, upstream, url):
+        answer = await upstream.ask(url, PATH, b"{}", 10.0)
+        upstream.keep(set())
+        answer.close()
+        await asyncio.wait_for(made.tasks.copy().pop(), 10.0)
+
+
+async def test_an_address_of_version_6_is_named_in_brackets() -> None:
+    async with engine(says(WHOLE), "::1") as (made, upstream, url):
+        (await upstream.ask(url, PATH, b"{}", 10.0)).close()
+    assert f"host: {url.removeprefix('http://')}\r\n".encode() in made.requests[0]

@@ -37,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "ConfigMap": Kind("/api/v1", "configmaps"),
     "PersistentVolumeClaim": Kind("/api/v1", "persistentvolumeclaims"),
     "Pod": Kind("/api/v1", "pods"),
+    "Service": Kind("/api/v1", "services"),
     "Role": Kind("/apis/rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": Kind("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     "NetworkPolicy": Kind("/apis/networking.k8s.io/v1", "networkpolicies"),

@@ -69,8 +69,9 @@ class Applied:
     def undo(self) -> list[str]:
         """Take back all that was applied, newest first; what could not be is returned, a line each.
 
-        An object that was not there goes; of one that was, what we had applied before is applied
-        again, so what others set stays theirs.
+        An object that was not there goes, but for a namespace: what others put into it since would
+        go with it. Of one that was there, what we had applied before is applied again, so what
+        others set stays theirs.
         """
         left = []
         while self.done:
@@ -86,7 +87,8 @@ class Applied:
     def _undo(self, change: Change) -> None:
         before = None if change.live is None else owned(change.live)
         if change.live is None:
-            self.api.delete(*key_of(change.obj))
+            if change.obj["kind"] != "Namespace":
+                self.api.delete(*key_of(change.obj))
         elif before is not None:
             self.api.apply(_with_groups_since(change, before), force=True)
         else:  # it was another's, and only just became ours too

@@ -68,6 +68,8 @@ def find_changes(
 def _change(api: KubeApi, obj: Object, *, force: bool) -> Change:
     kind, name = key_of(obj)
     live = api.get(kind, name)
+    if kind == "Namespace" and live is not None and not is_of(live, obj):
+        return Change("same", obj, live, (), live)  # with our label it would go with our service
     try:
         then = api.apply(obj, force=force, dry_run=True)
     except ApiError as error:
@@ -79,6 +81,12 @@ def _change(api: KubeApi, obj: Object, *, force: bool) -> Change:
     if comparable(live) == comparable(then):
         return Change("same", obj, live, (), then)
     return Change("change", obj, live, tuple(_differences(live, then)), then)
+
+
+def is_of(live: Mapping[str, Any], obj: Mapping[str, Any]) -> bool:
+    """Whether an object carries the label of the same service as another."""
+    mine, theirs = (o["metadata"].get("labels", {}).get(SERVICE_LABEL) for o in (obj, live))
+    return bool(mine == theirs)
 
 
 def comparable(obj: Mapping[str, Any]) -> Object:

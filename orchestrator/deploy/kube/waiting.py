@@ -79,4 +79,4 @@ def url(seen: Seen) -> str:
     groups = seen.service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
     ports = groups[0]["template"]["spec"]["containers"][0].get("ports", ()) if groups else ()
     port = next((p["containerPort"] for p in ports if p.get("name") == "serve"), 8000)
-    return f"http://{metadata['name']}-serve-svc.{metadata['namespace']}:{port}/v1"
+    return f"http://{metadata['name']}.{metadata['namespace']}:{port}/v1"

@@ -44,6 +44,7 @@ from serve_apps.pool import (
     emulated_settings,
     engine_settings,
 )
+from serve_apps.seeing.settings import SeeingSettings
 
 Object = dict[str, Any]
 
@@ -64,6 +65,7 @@ class RayOptions(Noun):
     host: str = Field(THIS_NODE, description="the ingress listens there; empty: its node's address")
     ingress_replicas: Count = 2
     guard: GuardSettings = GuardSettings()
+    seeing: SeeingSettings = SeeingSettings()
     emulate: bool = False
     ship_code: bool = False
     router_artefact: str | None = Field(None, description="where the cluster's image has it")
@@ -244,6 +246,7 @@ def _ingress(
         replicas=options.ingress_replicas,
         drain_timeout_s=drain_s,
         guard=options.guard,
+        seeing=options.seeing,
     )
     args = settings.model_dump(mode="json", exclude_defaults=True, exclude={"replicas"})
     return ApplicationConfig(

@@ -107,6 +107,15 @@ def test_what_is_out_of_stock_is_made_up_for_by_another_type():
     assert any("fewer can be had" in s for s in said)
 
 
+def test_a_clock_that_is_set_back_costs_one_turn():
+    fleet = Fleet({"a": 1}, 9 * each_rps())
+    fleet.now_s = 100_000.0
+    loop, _ = looped(fleet)
+    fleet.now_s -= 3600
+    turns(loop, fleet, 5)
+    assert fleet.replicas["a"] >= 9
+
+
 def test_a_dry_run_changes_nothing():
     fleet = Fleet({"a": 1}, 9 * each_rps())
     loop, _ = looped(fleet, dry_run=True)

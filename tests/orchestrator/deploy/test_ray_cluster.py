@@ -374,7 +374,7 @@ def test_a_dry_run_and_a_refusal_write_nothing(
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     path = tmp_path / "plan.yaml"
     path.write_text(documents.dump(plan(group("chat"))))
-    told = ["--target", "ray", "--address", fake.url, "--allow-anonymous", "--emulate"]
+    told = ["--target", "ray", "--address", fake.url, "--open", "--emulate"]
     run = CliRunner().invoke
     dry = run(cli, ["deploy", str(path), *told, "--dry-run"])
     assert dry.exit_code == 0, dry.output

@@ -98,6 +98,33 @@ def test_a_new_plan_keeps_count_of_what_is_in_flight() -> None:
     assert flow.dispatcher.in_flight == 3
 
 
+def test_who_waits_for_a_model_that_a_new_plan_drops_is_refused() -> None:
+    flow = two_models(max_num_seqs=2)
+    held = flow.fill(model="m2", deadline_s=100.0)
+    wait = flow.ask(model="m2", deadline_s=100.0)
+    assert isinstance(wait, Wait)
+    smaller = flows.plan(flow.plan.groups[0])
+    flow.dispatcher.configure(smaller, flows.RouteTable(smaller))
+    assert isinstance(wait.answer, Refused)
+    assert wait.answer.kind == "unavailable"
+    held[0].done(Result.UNREACHABLE)
+    assert flow.dispatcher.retry(held[0]) is None
+
+
+def test_a_group_that_changes_its_model_answers_nobody_who_waits_for_the_old_one() -> None:
+    flow = Flow(flows.plan(flows.group("a", "m1", replicas=1, max_num_seqs=2)))
+    held = flow.fill(deadline_s=100.0)
+    wait = flow.ask(deadline_s=100.0)
+    assert isinstance(wait, Wait)
+    other = flows.plan(flows.group("a", "m2", replicas=1, max_num_seqs=2))
+    flow.dispatcher.configure(other, flows.RouteTable(other))
+    flow.dispatcher.replicas(flow.found)
+    for lease in held:
+        lease.done(Result.OK, 20)
+    assert isinstance(wait.answer, Refused) or wait.task.decision.model == "m2"
+    assert flow.dispatcher.in_flight == flow.dispatcher.snapshot().groups[0].in_flight
+
+
 def learned(clock_of: list[Flow]) -> LearnedRouter:
     """Half of the prompts gain much by m1, the others little."""
     groups = flows.group("big", "m1", 1, 4), flows.group("small", "m2", 1, 16)

@@ -39,6 +39,14 @@ def test_without_a_keys_file_everybody_is_anonymous() -> None:
     guard.close()
 
 
+def test_who_names_no_deadline_has_the_keys_or_else_the_services(house: House) -> None:
+    own, none = house.key("a", default_deadline_s=2.0), house.key("b")
+    guard = house.guard(default_deadline_s=7.0)
+    found = [guard.admit(bearer(key)).default_deadline_s for key in (own, none)]
+    assert found == [2.0, 7.0]
+    assert Guard(GuardSettings(default_deadline_s=7.0)).admit([]).default_deadline_s == 7.0
+
+
 def test_both_ways_of_sending_a_key_are_known(house: House) -> None:
     key = house.key("acme")
     guard = house.guard()

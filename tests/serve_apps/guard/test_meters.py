@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import stat
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from profiler.errors import InputError
 from serve_apps.api_error import ApiError
 from serve_apps.guard.guard import Guard
 from serve_apps.guard.limits import Bucket, Totals, day_of, until_next
+from serve_apps.guard.meters import Meters
 from serve_apps.guard.prices import TokenPrice
 from serve_apps.guard.usage import Kept, UsageFiles
 from tests.serve_apps.guard.guards import NOON_S, House, Record, bearer
@@ -128,6 +131,26 @@ def test_ingresses_share_a_rate_up_to_one_bucket_each(house: House) -> None:
     assert first + later == pytest.approx(10 * (1 + 10), abs=3)
     for guard in both:
         guard.close()
+
+
+def test_who_stands_by_does_not_grow_with_what_others_use(tmp_path: Path) -> None:
+    busy, idle = UsageFiles(tmp_path), Meters(tmp_path)
+
+    def grown(first: int, last: int) -> int:
+        for used in range(first, last):
+            busy.write({f"key{i}": Kept(Totals(requests=used, tokens=used)) for i in range(200)})
+            idle.sync()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = grown(1000, 1002)
+        assert grown(1002, 1012) - before < 50_000
+    finally:
+        tracemalloc.stop()
+        idle.close()
+        busy.close()
 
 
 def test_ingresses_share_a_budget(house: House) -> None:

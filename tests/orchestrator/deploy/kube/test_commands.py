@@ -80,7 +80,7 @@ def test_a_conflict_ends_with_4_and_names_the_manager(there, orchestrate) -> Non
 def test_status_and_delete_find_the_service(there, orchestrate) -> None:
     orchestrate(*connected("deploy", "plan.yaml"))
     shown = orchestrate(*connected("status", "demo"))
-    assert "demo: running at http://demo-serve-svc.default:8000/v1" in shown.stdout
+    assert "demo: running at http://demo.default:8000/v1" in shown.stdout
     assert "$ so far" in shown.stdout
     assert orchestrate(*connected("delete", "demo", "-y")).returncode == 0
     gone = orchestrate(*connected("status", "demo"))

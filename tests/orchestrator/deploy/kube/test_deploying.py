@@ -46,7 +46,7 @@ def test_a_first_deployment_makes_every_object_and_ends_healthy(place: Place) ->
     status = deploy_kubernetes(place.api, prepared, waiting=place.waiting())
     assert status.state == "running"
     assert {g.name: (g.ready, g.wanted) for g in status.groups} == {"chat": (1, 1), "large": (2, 2)}
-    assert status.url == "http://demo-serve-svc.default:8000/v1"
+    assert status.url == "http://demo.default:8000/v1"
     assert "RayService" in {kind for _, kind, _ in place.cluster.writes}
 
 
@@ -304,6 +304,34 @@ def test_a_namespace_of_ours_is_made_and_goes_with_the_service(place: Place) -> 
     assert place.cluster.get("Namespace", "llm") is not None
     assert delete_kubernetes(place.api, "demo", place.waiting())
     assert place.cluster.get("Namespace", "llm") is None
+
+
+def test_going_back_leaves_what_others_put_into_a_new_namespace(place: Place) -> None:
+    place.api.namespace = "llm"
+    prepared = prepare(place.api, plan(), settings(namespace="llm", create_namespace=True))
+    with pytest.raises(ClusterError):  # the double's KubeRay looks at one namespace only
+        deploy_kubernetes(place.api, prepared, waiting=place.waiting())
+    assert place.cluster.names("RayService") == []
+    assert place.cluster.get("Namespace", "llm") is not None
+
+
+@pytest.mark.parametrize("labels", [{}, {"llm-orchestrator/service": "another"}])
+def test_a_namespace_of_others_stays(place: Place, labels: dict[str, str]) -> None:
+    place.cluster.put({"kind": "Namespace", "metadata": {"name": "default", "labels": labels}})
+    deploy(place, create_namespace=True)
+    assert delete_kubernetes(place.api, "demo", place.waiting())
+    found = place.cluster.get("Namespace", "default")
+    assert found is not None
+    assert found["metadata"]["labels"] == labels
+
+
+def test_a_namespace_of_ours_stays_while_another_service_is_in_it(place: Place) -> None:
+    labels = {"llm-orchestrator/service": "demo"}
+    place.cluster.put({"kind": "Namespace", "metadata": {"name": "default", "labels": labels}})
+    deploy(place, create_namespace=True)
+    place.cluster.put({"kind": "RayService", "metadata": {"name": "b", "namespace": "default"}})
+    assert delete_kubernetes(place.api, "demo", place.waiting())
+    assert place.cluster.get("Namespace", "default") is not None
 
 
 def test_kinds_that_the_cluster_does_not_know_are_left_out_where_they_may(place: Place) -> None:

@@ -1,0 +1,144 @@
+"""The cases of the burst benchmark, and one unit of its work: a scenario by one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.burst_fleet import FLEETS, Fleet, Prompts, fleet_of, prompts_of
+from benchmarks.burst_load import Scenario, load_of, part_of
+from benchmarks.burst_run import (
+    Asked,
+    Build,
+    Tuned,
+    causal,
+    large_only,
+    priced,
+    random_mix,
+    run,
+    run_hindsight,
+)
+from benchmarks.burst_table import Row
+from orchestrator.simulation.load_policy import Learned
+from orchestrator.simulation.load_rules import QueueSettings
+from profiler.traces import Trace
+from serve_apps.router.load_values import LoadValues, pool_of
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fleet, a trace, and the parameters found for them by `benchmarks.burst_tuning`.
+
+    ``most`` is the highest multiple of the large model's capacity worth asking for.
+    """
+
+    name: str
+    fleet: str
+    source: str
+    most: float
+    tuned: Tuned
+    span_s: float = 240.0
+
+
+CASES = (
+    Case(
+        "ladder chat",
+        "ladder",
+        "chat",
+        40.0,
+        Tuned(2.0, 0.02, QueueSettings(1.5, 0.75, 0, 0.02)),
+        span_s=600.0,
+    ),
+    Case("pair chat", "pair", "chat", 16.0, Tuned(0.05, 0.02, QueueSettings(1.5, 1.125, 0, 0.02))),
+    Case("pair code", "pair", "code", 24.0, Tuned(0.02, 0.2, QueueSettings(0.5, 0.475, 0, 0.0))),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything that workers share, made once."""
+
+    fleets: Mapping[str, Fleet]
+    tuning: Mapping[str, tuple[Trace, Prompts]]
+    test: Mapping[str, tuple[Trace, Prompts]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A scenario of a case by one seed."""
+
+    case: Case
+    scenario: Scenario
+    seed: int
+    only_availability: bool = False
+
+
+_shared: list[Setting] = []
+
+
+def prepare(setting: Setting) -> None:
+    """Give a worker what it shares."""
+    _shared[:] = [setting]
+
+
+def setting_of(cases: list[Case]) -> Setting:
+    """Fleets, traces and prompts of some cases."""
+    prompts = {f: prompts_of(FLEETS[f]) for f in {c.fleet for c in cases}}
+    tuning = {c.name: (part_of(c.source, tuning=True), prompts[c.fleet][0]) for c in cases}
+    return Setting(
+        fleets={c.name: fleet_of(FLEETS[c.fleet], tuning[c.name][0]) for c in cases},
+        tuning=tuning,
+        test={c.name: (part_of(c.source, tuning=False), prompts[c.fleet][1]) for c in cases},
+    )
+
+
+def asked_of(case: Case, scenario: Scenario, seed: int, *, tuning: bool = False) -> Asked:
+    """A scenario made concrete."""
+    setting = _shared[0]
+    fleet = setting.fleets[case.name]
+    part, prompts = (setting.tuning if tuning else setting.test)[case.name]
+    trace = load_of(scenario, part, fleet.capacity_rps[0], seed)
+    drawn = prompts.drawn(len(trace), np.random.default_rng([seed, 5]))
+    return Asked(fleet, scenario, trace, drawn, seed)
+
+
+def run_job(job: Job, policies: Mapping[str, LoadValues]) -> list[Row]:
+    """All policies on it."""
+    asked = asked_of(job.case, job.scenario, job.seed)
+    case, tuned = job.case, job.case.tuned
+    builds = {"large-only": large_only, "ours": priced(tuned.worth_usd)}
+    if not job.only_availability:
+        builds = causal(tuned, _learned(policies.get(case.name)))
+    found = {name: run(asked, build) for name, build in builds.items()}
+    if not job.only_availability:
+        found["random"] = run(asked, random_mix(found["ours"].mix))
+        found["hindsight"] = run_hindsight(asked)
+    return [
+        Row(case.name, job.scenario, job.seed, name, measures) for name, measures in found.items()
+    ]
+
+
+def _learned(values: LoadValues | None) -> dict[str, Build]:
+    if values is None:
+        return {}
+    return {"RL": lambda _: Learned(values)}
+
+
+def train(case: Case, minutes: float) -> LoadValues:
+    """A policy learned on generated arrivals, with sizes and prompts of the tuning part."""
+    from orchestrator.simulation.load_episodes import Sizes
+    from orchestrator.simulation.load_learning import Practice, learn
+
+    setting = _shared[0]
+    part, prompts = setting.tuning[case.name]
+    fleet = setting.fleets[case.name]
+    sizes = Sizes(np.asarray(part.input_tokens), np.asarray(part.output_tokens))
+    practice = Practice(
+        fleet.plan,
+        pool_of(fleet.plan),
+        sizes,
+        lambda count, rng: prompts.drawn(count, rng).expected,
+    )
+    return learn(practice, seconds=60 * minutes)

@@ -1,0 +1,125 @@
+"""What a load policy is judged by; every share is of all arrivals, refused and unfinished ones too.
+
+Quality is what the answers that came in time were worth: an answer that missed is worth nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.simulation.result import FleetTimings
+from orchestrator.simulator import Floats
+from profiler.core import Slo
+
+WINDOW_S = 30.0
+"""Attainment after a burst is a rolling mean over so long."""
+HELD_S = 60.0
+"""So long it has to hold before the fleet counts as recovered."""
+RECOVERED = 0.95
+
+Flags = NDArray[np.bool_]
+
+
+def met(timings: FleetTimings, slo: Slo) -> Flags:
+    """Who got first token and pace inside the SLO; one-token answers are judged by TTFT alone."""
+    pace = np.isnan(timings.tpot_s) | (timings.tpot_s <= slo.tpot_s)
+    found: Flags = (timings.ttft_s <= slo.ttft_s) & pace & ~timings.rejected
+    return found
+
+
+def answered(timings: FleetTimings, slo: Slo) -> Flags:
+    """Who got the whole answer, by whichever model, before TTFT limit + tokens x TPOT limit."""
+    deadline_s = slo.ttft_s + slo.tpot_s * np.maximum(timings.output_tokens - 1, 0)
+    found: Flags = (timings.e2e_s <= deadline_s) & ~timings.rejected
+    return found
+
+
+def recovery_s(
+    arrival_s: Floats, good: Flags, burst_end_s: float, until_s: float | None = None
+) -> float:
+    """Seconds from the end of a burst until service is back; infinite where it never is.
+
+    Back is the first moment from which the share of good requests among the arrivals of the last
+    `WINDOW_S` is at least `RECOVERED` for `HELD_S` on end. Windows without arrivals count as
+    good. Looked at once a second up to ``until_s``, the last arrival unless told.
+    """
+    last_s = float(arrival_s[-1]) if until_s is None else until_s
+    at_s = burst_end_s + np.arange(0.0, max(last_s - burst_end_s, 0.0) + 1e-9)
+    before = np.concatenate([[0], np.cumsum(good)])
+    low = np.searchsorted(arrival_s, at_s - WINDOW_S, side="right")
+    high = np.searchsorted(arrival_s, at_s, side="right")
+    count = high - low
+    share = np.where(count > 0, (before[high] - before[low]) / np.maximum(count, 1), 1.0)
+    held = 0
+    for k, fine in enumerate(share >= RECOVERED):
+        held = held + 1 if fine else 0
+        if held > HELD_S:
+            return float(k + 1 - held)
+    return np.inf
+
+
+@dataclass(frozen=True)
+class Measures:
+    """One policy on one trace.
+
+    ``quality_share`` sums the scores of answers in time, over what the large model would score
+    on every arrival, however slow; ``earned_share`` counts only what met the SLO.
+    ``goodput_rps`` counts requests inside the SLO. ``mix`` is the share of all arrivals that
+    each model answered. ``good_windows`` is the share of 30 s windows with at least 96 % of the
+    large model's quality.
+    """
+
+    attainment: float
+    availability: float
+    goodput_rps: float
+    quality_share: float
+    earned_share: float
+    quality_per_gpu_hour: float
+    good_windows: float
+    recovery_s: float
+    mix: tuple[float, ...]
+
+
+def measure(
+    timings: FleetTimings,
+    slo: Slo,
+    *,
+    scores: Floats,
+    model_of_group: NDArray[np.int64],
+    gpus: int,
+    burst_end_s: float | None = None,
+) -> Measures:
+    """Judge a run.
+
+    ``scores`` is ``[requests, models]``, the large model first; ``model_of_group`` gives the
+    column of each of the plan's groups. Recovery is NaN where there was no burst.
+    """
+    good, told = met(timings, slo), answered(timings, slo)
+    column = model_of_group[np.maximum(timings.group, 0)]
+    score = scores[np.arange(len(told)), column]
+    gained = np.where(told, score, 0.0)
+    arrival_s = timings.arrival_s
+    span_s = max(float(arrival_s[-1]), 1e-9)
+    models = scores.shape[1]
+    return Measures(
+        attainment=float(good.mean()),
+        availability=float(told.mean()),
+        goodput_rps=float(good.sum() / span_s),
+        quality_share=float(gained.sum() / scores[:, 0].sum()),
+        earned_share=float(score[good].sum() / scores[:, 0].sum()),
+        quality_per_gpu_hour=float(gained.sum() / (gpus * span_s / 3600)),
+        good_windows=_good_windows(arrival_s, gained, scores[:, 0]),
+        recovery_s=np.nan if burst_end_s is None else recovery_s(arrival_s, good, burst_end_s),
+        mix=tuple(float((told & (column == m)).mean()) for m in range(models)),
+    )
+
+
+def _good_windows(arrival_s: Floats, gained: Floats, large: Floats) -> float:
+    """Share of 30 s windows in which quality was at least 96 % of the large model's."""
+    window = (arrival_s // WINDOW_S).astype(np.int64)
+    ours, best = np.bincount(window, gained), np.bincount(window, large)
+    some = best > 0
+    return float((ours[some] >= 0.96 * best[some]).mean()) if some.any() else 1.0
