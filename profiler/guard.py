@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -35,7 +36,9 @@ def main(argv: list[str]) -> int:
         return 128 + signal.SIGTERM
     child: subprocess.Popen[bytes] | None = None
     try:
-        child = subprocess.Popen(command)
+        # Killed outright, a guard can end nothing any more: the command then ends with it.
+        with_us = functools.partial(libc.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)
+        child = subprocess.Popen(command, preexec_fn=with_us)  # noqa: PLW1509  # one thread
         code = child.wait()
     except _StopRequestedError:
         code = -signal.SIGTERM

@@ -32,6 +32,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 HANGS = "import signal; print('loading', flush=True); signal.pause()"
 DIES = "raise SystemExit(print('ValueError: no room for the KV cache') or 3)"
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+LONE = "import os, signal; print('family', os.getpid(), flush=True); signal.pause()"
 STUBBORN_FAMILY = """
 import os, signal, subprocess, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -231,3 +232,16 @@ signal.pause()
         fds = [os.pidfd_open(pid) for pid in family(log)]
         parent.send_signal(signal.SIGKILL)
     wait_for_end(fds)
+
+
+def test_a_guard_that_is_killed_takes_the_engine_with_it(tmp_path: Path) -> None:
+    engine = server(
+        tmp_path, "import os, signal; print('family', os.getpid(), flush=True); signal.pause()"
+    )
+    engine.start()
+    engine.log_path.touch()
+    fds = [os.pidfd_open(pid) for pid in family(engine.log_path)]
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGKILL)
+    wait_for_end(fds)
+    engine.stop()
