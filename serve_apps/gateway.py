@@ -43,6 +43,8 @@ from serve_apps.upstream import EngineGoneError, SilentEngineError, Upstream
 TICK_S = 0.05
 SECOND_S = 1.0
 PROBE_TIMEOUT_S = 1.0
+LEARNED = "learned.npz"
+"""What feedback taught the router, beside the log of it."""
 READERS = {
     "/v1/chat/completions": openai_api.chat_request,
     "/v1/completions": openai_api.completion_request,
@@ -110,7 +112,9 @@ class Gateway:
         self.estimating: Estimating | None = None
         """What estimates prompts, where there is a learned router."""
         self._ticking: asyncio.Task[None] | None = None
-        self._probes: set[asyncio.Task[None]] = set()
+        self._probes: dict[str, asyncio.Task[None]] = {}
+        self._syncing: asyncio.Task[None] | None = None
+        self._taught = False
         if plan is not None:
             self.configure(plan)
 
@@ -121,10 +125,13 @@ class Gateway:
     ) -> None:
         """Route by this plan from the next request on; requests in flight are not disturbed.
 
-        ``learned`` is the plan's learned router, ``feedback`` a file that judgements are added to.
+        ``learned`` is the plan's learned router, ``feedback`` a file that judgements are added to;
+        what they teach is kept beside it.
         """
         if learned is not None and self._learned is not None:
             learned.take_over(self._learned)
+        elif learned is not None and feedback is not None:
+            learned.recall(feedback.with_name(LEARNED))
         self._table = RouteTable(plan) if learned is None else learned.table
         self._learned = learned
         self._plan = plan
@@ -285,7 +292,18 @@ class Gateway:
         given = self.feedback.give(body)
         if self._learned is not None and given.decision.ask is not None:
             self._learned.learn(given.decision.ask, given.decision.model, given.score)
+            self._taught = True
         return given
+
+    def _remember(self) -> None:
+        """Keep what feedback taught since then; here and not in a thread, so it is whole."""
+        if not self._taught or self._learned is None or self.feedback.path is None:
+            return
+        self._taught = False
+        try:
+            self._learned.remember(self.feedback.path.with_name(LEARNED))
+        except OSError as error:
+            log.warning("what feedback taught is not kept: %s", error)
 
     # time
 
@@ -298,8 +316,11 @@ class Gateway:
         """Stop, and close the connections to the engines."""
         if self._ticking is not None:
             self._ticking.cancel()
-            await asyncio.gather(self._ticking, *self._probes, return_exceptions=True)
+            apart = [self._syncing] if self._syncing is not None else []
+            probes = self._probes.values()
+            await asyncio.gather(self._ticking, *probes, *apart, return_exceptions=True)
             self._ticking = None
+        self._remember()
         self.upstream.close()
         if self.estimating is not None:
             self.estimating.close()
@@ -331,12 +352,21 @@ class Gateway:
                 if now_s - sampled_s >= SECOND_S:
                     sampled_s = now_s
                     self.seeing.tick()
+                    self._remember()
                     await self._tell_arrivals()
-                if now_s - synced_s >= self.guard.settings.sync_s:
+                syncing = self._syncing is not None and not self._syncing.done()
+                if now_s - synced_s >= self.guard.settings.sync_s and not syncing:
                     synced_s = now_s
-                    await asyncio.to_thread(self.guard.sync)
+                    self._syncing = asyncio.create_task(self._sync())
             except Exception:  # time must go on, whatever one of them does
                 log.exception("a tick failed")
+
+    async def _sync(self) -> None:
+        """Share limits and read keys; apart, for a disk that hangs must not stop time."""
+        try:
+            await asyncio.to_thread(self.guard.sync)
+        except Exception:
+            log.exception("limits and keys were not brought up to date")
 
     async def _tell_arrivals(self) -> None:
         if self._arrivals_dir is not None:
@@ -347,9 +377,11 @@ class Gateway:
                 log.warning("the autoscaler is not told of arrivals: %s", error)
 
     def _probe(self, replica: Replica) -> None:
-        task = asyncio.create_task(self._asked_health(replica))
-        self._probes.add(task)
-        task.add_done_callback(self._probes.discard)
+        """One at a time: a slow no must not undo a later yes."""
+        if replica.id not in self._probes:
+            task = asyncio.create_task(self._asked_health(replica))
+            self._probes[replica.id] = task
+            task.add_done_callback(lambda _: self._probes.pop(replica.id))
 
     async def _asked_health(self, replica: Replica) -> None:
         healthy = False

@@ -35,7 +35,7 @@ class KeyEntry(Noun):
     hash: Hash
     tenant: Tenant
     admin: bool = Field(False, description="for the operator's calls; answers no completions")
-    priority: Annotated[int, Field(ge=-100, le=100)] = Field(
+    priority: Annotated[int, Field(ge=-10, le=10)] = Field(
         0, description="higher is served first and shed last"
     )
     weight: Positive = Field(1.0, description="fair share among tenants")

@@ -235,9 +235,7 @@ signal.pause()
 
 
 def test_a_guard_that_is_killed_takes_the_engine_with_it(tmp_path: Path) -> None:
-    engine = server(
-        tmp_path, "import os, signal; print('family', os.getpid(), flush=True); signal.pause()"
-    )
+    engine = server(tmp_path, LONE)
     engine.start()
     engine.log_path.touch()
     fds = [os.pidfd_open(pid) for pid in family(engine.log_path)]

@@ -250,6 +250,26 @@ async def test_feedback_teaches_a_bandit() -> None:
     assert set(chosen[-10:]) == {"m2"}
 
 
+async def test_what_feedback_taught_outlives_the_process(tmp_path: Path) -> None:
+    log = tmp_path / "feedback.jsonl"
+
+    async def asked(times: int, *, judge: bool) -> list[str]:
+        chosen = []
+        async with gateway_with(two_models(policy="lin_ucb"), feedback=log) as (gateway, _):
+            for _ in range(times):
+                answer = await chat(gateway, text(0.8, 0.82))
+                chosen.append(answer.headers["x-orchestrator-model"])
+                score = 1.0 if chosen[-1] == "m2" else 0.0
+                body = {"request_id": answer.headers["x-request-id"], "score": score}
+                if judge:
+                    await request(gateway, "/v1/feedback", body)
+        return chosen
+
+    before = await asked(40, judge=True)
+    assert before[0] != before[-1]
+    assert set(await asked(5, judge=False)) == {before[-1]}
+
+
 async def test_reasons_are_ascii_in_headers() -> None:
     p = two_models()
     async with gateway_with(p) as (gateway, _):
