@@ -44,6 +44,7 @@ def emit(data: Any, fmt: Format, table: Callable[[], Sequence[RenderableType]]) 
         console = stdout()
         for part in table():
             console.print(part)
+    sys.stdout.flush()  # whoever reads a pipe must not wait until a command that stays has ended
 
 
 def stdout() -> Console:
