@@ -38,7 +38,7 @@ class Serve:
 
 async def found(told: list[tuple[Replica, ...]], *ids: str) -> None:
     async with asyncio.timeout(10):
-        while not told or [r.id for r in told[-1]] != list(ids):
+        while not told or {r.id for r in told[-1]} != set(ids):
             await asyncio.sleep(0)
 
 
