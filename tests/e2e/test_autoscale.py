@@ -261,7 +261,8 @@ def test_real_engines_come_and_go_under_load_and_no_request_fails(
     pool = deployed(made)
     load = Load(pool.status.url, tokens=16)
     options = ("--interval", "2", "--warm-up", "5", "--max", "smol=2", "--min", "smol=1")
-    options += ("--cold-start", "20")  # dear starts are kept through lulls longer than a test
+    # Dear starts and dear misses are kept ready for through lulls longer than a test.
+    options += ("--cold-start", "20", "--miss-worth", "3")
 
     async def course() -> None:
         async with load.running():
