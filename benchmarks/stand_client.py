@@ -142,7 +142,8 @@ def _whole(body: bytes, reply: Reply) -> None:
         return
     error = told.get("error")
     if error:
-        reply.code = str(error.get("code") or error.get("type"))
+        shaped = isinstance(error, dict)
+        reply.code = str(error.get("code") or error.get("type")) if shaped else str(error)
     else:
         reply.complete = True
         reply.tokens = told.get("usage", {}).get("completion_tokens", 0)

@@ -31,7 +31,7 @@ from serve_apps.door import Door
 from serve_apps.flow.nouns import Replica
 from serve_apps.gateway import Gateway
 from serve_apps.guard.guard import Guard
-from serve_apps.pool import IngressSettings
+from serve_apps.pool import ENGINE_KEY, IngressSettings
 from serve_apps.router.artefact import load_artefact
 from serve_apps.router.estimates import Estimates
 from serve_apps.router.learned import LearnedRouter
@@ -100,7 +100,11 @@ class StandGateway:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         ingress = setup.ingress
-        self._gateway = Gateway(guard=Guard(ingress.guard), seeing=ingress.seeing)
+        self._gateway = Gateway(
+            guard=Guard(ingress.guard),
+            seeing=ingress.seeing,
+            engine_key=os.environ.get(ENGINE_KEY, ""),
+        )
         self._harmed: _Harmed | None = None
         learned = None
         if setup.artefact:
