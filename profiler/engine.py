@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -135,7 +136,7 @@ def _cpu_threads(launch: Launch, env: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-class EngineServer:
+class EngineServer(ABC):
     """An engine's process. Use as a context manager, or call `start`, `wait_ready` and `stop`.
 
     The thread that calls `start` must outlive the engine: the kernel ends the engine with it.
@@ -159,9 +160,9 @@ class EngineServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
 
+    @abstractmethod
     def _command(self) -> list[str]:
         """The engine's command line."""
-        raise NotImplementedError
 
     def _environment(self) -> dict[str, str]:
         """The engine's environment."""

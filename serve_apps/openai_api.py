@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from profiler.prompt_size import chat_tokens, prompt_tokens
 from serve_apps.api_error import ApiError
 from serve_apps.chat_prompt import chat_prompt, completion_text
+from serve_apps.guard.splice import replace
 from serve_apps.router.prompts import Prompt
 
 PREFIX_CHARS = 512
@@ -100,32 +100,7 @@ def with_model(body: bytes, model: str) -> bytes:
         if value is not None:
             start, end = value.span(1)
             return b"".join((body[:start], json.dumps(model).encode(), body[end:]))
-    text = body.decode(json.detect_encoding(body), "surrogatepass")
-    pieces, copied = [], 0
-    for start, end in _model_spans(text):
-        pieces += [text[copied:start], json.dumps(model)]
-        copied = end
-    return "".join([*pieces, text[copied:]]).encode("utf-8", "surrogatepass")
-
-
-def _model_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where the values of the key ``model`` stand in the text of a valid JSON object."""
-    decoder = json.JSONDecoder()
-    at = _skip(text, 0, "{")
-    while text[at] != "}":
-        key, after_key = decoder.raw_decode(text, at)
-        start = _skip(text, after_key, ":")
-        _, end = decoder.raw_decode(text, start)
-        if key == "model":
-            yield start, end
-        at = _skip(text, end, ",")
-
-
-def _skip(text: str, at: int, sign: str) -> int:
-    """The next place that is neither white space nor the sign."""
-    while text[at] in " \t\n\r" or text[at] == sign:
-        at += 1
-    return at
+    return replace(body, {"model": model})
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from placement.plan import AUTO
 from serve_apps.api_error import ApiError
 from serve_apps.door import LEFT
 from serve_apps.flow.nouns import Lease, Refused, Result
+from serve_apps.guard.screen import too_large
 from serve_apps.replies import (
     cut_event,
     decision_headers,
     internal,
     refusal_of,
     refused,
-    too_large,
     unavailable,
     unknown_model,
 )

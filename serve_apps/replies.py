@@ -69,12 +69,6 @@ def unknown_model(error: UnknownModelError) -> ApiError:
     return ApiError(404, str(error), param="model", code="model_not_found")
 
 
-def too_large(limit_bytes: int) -> ApiError:
-    """The answer to a body beyond the limit."""
-    message = f"the body is larger than {limit_bytes / 2**20:,.3g} MiB"
-    return ApiError(413, message, code="body_too_large")
-
-
 @functools.cache
 def cut_event() -> bytes:
     """An error event; the blank line first ends an event that the engine left half written."""

@@ -17,7 +17,6 @@ from serve_apps.guard.headers import (
     check_body_headers,
     check_local_page,
     check_origin,
-    engine_headers,
     is_local,
 )
 from serve_apps.guard.keyring import Holder, KeyRing
@@ -179,13 +178,6 @@ class Guard:
     def visible(self, caller: Caller, models: Iterable[str]) -> list[str]:
         """The models that ``/v1/models`` shows this caller."""
         return [m for m in models if caller.models is None or m in caller.models]
-
-    def engine_headers(
-        self, headers: Headers, request_id: str, engine_key: str | None = None
-    ) -> list[tuple[bytes, bytes]]:
-        """All headers of the request to the engine, see `headers.engine_headers`."""
-        trace = self.settings.trace_headers
-        return engine_headers(headers, request_id, engine_key, trace=trace)
 
     def reserve(self, caller: Caller, input_tokens: int, max_output_tokens: int | None) -> int:
         """Set aside the tokens that a request is expected to use; the result goes to `charge`.

@@ -1,4 +1,4 @@
-"""Which headers are believed, which reach an engine, and from which web pages calls may come."""
+"""Which headers are believed, and from which web pages calls may come."""
 
 from __future__ import annotations
 
@@ -10,51 +10,6 @@ from serve_apps.guard.settings import is_loopback
 
 Headers = Iterable[tuple[bytes, bytes]]
 """As ASGI gives them: names in lower case, values as bytes."""
-
-TRACE = frozenset({b"traceparent", b"tracestate"})
-
-HOP_BY_HOP = frozenset({
-    b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"te",
-    b"trailer", b"transfer-encoding", b"upgrade", b"proxy-connection",
-})  # fmt: skip
-"""RFC 9110, section 7.6.1. None is passed on in either direction."""
-
-FROM_ENGINE = (b"content-type", b"retry-after", b"cache-control")
-"""Of an engine's answer, all that clients see. Our own headers are added after."""
-
-ENGINE_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
-"""All that a client can make the ingress ask of an engine."""
-PROBE_PATHS = frozenset({"/health", "/metrics", "/v1/models"})
-"""What the ingress asks on its own."""
-
-
-def engine_headers(
-    headers: Headers, request_id: str, engine_key: str | None = None, *, trace: bool = False
-) -> list[tuple[bytes, bytes]]:
-    """All headers that go to an engine: ours, and of the client's none but those allowed.
-
-    Identity (``authorization``, ``cookie``, ``x-user-*``), origin (``forwarded``, ``x-real-ip``,
-    ``x-forwarded-*``), orders to the engine (``x-request-id``, ``x-session-id``,
-    ``x-vllm-priority``, ``x-data-parallel-rank``), ``x-orchestrator-*`` and ``host`` end here, as
-    does all that nobody has thought of: there is an allow-list, and no other.
-    """
-    ours = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
-    if engine_key is not None:
-        ours.append((b"authorization", b"Bearer " + engine_key.encode()))
-    if trace:
-        ours += [(name, value) for name, value in headers if name in TRACE and len(value) < 512]
-    return ours
-
-
-def engine_path(path: str) -> str:
-    """A path that may be asked of an engine for a client, exactly as it is written.
-
-    Raises:
-        ApiError: 404, any other: LoRA loading, ``/invocations``, ``/pooling``, ``/../`` tricks.
-    """
-    if path not in ENGINE_PATHS:
-        raise ApiError(404, f"{path[:100]!r} is not served here", code="unknown_url")
-    return path
 
 
 def check_body_headers(headers: Headers) -> None:

@@ -23,11 +23,13 @@ class Source:
         self.threads: set[int] = set()
         self.stuck = False
         self.entered = threading.Event()
+        self.entries = threading.Semaphore(0)
         self.go = threading.Event()
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
         self.threads.add(threading.get_ident())
         self.batches.append(list(prompts))
+        self.entries.release()
         self.entered.set()
         if self.stuck:
             self.go.wait(LONG_S)
@@ -89,6 +91,8 @@ async def test_threads_that_hang_for_good_are_given_up_and_bounded(
         for _ in range(100):
             await made.prepared(Prompt("x"))
     made.close()
+    for _ in range(estimating.MOST_THREADS):  # a thread that was started need not have run yet
+        assert await asyncio.to_thread(source.entries.acquire, timeout=LONG_S / 2)
     assert len(source.threads) == estimating.MOST_THREADS
 
 
