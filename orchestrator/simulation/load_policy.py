@@ -68,9 +68,9 @@ class PolicyRouter:
         """
         self.models = tuple(dict.fromkeys(g.config.model for g in plan.groups))
         """In the order of ``quality``'s columns."""
-        by_model = isinstance(quality, Mapping)
-        rows = np.array([[quality[m] for m in self.models]] if by_model else quality, dtype=float)
-        self._fixed = by_model
+        self._fixed = isinstance(quality, Mapping)
+        told = [[quality[m] for m in self.models]] if isinstance(quality, Mapping) else quality
+        rows: Floats = np.array(told, dtype=float)
         self._quality: list[list[float]] = rows.tolist()
         edges = plan.router.edges if plan.router is not None else ()
         bins = np.searchsorted(edges, 1 - rows.mean(axis=1), side="right")

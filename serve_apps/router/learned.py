@@ -23,11 +23,12 @@ from serve_apps.router.artefact import Artefact
 from serve_apps.router.base import Decision, RouteRequest
 from serve_apps.router.by_plan import FAR
 from serve_apps.router.classes import SECONDS_PER_HOUR, PlanClass, PlanClasses
-from serve_apps.router.deciding import PRICED, Chooser, Deciding, Typical
+from serve_apps.router.deciding import Chooser, Deciding, Typical
 from serve_apps.router.difficulty import difficulty
 from serve_apps.router.live import LivePrices
 from serve_apps.router.load_policies import LoadPolicy
 from serve_apps.router.offers import Offer
+from serve_apps.router.planned_load import planned_policy
 from serve_apps.router.policies.base import Ask, Floats, LearningPolicy, Policy
 from serve_apps.router.policies.preference import ByPreference, WorthTable, calibrate
 from serve_apps.router.policies.registry import policy_class
@@ -50,9 +51,10 @@ class LearnedRouter:
         *,
         clock: Callable[[], float] = time.monotonic,
         seed: int = 0,
-        load_policy: LoadPolicy = PRICED,
+        load_policy: LoadPolicy | None = None,
     ) -> None:
-        """``load_policy`` chooses where the request has no wish and the router is no bandit.
+        """``load_policy`` chooses where the request has no wish and the router is no bandit; None:
+        the one that the plan brings, or prices.
 
         Raises:
             InputError: the artefact is not for this pool, or holds no calibration prompts.
@@ -66,7 +68,11 @@ class LearnedRouter:
         reference = artefact.reference_estimates().only(names)
         bins = np.searchsorted(plan.router.edges, difficulty(reference), side="right")
         self._core = Deciding(
-            plan, list(plan.router.models), Typical(reference.quality, bins), clock, load_policy
+            plan,
+            list(plan.router.models),
+            Typical(reference.quality, bins),
+            clock,
+            load_policy or planned_policy(plan, clock),
         )
         self.table = self._core.table
         """What stands in where nothing can be estimated: the plan's shares."""

@@ -40,7 +40,7 @@ def left_by_load(ttft_s: float, lone_ttft_s: float, output_tokens: float, slo: S
         return 0.0
     if ttft_s <= lone_ttft_s:
         return 1.0
-    soon = 1.0 - (ttft_s / allowed_s) ** SHARPNESS
-    alone = 1.0 - (lone_ttft_s / allowed_s) ** SHARPNESS
+    soon: float = 1.0 - (ttft_s / allowed_s) ** SHARPNESS
+    alone: float = 1.0 - (lone_ttft_s / allowed_s) ** SHARPNESS
     stalls = (ttft_s - lone_ttft_s) / (max(output_tokens, 1.0) * slo.tpot_s)
     return min(soon / alone * math.exp(-stalls) / slo.attainment, 1.0)
