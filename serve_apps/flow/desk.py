@@ -269,6 +269,7 @@ class Desk:
     def _move(self, wait: Wait, blocked: dict[str, float]) -> None:
         now, request = self._clock(), wait.task.request
         request.blocked = blocked
+        request.begins.clear()
         request.moves += 1
         groups = self._pool.serving(request.asked.model)
         if request.moves > MOST_MOVES:

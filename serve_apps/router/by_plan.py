@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from serve_apps.router.balance import Balance, starting_biases
 from serve_apps.router.classes import PlanClass
-from serve_apps.router.live import FlowView
 from serve_apps.router.load_policies import ModelOption
 from serve_apps.router.offers import Market, Offer
 from serve_apps.router.quota import Quota
@@ -58,11 +57,14 @@ class ByPlan:
         return self._worths[found.label]
 
     def options(
-        self, found: PlanClass, offers: Mapping[str, Offer], flow: FlowView | None
+        self, found: PlanClass, offers: Mapping[str, Offer], *, occupied: bool
     ) -> list[ModelOption]:
-        """The offers as a load policy sees them; those without a group are not feasible."""
+        """The offers as a load policy sees them; those without a group are not feasible.
+
+        ``occupied``: what is in flight and queued is wanted as well.
+        """
         balance = self._balances.get(found.label)
-        return [self._option(m, o, found, balance, flow) for m, o in offers.items()]
+        return [self._option(m, o, found, balance, occupied=occupied) for m, o in offers.items()]
 
     def _option(
         self,
@@ -70,10 +72,11 @@ class ByPlan:
         offer: Offer,
         found: PlanClass,
         balance: Balance | None,
-        flow: FlowView | None,
+        *,
+        occupied: bool,
     ) -> ModelOption:
         planned = model in found.models
-        in_flight, queued, slots = self._market.occupancy(model) if flow is not None else (0, 0, 0)
+        in_flight, queued, slots = self._market.occupancy(model) if occupied else (0, 0, 0)
         return ModelOption(
             model,
             offer.quality,

@@ -61,6 +61,7 @@ class Deciding:
         slos = [plan.slo, *(c.slo for c in self.classes.all)]
         self.market = Market(plan, models, slos, clock)
         self._policy = policy
+        self._looks_around = not isinstance(policy, Priced)
         self.supervised = policy if isinstance(policy, Supervised) else None
         """The policy, where it is one that others stand by for."""
         self._edges = list(plan.router.edges) if plan.router is not None else []
@@ -137,7 +138,7 @@ class Deciding:
         count: bool,
     ) -> str:
         flow = self.prices.flow
-        options = self._by_plan.options(found, offers, flow)
+        options = self._by_plan.options(found, offers, occupied=self._looks_around)
         state = LoadState(
             flow.now() if flow is not None else 0.0,
             self._rate.now_rps(flow) if flow is not None else 0.0,
