@@ -67,9 +67,14 @@ class Group:
 
     # -- who is there
 
-    def add(self, replica: Replica, now: float) -> None:
-        """One more engine, ready to work."""
-        self.engines[replica.id] = Engine(replica, self.law, self._settings, now)
+    def add(self, replica: Replica, now: float, known: Engine | None = None) -> None:
+        """One more engine, ready to work; ``known``: as what it was before it left, and is."""
+        if known is None:
+            known = Engine(replica, self.law, self._settings, now)
+        else:
+            known.adopt(self.law)
+            known.gone = False
+        self.engines[replica.id] = known
         self.refresh()
 
     def remove(self, replica_id: str) -> None:

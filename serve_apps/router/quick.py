@@ -66,6 +66,11 @@ class QuickEstimates:
         self.only_prepared = False
         """Estimate nothing when asked, but what was prepared: whoever asks must not be held up."""
 
+    @property
+    def bounded(self) -> bool:
+        """Whether the source says that it is sure to return soon."""
+        return getattr(self._source, "bounded", False) is True
+
     def prepare(self, prompts: Sequence[Prompt]) -> None:
         """Estimate these together, which takes little longer than one of them alone.
 
