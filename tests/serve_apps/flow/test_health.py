@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
@@ -102,9 +103,7 @@ class Hang:
             self.send(self.flow.dispatcher.retry(lease))
 
 
-@pytest.mark.parametrize(
-    ("period_s", "service_s"), [(0.025, 0.02), (0.025, 0.1), (0.1, 0.2), (0.005, 0.05)]
-)
+@pytest.mark.parametrize(("period_s", "service_s"), [(0.025, 0.02), (0.025, 0.1), (0.1, 0.2)])
 def test_an_engine_that_hangs_gets_hardly_anything_and_nobody_waits_for_it(
     period_s: float, service_s: float
 ) -> None:
@@ -114,7 +113,6 @@ def test_an_engine_that_hangs_gets_hardly_anything_and_nobody_waits_for_it(
         hang.send(hang.flow.lease())
     while hang.stuck or hang.working:
         hang.pass_time(period_s)
-    print(hang.met, hang.failed, hang.slowest_s)
     assert hang.met <= 2
     assert hang.failed == 0
     assert hang.slowest_s < 2.0
