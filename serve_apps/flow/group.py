@@ -112,15 +112,23 @@ class Group:
             engines = engines[:4]
         return min(e.ttft_s(prefill_tokens, now) for e in engines)
 
+    def begins_within(self, limit_s: float, prefill_tokens: float, now: float) -> bool:
+        """Whether some engine is sure to: a quicker answer than `ttft_s` where the first has room.
+
+        Small groups alone are looked through.
+        """
+        engines = self.open
+        return len(engines) <= 4 and any(e.ttft_s(prefill_tokens, now) <= limit_s for e in engines)
+
     @property
     def busy(self) -> bool:
         """Whether the next request would have to wait for a slot."""
-        return self.full or bool(len(self.queue))
+        return self.full or self.queue.count > 0
 
     @property
     def strain(self) -> float:
         """The wait for a slot over the SLO's TTFT; 0 while there is room."""
-        if not self.busy or not self.open:
+        if not (self.full or self.queue.count) or not self.open:
             return 0.0
         return self.wait_s(self.queue.load_s, 0.0) / self.slo.ttft_s
 

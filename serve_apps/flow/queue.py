@@ -52,12 +52,13 @@ class FairQueue:
         self._parts: dict[FlowKey, list[float]] = {}
         """By flow the part of the service that it had of late, and its weight."""
         self._virtual = 0.0
-        self._count = 0
+        self.count = 0
+        """How many wait; what `len` says, for those who ask with each request."""
         self.load_s = 0.0
         """Replica-seconds of all that wait."""
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[Wait]:
         for flow in self._flows.values():
@@ -69,7 +70,7 @@ class FairQueue:
         That is not only what waits now. Flows that had a part of the service go on asking, and
         those of a smaller virtual start come before it though they arrive later.
         """
-        if not self._count:
+        if not self.count:
             return 0.0
         key = asker.priority, asker.tenant
         own, weight = self._flows.get(key), self._weight(asker)
@@ -110,7 +111,7 @@ class FairQueue:
         insort(flow.waits, wait, key=_by_deadline)
         flow.load_s += wait.task.load_s
         self.load_s += wait.task.load_s
-        self._count += 1
+        self.count += 1
 
     def head(self) -> Wait | None:
         """Who goes next; None when nobody waits."""
@@ -154,13 +155,13 @@ class FairQueue:
         load_s = flow.waits.pop(at).task.load_s
         flow.load_s -= load_s
         self.load_s -= load_s
-        self._count -= 1
+        self.count -= 1
         if not flow.waits:
             del self._flows[flow.key]
             if flow.start > self._virtual:
                 self._idle[flow.key] = flow.start
                 self._forget()
-        if not self._count:
+        if not self.count:
             self.load_s = 0.0
 
     def _served(self, flow: Flow) -> None:
