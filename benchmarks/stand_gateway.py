@@ -28,6 +28,7 @@ from starlette.routing import Route
 from placement.plan import Plan
 from profiler.core import Noun
 from serve_apps.api import build_app
+from serve_apps.collecting import settle
 from serve_apps.door import Door
 from serve_apps.flow.nouns import Replica
 from serve_apps.gateway import Gateway
@@ -128,6 +129,7 @@ class StandGateway:
         told, lost = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, told.set)
+        settle()
         self._gateway.start()
         await self.door.open()
         print(self.door.port, flush=True)
