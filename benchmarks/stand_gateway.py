@@ -5,8 +5,8 @@ the port it listens on, and takes each further line as the replicas that run fro
 ends it as Serve ends an ingress: no more is taken, what is under way is finished.
 
 ``GET /stand/state`` tells what the process holds. With values in the query it waits for them, as
-an emulated engine's state does. ``GET /stand/refused`` tells how long each refusal took here, by the
-request's id: from its head's last byte until the answer was written.
+an emulated engine's state does. ``GET /stand/refused`` tells how long each refusal took here, by
+the request's id: from its head's last byte until the answer was written.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ class QuickEstimates:
                 tuple(found.quality[0].tolist()),
                 tuple(found.output_tokens[0].tolist()),
             )
-        except Exception as error:  # features may be anybody's code
+        except Exception as error:  # noqa: BLE001 - features may be anybody's code
             self.failures += 1
             self._tell(began)
             return f"no estimate: {type(error).__name__}"
