@@ -92,11 +92,11 @@ class FairQueue:
                 part = self._parts.get(flow.key)
                 if part is not None and waits < most:
                     comes.append((part[0], waits, most))
-        for name, (part, weight) in self._parts.items():
+        for name, (share, weight) in self._parts.items():
             if name != key and name not in self._flows:
                 begins = max(self._virtual, self._idle.get(name, 0.0))
                 if begins < start:
-                    comes.append((part, 0.0, (start - begins) * weight))
+                    comes.append((share, 0.0, (start - begins) * weight))
         return _with_those_to_come(ahead, comes) if comes else ahead
 
     def push(self, wait: Wait) -> None:
