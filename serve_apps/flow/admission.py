@@ -63,13 +63,9 @@ class Admission:
         prefill = float(request.asked.input_tokens)
         if request.cached_group is group and request.cached is not None:
             prefill = max(prefill - request.cached.tokens, 1.0)
-        passed_s, busy = now - request.arrived_s, group.busy
-        if not busy and request.deadline_s is None:
-            least_s = self._settings.patience * group.slo.ttft_s - passed_s
-            if group.begins_within(least_s, prefill, now):  # as nearly always
-                return 0.0
         allowed_s = self.allowed_s(request, group, prefill)
-        if not busy:
+        passed_s = now - request.arrived_s
+        if not group.busy:
             return passed_s + group.ttft_s(prefill, now) - allowed_s
         predicted_s = self.wait_s(request, group) + group.admitted_ttft_s(prefill)
         return passed_s + predicted_s - self._settings.margin * allowed_s

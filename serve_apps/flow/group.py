@@ -112,14 +112,6 @@ class Group:
             engines = engines[:4]
         return min(e.ttft_s(prefill_tokens, now) for e in engines)
 
-    def begins_within(self, limit_s: float, prefill_tokens: float, now: float) -> bool:
-        """Whether some engine is sure to: a quicker answer than `ttft_s` where the first has room.
-
-        Small groups alone are looked through.
-        """
-        engines = self.open
-        return len(engines) <= 4 and any(e.ttft_s(prefill_tokens, now) <= limit_s for e in engines)
-
     @property
     def busy(self) -> bool:
         """Whether the next request would have to wait for a slot."""
