@@ -81,7 +81,11 @@ async def soak(stand: Stand, seconds: float) -> Figures:
     after = await _settled(stand)
     await engines_free(stand)
     half = [s for s in samples if s[0] >= seconds / 2]
-    more = {k: float(str(after[k])) - float(str(before[k])) for k in ("tasks", "files")}
+    held = {
+        f"{what}_{when}": float(str(state[what]))
+        for what in ("tasks", "sockets", "files", "in_flight")
+        for when, state in (("at_first", before), ("at_last", after))
+    }
     return {
         "seconds": seconds,
         "rate_rps": rate_rps,
@@ -98,8 +102,9 @@ async def soak(stand: Stand, seconds: float) -> Figures:
         "rss_mib_per_1000_requests": 1000 / rate_rps * slope(half),
         "in_flight": float(str(after["in_flight"])),
         "upstream": float(str(after["upstream"])),
-        "tasks_more": more["tasks"],
-        "files_more": more["files"],
+        "tasks_more": held["tasks_at_last"] - held["tasks_at_first"],
+        "files_more": held["files_at_last"] - held["files_at_first"],
+        **held,
     }
 
 

@@ -5,7 +5,8 @@ the port it listens on, and takes each further line as the replicas that run fro
 ends it as Serve ends an ingress: no more is taken, what is under way is finished.
 
 ``GET /stand/state`` tells what the process holds. With values in the query it waits for them, as
-an emulated engine's state does.
+an emulated engine's state does. ``GET /stand/refused`` tells how long each refusal took here, by
+the request's id: from its head's last byte until the answer was written.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from starlette.routing import Route
 from placement.plan import Plan
 from profiler.core import Noun
 from serve_apps.api import build_app
+from serve_apps.collecting import settle
 from serve_apps.door import Door
 from serve_apps.flow.nouns import Replica
 from serve_apps.gateway import Gateway
@@ -36,9 +38,11 @@ from serve_apps.router.artefact import load_artefact
 from serve_apps.router.estimates import Estimates
 from serve_apps.router.learned import LearnedRouter
 from serve_apps.router.prompts import Prompt
+from serve_apps.seeing.record import Outcome
 
 LOOK_S = 0.005
 HANG_S = 5.0
+MOST_REFUSED = 100_000
 Harm = Literal["", "raise", "hang", "garble"]
 
 
@@ -115,6 +119,7 @@ class StandGateway:
         self._find(setup.replicas)
         more = [
             Route("/stand/state", self._tell),
+            Route("/stand/refused", self._refused),
             Route("/stand/harm/{harm}", self._harm, methods=["POST"]),
         ]
         self.door = Door(build_app(self._gateway, more), ingress.host, ingress.port or 0)
@@ -124,6 +129,7 @@ class StandGateway:
         told, lost = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, told.set)
+        settle()
         self._gateway.start()
         await self.door.open()
         print(self.door.port, flush=True)
@@ -179,6 +185,11 @@ class StandGateway:
             if time.monotonic() > until_s:
                 return JSONResponse(shown, 504)
             await asyncio.sleep(LOOK_S)
+
+    async def _refused(self, _request: Request) -> Response:
+        found = self._gateway.seeing.journal.latest(MOST_REFUSED)
+        took_s = {r.request_id: r.duration_s for r in found if r.outcome is Outcome.OVERLOADED}
+        return JSONResponse(took_s)
 
     async def _harm(self, request: Request) -> Response:
         assert self._harmed is not None, "there is no learned router to harm"

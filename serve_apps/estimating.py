@@ -1,7 +1,9 @@
-"""Prompts are estimated in a thread of their own: requests wait for that so long and no longer.
+"""Prompts are estimated together, those that come in one turn of the event loop.
 
-What judges prompts may be anybody's code, and code that blocks cannot be broken off. In a thread it
-holds up nobody: requests that it does not serve in time go by the plan's shares.
+What judges prompts may be anybody's code, and code that blocks cannot be broken off. In a thread
+of its own (`Estimating`) it holds up nobody: requests that it does not serve in time go by the
+plan's shares. The hand-over to a thread and back costs more than most estimates, so parts that
+compute for a bounded time and wait for nothing do so at once (`AtOnce`).
 """
 
 from __future__ import annotations
@@ -20,16 +22,20 @@ MOST_THREADS = 3
 """So many threads may be stuck before nothing is estimated any more."""
 STUCK_S = 30.0
 """After so long without an answer a thread is given up."""
+SLOW_S = 0.01
+"""Estimates at once that take longer, ``SLOW_IN_A_ROW`` times, are made in the thread for a while.
+They take a hundredth of it: it is the machine that is slow."""
+SLOW_IN_A_ROW = 2
+REST_S = 10.0
 
+Prepare = Callable[[Sequence[Prompt]], None]
 Batch = tuple[asyncio.AbstractEventLoop, Sequence[Prompt], Callable[[], None]]
 
 
 class Estimating:
-    """Collects what comes within one turn of the event loop, and has it prepared at once."""
+    """Collects what comes within one turn of the event loop, and has it prepared in a thread."""
 
-    def __init__(
-        self, prepare: Callable[[Sequence[Prompt]], None], patience_s: float = PATIENCE_S
-    ) -> None:
+    def __init__(self, prepare: Prepare, patience_s: float = PATIENCE_S) -> None:
         """``prepare`` is called in another thread, and never twice at a time."""
         self._prepare = prepare
         self._patience_s = patience_s
@@ -41,8 +47,11 @@ class Estimating:
         self._flushes = False
         self._closed = False
 
-    async def prepared(self, prompt: Prompt) -> None:
-        """Return when the prompt was prepared, with all others of this turn; or too late for it."""
+    async def prepared(self, prompt: Prompt, *, alone: bool = False) -> None:  # noqa: ARG002
+        """Return when the prompt was prepared, with all others of this turn; or too late for it.
+
+        ``alone``: nobody else asks just now; see `AtOnce`.
+        """
         loop = asyncio.get_running_loop()
         if self._stuck(loop.time()):
             return
@@ -107,9 +116,66 @@ class Estimating:
         return self._work
 
 
-def _run(
-    prepare: Callable[[Sequence[Prompt]], None], work: queue.SimpleQueue[Batch | None]
-) -> None:
+class AtOnce:
+    """As `Estimating`, on the event loop itself: for what is sure to return soon.
+
+    Found slow all the same, it hands over to the thread for a while.
+    """
+
+    def __init__(
+        self, prepare: Prepare, *, slow_s: float = SLOW_S, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._prepare = prepare
+        self._slow_s = slow_s
+        self._elsewhere = Estimating(prepare, patience_s)
+        self._prompts: list[Prompt] = []
+        self._waiting: list[asyncio.Future[None]] = []
+        self._slow = 0
+        self._rests_until_s = float("-inf")
+        self._closed = False
+
+    async def prepared(self, prompt: Prompt, *, alone: bool = False) -> None:
+        """Return when the prompt was prepared, with all others of this turn; ``alone``: there is
+        nobody to wait for.
+        """
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            return
+        if loop.time() < self._rests_until_s:
+            await self._elsewhere.prepared(prompt)
+        elif alone and not self._prompts:
+            self._do(loop, [prompt])
+        else:
+            if not self._prompts:
+                loop.call_soon(self._flush, loop)
+            future: asyncio.Future[None] = loop.create_future()
+            self._prompts.append(prompt)
+            self._waiting.append(future)
+            await future
+
+    def close(self) -> None:
+        """Estimate nothing more."""
+        self._closed = True
+        self._elsewhere.close()
+
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        prompts, waiting = self._prompts, self._waiting
+        self._prompts, self._waiting = [], []
+        self._do(loop, [p for p, f in zip(prompts, waiting, strict=True) if not f.done()])
+        for future in waiting:
+            _settle(future)
+
+    def _do(self, loop: asyncio.AbstractEventLoop, prompts: Sequence[Prompt]) -> None:
+        began_s = loop.time()
+        with contextlib.suppress(Exception):  # who was not prepared goes by the plan's shares
+            self._prepare(prompts)
+        ended_s = loop.time()
+        self._slow = self._slow + 1 if ended_s - began_s > self._slow_s else 0
+        if self._slow >= SLOW_IN_A_ROW:
+            self._slow, self._rests_until_s = 0, ended_s + REST_S
+
+
+def _run(prepare: Prepare, work: queue.SimpleQueue[Batch | None]) -> None:
     while (batch := work.get()) is not None:
         loop, prompts, done = batch
         with contextlib.suppress(Exception):  # who was not prepared goes by the plan's shares

@@ -19,7 +19,7 @@ from profiler.errors import InputError
 from serve_apps import openai_api
 from serve_apps.arrivals import Demand, write_counts
 from serve_apps.asking import Headers, deadline_s, route_request
-from serve_apps.estimating import Estimating
+from serve_apps.estimating import AtOnce, Estimating
 from serve_apps.feedback import Feedback, Given
 from serve_apps.flow.dispatcher import Dispatcher
 from serve_apps.flow.nouns import Replica
@@ -63,6 +63,7 @@ class Question:
     path: bytes
     body: bytes
     model: str
+    answers: int
     reserved: int
     deadline_s: float | None
 
@@ -109,7 +110,7 @@ class Gateway:
         self._arrivals_dir = arrivals_dir
         self._replicas: tuple[Replica, ...] = ()
         self._wanted: Mapping[str, int] = {}
-        self.estimating: Estimating | None = None
+        self.estimating: Estimating | AtOnce | None = None
         """What estimates prompts, where there is a learned router."""
         self._ticking: asyncio.Task[None] | None = None
         self._probes: dict[str, asyncio.Task[None]] = {}
@@ -142,7 +143,8 @@ class Gateway:
         self.estimating = None
         if learned is not None:
             router = steady = SteadyRouter(learned, self._table)
-            self.estimating = Estimating(steady.prepare)
+            kind = AtOnce if learned.bounded else Estimating
+            self.estimating = kind(steady.prepare)
             learned.only_prepared()
         if self._dispatcher is None:
             self._dispatcher = Dispatcher(plan, router, self.clock, settings=self._flow)
@@ -262,12 +264,13 @@ class Gateway:
         deadline = deadline_s(headers, caller.default_deadline_s)
         kept = strip(body, dropped) if dropped else body
         # Last: whatever is refused above has set nothing aside that nobody would give back.
-        reserved = guard.reserve(caller, request.input_tokens, request.max_output_tokens)
+        answers = request.answers
+        reserved = guard.reserve(caller, request.input_tokens, request.max_output_tokens, answers)
         if self._demand is not None:
             limit = request.max_output_tokens
             self._demand.arrived(request.model, request.input_tokens, limit)
         path = record.path.encode()
-        return Question(route, caller, path, kept, request.model, reserved, deadline)
+        return Question(route, caller, path, kept, request.model, answers, reserved, deadline)
 
     def finished(self, record: RequestRecord) -> None:
         """A request is over, however it ended."""

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from placement.plan import Plan
 from profiler.errors import OrchestratorError
 from serve_apps.api import build_app
+from serve_apps.collecting import settle
 from serve_apps.discovery import Discovery
 from serve_apps.door import Door
 from serve_apps.flow.settings import FlowSettings
@@ -90,6 +91,7 @@ class Ingress:
             learned = await asyncio.to_thread(_router_of, plan, found)
             self._gateway.configure(plan, learned, feedback)
         if self._opening is None:
+            settle()  # now that all is loaded, and nobody waits
             self._gateway.start()
             self._discovery.start(self._gateway.found)
             self._opening = asyncio.create_task(self._open())

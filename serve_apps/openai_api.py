@@ -19,6 +19,8 @@ from serve_apps.router.prompts import Prompt
 
 PREFIX_CHARS = 512
 """Prompts that are alike so far are taken to share a prefix."""
+MOST_ANSWERS = 1_000_000
+"""To a prompt; more is nonsense, whatever limit the guard sets."""
 _KEY = b'"model"'
 _VALUE = re.compile(rb'[ \t\n\r]*:[ \t\n\r]*("(?:[^"\\]|\\.)*")')
 _ESCAPED = b"\\u006"
@@ -36,6 +38,8 @@ class ApiRequest:
     prompt: Prompt | None = None
     session: str | None = None
     prefix: int | None = None
+    answers: int = 1
+    """How many are asked for at once: prompts times ``n`` (or ``best_of``, if more)."""
 
 
 def chat_request(fields: dict[str, Any], *, prompts: bool = False) -> ApiRequest:
@@ -68,7 +72,7 @@ def completion_request(fields: dict[str, Any], *, prompts: bool = False) -> ApiR
     limit = _max_tokens(fields)
     text = completion_text(prompt) if prompts else None
     seen = Prompt(text, max_output_tokens=limit) if text is not None else None
-    return _request(fields, model, prompt_tokens(prompt), limit, seen, prompt)
+    return _request(fields, model, prompt_tokens(prompt), limit, seen, prompt, _prompts(prompt))
 
 
 def read_chat(body: bytes, *, prompts: bool = False) -> ApiRequest:
@@ -133,14 +137,28 @@ def _request(
     limit: int | None,
     prompt: Prompt | None,
     first: Any,
+    prompts: int = 1,
 ) -> ApiRequest:
     stream = fields.get("stream")
     if not isinstance(stream, bool | None):
         raise _bad("stream", "true or false", fields)
     prefix = hash(first[:PREFIX_CHARS]) if isinstance(first, str) and first else None
+    answers = prompts * _width(fields)
     return ApiRequest(
-        model, bool(stream), max(1, input_tokens), limit, prompt, _session(fields), prefix
+        model, bool(stream), max(1, input_tokens), limit, prompt, _session(fields), prefix, answers
     )
+
+
+def _prompts(prompt: str | list[Any]) -> int:
+    """How many prompts there are: one list of token ids is one."""
+    return 1 if isinstance(prompt, str) or isinstance(prompt[0], int) else len(prompt)
+
+
+def _width(fields: dict[str, Any]) -> int:
+    """Answers to each prompt. What is no such number is the engine's to refuse."""
+    told = (fields.get("n"), fields.get("best_of"))
+    numbers = [v for v in told if isinstance(v, int | float) and 1 <= v <= MOST_ANSWERS]
+    return int(max(numbers, default=1))
 
 
 def _session(fields: dict[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from placement.plan import AUTO
 from serve_apps.api_error import ApiError
-from serve_apps.door import LEFT
+from serve_apps.door import LEFT, PEN, Pen
 from serve_apps.flow.nouns import Lease, Refused, Result
 from serve_apps.guard.screen import too_large
 from serve_apps.replies import (
@@ -68,6 +68,7 @@ class Call:
         "_gateway",
         "_gone",
         "_headers",
+        "_pen",
         "_send",
         "_started",
         "lease",
@@ -79,6 +80,7 @@ class Call:
         self.lease: Lease | None = None
         self._gateway = gateway
         self._send = send
+        self._pen: Pen | None = None
         self._started = self._answered = self._gone = False
         self._headers: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
 
@@ -111,10 +113,12 @@ class Call:
             self._gateway.finished(record)
 
     async def _watched(self, scope: Scope, receive: Receive) -> None:
-        left = (scope.get("extensions") or {}).get(LEFT)
+        extensions = scope.get("extensions") or {}
+        left = extensions.get(LEFT)
         if left is None:
             await self._until_disconnect(scope, receive)
             return
+        self._pen = extensions.get(PEN)
         task = asyncio.current_task()
         assert task is not None
 
@@ -164,14 +168,14 @@ class Call:
             self.lease = await self._dispatch(asked)
             await self._relay(asked)
         finally:
-            gateway.guard.charge(caller, record, asked.reserved)
+            gateway.guard.charge(caller, record, asked.reserved, asked.answers)
 
     async def _dispatch(self, asked: Question) -> Lease:
         gateway, record = self._gateway, self.record
         began_s = gateway.clock()
         prompt, estimating = asked.route.prompt, gateway.estimating
         if prompt is not None and estimating is not None and asked.route.model == AUTO:
-            await estimating.prepared(prompt)
+            await estimating.prepared(prompt, alone=gateway.seeing.open == 1)
         try:
             lease = await gateway.dispatcher.dispatch(asked.route, asked.caller, asked.deadline_s)
         except Refused as error:
@@ -248,7 +252,7 @@ class Call:
 
     async def _stream(self, lease: Lease, answer: Answer) -> None:
         """Send each piece as it comes; the status goes out with the first."""
-        record, send = self.record, self._send
+        record, send, pen = self.record, self._send, self._pen
         lease.first_byte()
         record.first_byte_s = self._gateway.clock()
         record.output_tokens, tail = 0, b""  # counted as they go out: a client may leave early
@@ -258,7 +262,8 @@ class Call:
                 record.output_tokens += piece.count(_EVENT_END)
                 tail = piece if len(piece) >= _TAIL_BYTES else tail[-_TAIL_BYTES:] + piece
                 lease.progress()
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                if pen is None or not pen.piece(piece):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
         except (EngineGoneError, SilentEngineError) as error:
             record.outcome = Outcome.CUT
             silent = isinstance(error, SilentEngineError)
@@ -294,7 +299,13 @@ class Call:
         await self._respond(error.status, [(b"content-type", b"application/json"), *more], body)
 
     async def _respond(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        await self._start(status, [*headers, (b"content-length", b"%d" % len(body))])
+        length = b"content-length", b"%d" % len(body)
+        whole = [*headers, length, *self._headers]
+        if self._pen is not None and self._pen.whole(status, whole, body):
+            self._started = self._answered = True
+            self.record.status = status
+            return
+        await self._start(status, [*headers, length])
         await self._finish(body)
 
     async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:

@@ -22,6 +22,8 @@ IDLE_S = 4.0
 """A connection that rested longer is not used again: engines close theirs after five seconds."""
 MOST_IDLE = 1024
 """Connections kept per engine; more than that are closed when they are done."""
+TICK_S = 0.001
+"""Timers are no finer than this."""
 HIGH_WATER_BYTES = 1024 * 1024
 """An answer that nobody takes away is read no further than this."""
 PASSED_BACK = frozenset((b"content-type", b"retry-after", b"cache-control", b"x-emulated"))
@@ -54,6 +56,7 @@ class Answer(asyncio.Protocol):
         "_buffered",
         "_chunked",
         "_complete",
+        "_due_s",
         "_idle_s",
         "_length",
         "_loop",
@@ -81,6 +84,7 @@ class Answer(asyncio.Protocol):
         self._transport: Any = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due_s = 0.0
         self._paused = False
         self.used = False
         self.lost = False
@@ -202,6 +206,7 @@ class Answer(asyncio.Protocol):
 
     def close(self) -> None:
         """Give the connection back when the answer is complete, else end it."""
+        self._disarm()
         if self._complete and self._reusable and not (self.lost or self._paused):
             self._pool.give_back(self)
         else:
@@ -209,6 +214,7 @@ class Answer(asyncio.Protocol):
 
     def end(self) -> None:
         """End the connection now."""
+        self._disarm()
         self._pool.forget(self)
         if not self.lost:
             self._transport.abort()
@@ -219,18 +225,36 @@ class Answer(asyncio.Protocol):
         if self.lost:
             raise EngineGoneError("the engine's connection ended", sent=True)
         self._waiter = waiter = self._loop.create_future()
-        self._timer = self._loop.call_later(self._idle_s, self._too_long)
+        self._arm()
         try:
             await waiter
         finally:
             self._waiter = None
-            self._timer.cancel()
         if self._silent:
             raise SilentEngineError(f"no byte for {self._idle_s:.1f} s")
         if self.lost and not self._complete and not self._pieces:
             raise EngineGoneError("the engine's connection ended", sent=True)
 
-    def _too_long(self) -> None:
+    def _arm(self) -> None:
+        """Watch the time from now; a timer that is set for earlier looks again when it is due."""
+        self._due_s = self._loop.time() + self._idle_s
+        if self._timer is not None and self._timer.when() <= self._due_s:
+            return
+        self._disarm()
+        self._timer = self._loop.call_at(self._due_s, self._look)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiter is None:
+            return
+        if self._loop.time() < self._due_s - TICK_S:
+            self._timer = self._loop.call_at(self._due_s, self._look)
+            return
         self._silent = True
         self._wake()
 

@@ -188,11 +188,15 @@ class Desk:
         return wait
 
     def _displace(self, group: Group, newest: Wait) -> None:
-        """Turn away whoever is served last and would now be too late, because of this one."""
+        """Turn away whoever is served last and would now be far too late, because of this one.
+
+        Who was let in is to be served: a newcomer's wait counts those who come before it later, so
+        this is for flows that nobody could reckon with.
+        """
         while (last := group.queue.last()) is not None and last is not newest:
             ahead_s = group.queue.load_s - last.task.load_s
             begins_s = self._clock() + group.wait_s(ahead_s, last.task.load_s)
-            if begins_s <= last.task.deadline_s:
+            if begins_s <= last.task.last_s:
                 return
             self._turn_away(group, last)
 

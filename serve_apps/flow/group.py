@@ -67,9 +67,14 @@ class Group:
 
     # -- who is there
 
-    def add(self, replica: Replica, now: float) -> None:
-        """One more engine, ready to work."""
-        self.engines[replica.id] = Engine(replica, self.law, self._settings, now)
+    def add(self, replica: Replica, now: float, known: Engine | None = None) -> None:
+        """One more engine, ready to work; ``known``: as what it was before it left, and is."""
+        if known is None:
+            known = Engine(replica, self.law, self._settings, now)
+        else:
+            known.adopt(self.law)
+            known.gone = False
+        self.engines[replica.id] = known
         self.refresh()
 
     def remove(self, replica_id: str) -> None:
@@ -110,12 +115,12 @@ class Group:
     @property
     def busy(self) -> bool:
         """Whether the next request would have to wait for a slot."""
-        return self.full or bool(len(self.queue))
+        return self.full or self.queue.count > 0
 
     @property
     def strain(self) -> float:
         """The wait for a slot over the SLO's TTFT; 0 while there is room."""
-        if not self.busy or not self.open:
+        if not (self.full or self.queue.count) or not self.open:
             return 0.0
         return self.wait_s(self.queue.load_s, 0.0) / self.slo.ttft_s
 

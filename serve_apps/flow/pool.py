@@ -24,6 +24,8 @@ class Pool:
         self.groups: dict[str, Group] = {}
         self.by_model: dict[str, list[Group]] = {}
         self.engines: dict[str, tuple[Group, Engine]] = {}
+        self._left: dict[Replica, Engine] = {}
+        """Engines that are gone and had work when they went: who comes back still has it."""
 
     def configure(self, plan: Plan) -> list[Group]:
         """Have the plan's groups; those that it has no more, without their engines.
@@ -54,16 +56,19 @@ class Pool:
         for replica_id, (_, engine) in tuple(self.engines.items()):
             if wanted.get(replica_id) != engine.replica:
                 self.forget(replica_id)
+        self._left = {r: e for r, e in self._left.items() if e.in_flight}
         for replica in wanted.values():
             if replica.id not in self.engines:
                 group = self.groups[replica.group]
-                group.add(replica, now)
+                group.add(replica, now, self._left.pop(replica, None))
                 self.engines[replica.id] = group, group.engines[replica.id]
 
     def forget(self, replica_id: str) -> None:
         """An engine is gone; what it has in flight stays counted."""
-        group, _ = self.engines.pop(replica_id)
+        group, engine = self.engines.pop(replica_id)
         group.remove(replica_id)
+        if engine.in_flight:
+            self._left[engine.replica] = engine
 
     def serving(self, model: str) -> list[Group]:
         """The groups that may answer for a model, or for ``auto``."""

@@ -18,6 +18,12 @@ from serve_apps.flow.nouns import Asker, Wait
 
 MOST_IDLE = 1024
 """Idle tenants whose virtual time is remembered."""
+MEMORY = 1 / 64
+"""Weight of the latest request in what part of the service each flow had."""
+LEAST_PART = 0.01
+"""A flow of less is not reckoned with before it asks."""
+ROUNDS = 3
+"""The more is ahead, the longer it takes, the more comes in between: solved step by step."""
 
 FlowKey = tuple[int, str]
 _by_deadline = attrgetter("task.deadline_s")
@@ -43,21 +49,28 @@ class FairQueue:
         self._priority_step = priority_step
         self._flows: dict[FlowKey, Flow] = {}
         self._idle: dict[FlowKey, float] = {}
+        self._parts: dict[FlowKey, list[float]] = {}
+        """By flow the part of the service that it had of late, and its weight."""
         self._virtual = 0.0
-        self._count = 0
+        self.count = 0
+        """How many wait; what `len` says, for those who ask with each request."""
         self.load_s = 0.0
         """Replica-seconds of all that wait."""
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[Wait]:
         for flow in self._flows.values():
             yield from flow.waits
 
     def ahead_s(self, asker: Asker, deadline_s: float) -> float:
-        """Replica-seconds that would be served before one more request of this asker."""
-        if not self._count:
+        """Replica-seconds that are served before one more request of this asker.
+
+        That is not only what waits now. Flows that had a part of the service go on asking, and
+        those of a smaller virtual start come before it though they arrive later.
+        """
+        if not self.count:
             return 0.0
         key = asker.priority, asker.tenant
         own, weight = self._flows.get(key), self._weight(asker)
@@ -67,13 +80,24 @@ class FairQueue:
             before = _load_before(own, deadline_s)
             start = own.start + before / weight
         ahead = before
+        comes: list[tuple[float, float, float]] = []
         for flow in self._flows.values():
             if flow is own:
                 continue
             if flow.start < start or (flow.start == start and flow.key[0] >= asker.priority):
                 first = flow.waits[0].task.load_s  # whoever has begun is served whole
-                ahead += min(flow.load_s, max((start - flow.start) * flow.weight, first))
-        return ahead
+                most = max((start - flow.start) * flow.weight, first)
+                waits = min(flow.load_s, most)
+                ahead += waits
+                part = self._parts.get(flow.key)
+                if part is not None and waits < most:
+                    comes.append((part[0], waits, most))
+        for name, (share, weight) in self._parts.items():
+            if name != key and name not in self._flows:
+                begins = max(self._virtual, self._idle.get(name, 0.0))
+                if begins < start:
+                    comes.append((share, 0.0, (start - begins) * weight))
+        return _with_those_to_come(ahead, comes) if comes else ahead
 
     def push(self, wait: Wait) -> None:
         """Let a request wait."""
@@ -87,7 +111,7 @@ class FairQueue:
         insort(flow.waits, wait, key=_by_deadline)
         flow.load_s += wait.task.load_s
         self.load_s += wait.task.load_s
-        self._count += 1
+        self.count += 1
 
     def head(self) -> Wait | None:
         """Who goes next; None when nobody waits."""
@@ -101,6 +125,7 @@ class FairQueue:
         wait = flow.waits[0]
         self._virtual = flow.start
         flow.start += wait.task.load_s / flow.weight
+        self._served(flow)
         self._take(flow, 0)
         return wait
 
@@ -130,14 +155,24 @@ class FairQueue:
         load_s = flow.waits.pop(at).task.load_s
         flow.load_s -= load_s
         self.load_s -= load_s
-        self._count -= 1
+        self.count -= 1
         if not flow.waits:
             del self._flows[flow.key]
             if flow.start > self._virtual:
                 self._idle[flow.key] = flow.start
                 self._forget()
-        if not self._count:
+        if not self.count:
             self.load_s = 0.0
+
+    def _served(self, flow: Flow) -> None:
+        parts = self._parts
+        for part in parts.values():
+            part[0] -= MEMORY * part[0]
+        own = parts.setdefault(flow.key, [0.0, flow.weight])
+        own[0] += MEMORY
+        own[1] = flow.weight
+        if own[0] >= 1.0 - LEAST_PART or len(parts) > 1 / LEAST_PART:
+            self._parts = {k: p for k, p in parts.items() if p[0] >= LEAST_PART}
 
     def _forget(self) -> None:
         if len(self._idle) > MOST_IDLE:
@@ -148,6 +183,18 @@ class FairQueue:
     def _weight(self, asker: Asker) -> float:
         weight = max(asker.weight, 1e-6)
         return weight * self._priority_step**asker.priority if asker.priority else weight
+
+
+def _with_those_to_come(ahead: float, comes: list[tuple[float, float, float]]) -> float:
+    """Load ahead with what flows will ask for meanwhile: each its part of all that is served
+    until then, beyond what of it waits already, and no more than goes before.
+    """
+    found = ahead
+    for _ in range(ROUNDS):
+        found = ahead + sum(
+            min(max(part * found - waits, 0.0), most - waits) for part, waits, most in comes
+        )
+    return found
 
 
 def _load_before(flow: Flow, deadline_s: float) -> float:

@@ -21,6 +21,9 @@ GRAMMARS = (
     "guided_choice", "guided_grammar", "guided_whitespace_pattern", "structural_tag",
 )  # fmt: skip
 
+RARE = frozenset((*LISTS, *GRAMMARS, "stop"))
+"""Most bodies have none of these, and are looked at no further."""
+
 
 def clean(fields: Mapping[str, Any], settings: GuardSettings) -> tuple[str, ...]:
     """The top-level keys that must not reach the engine; usually none.
@@ -31,11 +34,12 @@ def clean(fields: Mapping[str, Any], settings: GuardSettings) -> tuple[str, ...]
     dropped = tuple(key for key in fields if _drops(key, fields[key], settings))
     limits = settings.body
     _check_numbers(fields, limits)
-    _check_lists(fields, limits)
+    if not RARE.isdisjoint(fields):
+        _check_lists(fields, limits)
+        for name in GRAMMARS:
+            if fields.get(name) is not None:
+                check_grammar(name, fields[name], limits)
     _check_prompts(fields, limits)
-    for name in GRAMMARS:
-        if fields.get(name) is not None:
-            check_grammar(name, fields[name], limits)
     messages = fields.get("messages")
     if isinstance(messages, list):
         check_media(messages, limits, urls=settings.media_urls)

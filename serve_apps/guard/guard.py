@@ -22,6 +22,7 @@ from serve_apps.guard.headers import (
 from serve_apps.guard.keyring import Holder, KeyRing
 from serve_apps.guard.limits import Meter, day_of, until_next
 from serve_apps.guard.meters import Meters
+from serve_apps.guard.peer import Peer, is_own_user
 from serve_apps.guard.prices import TokenPrice
 from serve_apps.guard.screen import read_object
 from serve_apps.guard.settings import GuardSettings
@@ -29,6 +30,7 @@ from serve_apps.guard.settings import GuardSettings
 log = logging.getLogger("orchestrator.guard")
 
 CREDENTIALS = (b"authorization", b"x-api-key")
+MEND = "create a key with `orchestrator keys create --admin` and set guard.keys"
 
 
 class Used(Protocol):
@@ -60,8 +62,10 @@ class Guard:
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        own_user: Callable[[Peer], bool] = is_own_user,
     ) -> None:
-        """``clock`` is monotonic, ``now`` is Unix time, both in seconds.
+        """``clock`` is monotonic, ``now`` is Unix time, both in seconds; ``own_user`` tells
+        whether a process of this machine is of the user that we are, or root's.
 
         Raises:
             InputError: the keys file or the usage directory cannot be used.
@@ -69,6 +73,7 @@ class Guard:
         self.settings = settings or GuardSettings()
         self._clock = clock
         self._now = now
+        self._own_user = own_user
         self._ring: KeyRing | None = None
         self._meters: Meters | None = None
         self._prices: Mapping[str, TokenPrice] = self.settings.prices
@@ -109,10 +114,11 @@ class Guard:
         self._count(holder)
         return holder.caller
 
-    def admin(self, headers: Headers, peer: str | None = None) -> None:
-        """Whether an operator asks. Where no keys are required, that is this machine alone.
+    def admin(self, headers: Headers, peer: Peer | None = None) -> None:
+        """Whether an operator asks. Where no keys are required, that is our own user on this
+        machine: a proxy here that speaks for others is a user of its own.
 
-        ``peer`` is the address of the connection, None where a proxy of ours stands between.
+        ``peer`` is the other end of the connection, None where it is not known.
 
         Raises:
             ApiError: 401 no valid key; 403 not an admin key, or another site's page.
@@ -120,15 +126,16 @@ class Guard:
         headers = list(headers)
         check_origin(headers, self.settings.origins)
         if self._ring is None:
-            if not is_local(headers, peer):
+            if peer is None or not is_local(headers, peer.host):
+                raise _forbidden(f"without API keys, this is for the service's own machine; {MEND}")
+            if not self._own_user(peer):
                 raise _forbidden(
-                    "without API keys, this is answered on the service's own machine alone; "
-                    "create a key with `orchestrator keys create --admin` and set guard.keys"
+                    f"without API keys, this is for the user that the service runs as; {MEND}"
                 )
         elif not self._holder(headers).entry.admin:
             raise _forbidden("this needs an admin key: orchestrator keys create --admin")
 
-    def scrape(self, headers: Headers, peer: str | None = None) -> None:
+    def scrape(self, headers: Headers, peer: Peer | None = None) -> None:
         """Whether this may read ``/metrics``: an operator, or all where ``open_metrics`` is set.
 
         Raises:
@@ -179,8 +186,16 @@ class Guard:
         """The models that ``/v1/models`` shows this caller."""
         return [m for m in models if caller.models is None or m in caller.models]
 
-    def reserve(self, caller: Caller, input_tokens: int, max_output_tokens: int | None) -> int:
+    def reserve(
+        self,
+        caller: Caller,
+        input_tokens: int,
+        max_output_tokens: int | None,
+        answers: int = 1,
+    ) -> int:
         """Set aside the tokens that a request is expected to use; the result goes to `charge`.
+
+        ``max_output_tokens`` holds for each of the ``answers`` that it asks for (prompts times n).
 
         Raises:
             ApiError: 429 with Retry-After: tokens per minute, or the budget is spent.
@@ -188,7 +203,7 @@ class Guard:
         meter = self._meter(caller)
         if meter is None:
             return 0
-        expected = meter.expected_tokens(input_tokens, max_output_tokens)
+        expected = meter.expected_tokens(input_tokens, max_output_tokens, answers)
         now = self._now()
         if (period := meter.over_budget(day_of(now), expected)) is not None:
             raise _quota(period, until_next(period, now))
@@ -198,7 +213,7 @@ class Guard:
         meter.hold(expected)
         return expected
 
-    def charge(self, caller: Caller, record: Used, reserved: int = 0) -> None:
+    def charge(self, caller: Caller, record: Used, reserved: int = 0, answers: int = 1) -> None:
         """Correct the key's tokens and budget by what was used; nothing for what never ran.
 
         Where the output was not counted (the client left), the tokens set aside stand for it.
@@ -214,7 +229,7 @@ class Guard:
         if output is None:
             output = max(0, reserved - record.input_tokens)
         usd = self._cost_usd(record, output)
-        meter.settle(reserved, record.input_tokens, output, usd, day)
+        meter.settle(reserved, record.input_tokens, output, usd, day, answers)
 
     def sync(self) -> None:
         """Look at the keys file; write what was used, and read what other ingresses used.

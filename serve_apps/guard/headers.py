@@ -12,6 +12,10 @@ Headers = Iterable[tuple[bytes, bytes]]
 """As ASGI gives them: names in lower case, values as bytes."""
 
 
+OF_PAGES = frozenset((b"origin", b"referer", b"sec-fetch-site"))
+"""Headers by which a browser says which page calls."""
+
+
 def check_body_headers(headers: Headers) -> None:
     """Before a body is read: only plain JSON, so that nothing unfolds into more than was sent.
 
@@ -44,6 +48,9 @@ def check_origin(headers: Headers, allowed: Collection[str] = ()) -> None:
     Raises:
         ApiError: 403, a foreign Origin or Referer, or the browser says it is another site's.
     """
+    headers = list(headers)
+    if not any(name in OF_PAGES for name, _ in headers):
+        return
     told = {name: value.decode("latin-1").strip() for name, value in headers}
     site = told.get(b"sec-fetch-site", "none")
     own = told.get(b"host", "").casefold()
@@ -73,13 +80,13 @@ def check_local_page(headers: Headers, allowed: Collection[str] = ()) -> None:
         raise _foreign(f"host {told.get(b'host', b'')[:100].decode('latin-1')!r}")
 
 
-def is_local(headers: Headers, peer: str | None) -> bool:
-    """Whether a call comes from this machine, by its address and by the name it was made to.
+def is_local(headers: Headers, host: str | None) -> bool:
+    """Whether a call comes from this machine, by its ``host`` and by the name it was made to.
 
     The name matters: a page can point a name of its own at 127.0.0.1 (DNS rebinding). A call
     that passed a proxy is not local, whoever the proxy is.
     """
-    if peer is None or not is_loopback(peer):
+    if host is None or not is_loopback(host):
         return False
     names = dict(headers)
     if any(n == b"forwarded" or n.startswith((b"x-forwarded-", b"x-real-ip")) for n in names):

@@ -82,12 +82,17 @@ class Meter:
     mean_output_tokens: float = FIRST_OUTPUT_TOKENS
     usd_per_token: float = 0.0
 
-    def expected_tokens(self, input_tokens: int, max_output_tokens: int | None) -> int:
-        """Input and expected output of a request: its own limit, or what this key's answers had."""
+    def expected_tokens(
+        self, input_tokens: int, max_output_tokens: int | None, answers: int = 1
+    ) -> int:
+        """Input and expected output of a request: its own limit, or what this key's answers had.
+
+        The limit holds for each of the ``answers`` that are asked for at once.
+        """
         output = self.mean_output_tokens
         if max_output_tokens is not None:
             output = min(output, max_output_tokens)
-        return input_tokens + round(output)
+        return input_tokens + round(answers * output)
 
     def over_budget(self, day: str, tokens: float) -> str | None:
         """``day`` or ``month``, when its budget is spent by what was used and what is under way."""
@@ -110,9 +115,15 @@ class Meter:
             self.tokens.take(tokens)
 
     def settle(
-        self, held: int, input_tokens: int, output_tokens: int, usd: float, day: str
+        self,
+        held: int,
+        input_tokens: int,
+        output_tokens: int,
+        usd: float,
+        day: str,
+        answers: int = 1,
     ) -> None:
-        """A request is over that used these tokens and cost so much."""
+        """A request is over that used these tokens, over all its answers, and cost so much."""
         used = input_tokens + output_tokens
         self.held_tokens = max(0.0, self.held_tokens - held)
         if self.tokens is not None:
@@ -120,7 +131,7 @@ class Meter:
         self.mine.tokens += used
         self.mine.add_usd(usd, day)
         if output_tokens:
-            self.mean_output_tokens += MEMORY * (output_tokens - self.mean_output_tokens)
+            self.mean_output_tokens += MEMORY * (output_tokens / answers - self.mean_output_tokens)
         if used and usd:
             mean = self.usd_per_token or usd / used
             self.usd_per_token = mean + MEMORY * (usd / used - mean)

@@ -86,6 +86,23 @@ class Artefact:
         """The pool, in the order of every estimate's columns."""
         return self.description.models
 
+    @property
+    def bounded(self) -> bool:
+        """Whether an estimate is arithmetic alone, on so much of a prompt and no more: then it may
+        be made where nothing must wait. Others may load, call or compute for as long as they like,
+        and so may what is derived from these.
+        """
+        from serve_apps.router.estimators.low_rank import LowRankScorer
+        from serve_apps.router.features.hand import HandFeatures
+        from serve_apps.router.features.text import TextFeatures
+
+        scorer = getattr(self.estimator, "scorer", None)
+        return (
+            type(self.features) in (HandFeatures, TextFeatures)
+            and type(self.estimator) is CalibratedEstimator
+            and type(scorer) is LowRankScorer
+        )
+
     def estimate(self, prompts: Sequence[Prompt]) -> Estimates:
         """What each model of the pool is expected to make of each prompt."""
         return self.estimator.estimate(self.features.transform(prompts))
@@ -167,6 +184,11 @@ class PoolView:
 
     artefact: Artefact
     models: tuple[str, ...]
+
+    @property
+    def bounded(self) -> bool:
+        """As `Artefact.bounded`."""
+        return self.artefact.bounded
 
     def estimate(self, prompts: Sequence[Prompt]) -> Estimates:
         """As `Artefact.estimate`, for these models only."""

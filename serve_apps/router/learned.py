@@ -97,6 +97,11 @@ class LearnedRouter:
         return self._market.prices
 
     @property
+    def bounded(self) -> bool:
+        """Whether estimates are sure to return soon; see `Artefact.bounded`."""
+        return self._quick.bounded
+
+    @property
     def failures(self) -> int:
         """Requests whose estimation failed."""
         return self._quick.failures

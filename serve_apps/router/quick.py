@@ -18,6 +18,8 @@ MOST_AHEAD = 1024
 SLOW_S = 0.02
 SLOW_IN_A_ROW = 3
 REST_S = 30.0
+TELL_S = 1.0
+"""A failure is told with its traceback at most so often: telling takes longer than estimating."""
 
 
 class SourceOfEstimates(Protocol):
@@ -62,9 +64,16 @@ class QuickEstimates:
         self._rests_until = float("-inf")
         self._last: tuple[Prompt, Estimate | str] | None = None
         self._ahead: dict[int, tuple[Prompt, Estimate | str]] = {}
+        self._told_s = float("-inf")
+        self._untold = 0
         self.failures = 0
         self.only_prepared = False
         """Estimate nothing when asked, but what was prepared: whoever asks must not be held up."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the source says that it is sure to return soon."""
+        return getattr(self._source, "bounded", False) is True
 
     def prepare(self, prompts: Sequence[Prompt]) -> None:
         """Estimate these together, which takes little longer than one of them alone.
@@ -112,12 +121,21 @@ class QuickEstimates:
                 tuple(found.quality[0].tolist()),
                 tuple(found.output_tokens[0].tolist()),
             )
-        except Exception as error:  # features may be anybody's code
+        except Exception as error:  # noqa: BLE001 - features may be anybody's code
             self.failures += 1
-            log.exception("a prompt could not be estimated")
+            self._tell(began)
             return f"no estimate: {type(error).__name__}"
         self._watch(began)
         return self._checked(estimate)
+
+    def _tell(self, now: float) -> None:
+        """Log the exception at hand, and how many were not logged before it."""
+        if now - self._told_s < TELL_S:
+            self._untold += 1
+            return
+        more = f" (nor {self._untold} before it)" if self._untold else ""
+        log.exception("a prompt could not be estimated%s", more)
+        self._told_s, self._untold = now, 0
 
     def _checked(self, estimate: Estimate) -> Estimate | str:
         if _finite(estimate):

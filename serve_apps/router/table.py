@@ -166,8 +166,11 @@ def _streams(routes: Iterable[Route]) -> dict[str, list[Route]]:
     return dict(streams)
 
 
-def nearest_range(ranges: Iterable[Range], tokens: float) -> Range:
+def nearest_range(ranges: Collection[Range], tokens: float) -> Range:
     """The (low, high] range that holds a count, else the nearest one, the first at a tie."""
+    for found in ranges:  # most counts lie in one, and this is asked several times a request
+        if found[0] + 1 <= tokens <= found[1]:
+            return found
 
     def distance(r: Range) -> float:
         return max(r[0] + 1 - tokens, tokens - r[1], 0)

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serve_apps.api_error import ApiError
+from serve_apps.guard.peer import Peer
 from serve_apps.seeing.paths import (
     DASHBOARD_PATH,
     ENGINE_TARGETS_PATH,
@@ -31,8 +32,8 @@ NONCE = "@nonce@"
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-Check = Callable[[Headers, str | None], None]
-"""Told a call's headers and the address it came from; raises `ApiError` for who may not look."""
+Check = Callable[[Headers, Peer | None], None]
+"""Told a call's headers and where it came from; raises `ApiError` for who may not look."""
 
 
 def routes(seeing: Seeing, admin: Check, scrape: Check | None = None) -> list[Route]:
@@ -94,8 +95,11 @@ def page() -> Response:
     return Response(html.replace(NONCE, nonce), media_type="text/html", headers=headers)
 
 
-def _peer(request: Request) -> str | None:
-    return request.client.host if request.client is not None else None
+def _peer(request: Request) -> Peer | None:
+    if request.client is None:
+        return None
+    own_host, own_port = request.scope.get("server") or ("", 0)
+    return Peer(request.client.host, request.client.port, own_host, own_port or 0)
 
 
 def _json(data: object) -> Response:

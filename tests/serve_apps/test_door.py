@@ -10,7 +10,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from serve_apps import door as doors
-from serve_apps.door import LEFT, Door
+from serve_apps.door import LEFT, PEN, Door
 
 HEAD = b"POST /v1/x HTTP/1.1\r\nHost: pool\r\n"
 
@@ -20,6 +20,7 @@ class App:
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
+        self.wrote: list[bool] = []
         self.began = asyncio.Event()
         self.left = asyncio.Event()
         self.go = asyncio.Event()
@@ -46,6 +47,18 @@ class App:
                 await send({"type": "http.response.body", "body": body, "more_body": more})
             return
         headers = [(b"content-length", str(len(body)).encode())]
+        if scope["path"] == "/pen":
+            told = (b"x-told", body[:1] if body[:1] < b" " else b"1")
+            pen = scope["extensions"].get(PEN)
+            self.wrote.append(pen is not None and pen.whole(200, [told, *headers], body))
+            if self.wrote[-1]:
+                return
+        if scope["path"] == "/pieces":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            pen = scope["extensions"][PEN]
+            self.wrote += [pen.piece(body), pen.piece(b""), pen.piece(body)]
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -83,6 +96,39 @@ async def test_a_plain_request_is_answered() -> None:
     assert said.startswith(b"HTTP/1.1 200")
     assert said.endswith(b"hi")
     assert app.bodies == [b"hi"]
+
+
+CLOSE = b"Connection: close\r\n"
+
+
+def posted(path: bytes, body: bytes, more: bytes = b"") -> bytes:
+    head = b"POST %b HTTP/1.1\r\nHost: pool\r\n%bContent-Length: %d\r\n\r\n"
+    return head % (path, more, len(body)) + body
+
+
+async def test_what_the_pen_writes_is_what_messages_would() -> None:
+    async with opened() as (door, app):
+        by_pen = await say(door.port, posted(b"/pen", b"abc"), posted(b"/pen", b"de", CLOSE))
+        by_messages = await say(door.port, posted(b"/x", b"abc"), posted(b"/x", b"de", CLOSE))
+    assert app.wrote == [True, True]
+    assert by_pen.replace(b"x-told: 1\r\n", b"") == by_messages
+    assert by_pen.endswith(b"connection: close\r\n\r\nde")
+
+
+async def test_the_pen_writes_pieces_as_chunks() -> None:
+    async with opened() as (door, app):
+        answer = await say(door.port, posted(b"/pieces", b"abc", CLOSE))
+    assert app.wrote == [True, False, True]
+    assert answer.endswith(b"\r\n\r\n3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n")
+
+
+async def test_the_pen_leaves_to_messages_what_it_must_not_write() -> None:
+    async with opened() as (door, app):
+        not_a_value = await say(door.port, posted(b"/pen", b"\r\nx: y", CLOSE))
+        old = await say(door.port, b"POST /pen HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc")
+    assert app.wrote == [False, False]
+    assert not_a_value.endswith(b"\r\n\r\n\r\nx: y")
+    assert old.endswith(b"\r\n\r\nabc")
 
 
 async def test_large_bodies_pass_one_after_another() -> None:

@@ -1,4 +1,4 @@
-"""Prompts are estimated in another thread, those that come together at once; nobody waits long."""
+"""Prompts that come together are estimated together, elsewhere or at once; nobody waits long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from serve_apps import estimating
-from serve_apps.estimating import Estimating
+from serve_apps.estimating import AtOnce, Estimating
 from serve_apps.router.prompts import Prompt
 
 LONG_S = 60.0
@@ -106,8 +106,59 @@ async def test_a_failure_is_nobodys_end() -> None:
     made.close()
 
 
-async def test_closed_it_lets_everybody_pass(source: Source) -> None:
-    made = Estimating(source.prepare, LONG_S)
+@pytest.mark.parametrize("kind", [Estimating, AtOnce])
+async def test_closed_it_lets_everybody_pass(
+    source: Source, kind: type[Estimating] | type[AtOnce]
+) -> None:
+    made = kind(source.prepare)
     made.close()
     await made.prepared(Prompt("a"))
     assert source.batches == []
+
+
+async def test_at_once_those_of_one_turn_are_prepared_together_and_here(source: Source) -> None:
+    made = AtOnce(source.prepare, slow_s=LONG_S)
+    prompts = [Prompt(str(i)) for i in range(5)]
+    await asyncio.gather(*(made.prepared(p) for p in prompts))
+    await made.prepared(prompts[0], alone=True)
+    made.close()
+    assert source.batches == [prompts, [prompts[0]]]
+    assert source.threads == {threading.get_ident()}
+
+
+async def test_at_once_who_is_alone_waits_for_no_turn(source: Source) -> None:
+    made = AtOnce(source.prepare, slow_s=LONG_S)
+    asked = made.prepared(Prompt("a"), alone=True)
+    with pytest.raises(StopIteration):
+        asked.send(None)
+    assert len(source.batches) == 1
+    made.close()
+
+
+async def test_at_once_a_failure_is_nobodys_end() -> None:
+    def fails(_prompts: Sequence[Prompt]) -> None:
+        raise MemoryError
+
+    made = AtOnce(fails, slow_s=LONG_S)
+    await asyncio.gather(*(made.prepared(Prompt("a")) for _ in range(3)))
+    await made.prepared(Prompt("b"), alone=True)
+    made.close()
+
+
+async def test_at_once_who_left_is_not_prepared(source: Source) -> None:
+    made = AtOnce(source.prepare, slow_s=LONG_S)
+    left, stays = (asyncio.ensure_future(made.prepared(Prompt(t))) for t in "ab")
+    await asyncio.sleep(0)
+    left.cancel()
+    await stays
+    made.close()
+    assert [p.text for batch in source.batches for p in batch][-1] == "b"
+
+
+async def test_what_is_slow_at_once_is_soon_made_elsewhere(source: Source) -> None:
+    made = AtOnce(source.prepare, slow_s=0.0, patience_s=LONG_S)
+    for i in range(estimating.SLOW_IN_A_ROW + 1):
+        await made.prepared(Prompt(str(i)))
+    made.close()
+    assert len(source.batches) == estimating.SLOW_IN_A_ROW + 1
+    assert len(source.threads) == 2

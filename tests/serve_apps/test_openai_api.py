@@ -32,6 +32,26 @@ def test_the_newer_name_of_the_limit_wins() -> None:
     assert read_chat(chat(max_tokens=None)).max_output_tokens is None
 
 
+@pytest.mark.parametrize(
+    ("body", "answers"),
+    [
+        (chat(), 1),
+        (chat(n=4), 4),
+        (chat(n=2.0), 2),
+        (chat(n=None), 1),
+        (chat(n="many"), 1),
+        (chat(n=10**30), 1),
+        (completion(n=2, best_of=5), 5),
+        (completion(prompt=["a", "b", "c"], n=2), 6),
+        (completion(prompt=[1, 2, 3]), 1),
+        (completion(prompt=[[1, 2], [3]], n=2), 4),
+    ],
+)
+def test_answers_are_prompts_times_n(body: bytes, answers: int) -> None:
+    read = read_completion if b'"prompt"' in body else read_chat
+    assert read(body).answers == answers
+
+
 def test_content_parts_count_text_and_images() -> None:
     parts = [{"type": "text", "text": "x" * 8}, {"type": "image_url", "image_url": {"url": "u"}}]
     request = read_chat(chat(messages=[{"role": "user", "content": parts}]))

@@ -13,8 +13,9 @@ from tests.serve_apps.flow import flows
 from tests.serve_apps.flow.flows import Flow
 
 
-def full(**kwargs: Slo) -> Flow:
-    flow = Flow(flows.plan(flows.group(replicas=1, max_num_seqs=4), **kwargs))  # type: ignore[arg-type]
+def full(slo: Slo | None = None, **settings: float) -> Flow:
+    of = flows.plan(flows.group(replicas=1, max_num_seqs=4), slo=slo)
+    flow = Flow(of, settings=FlowSettings(**settings))  # type: ignore[arg-type]
     assert len(flow.fill()) == 4
     return flow
 
@@ -100,8 +101,16 @@ def test_a_light_tenant_gets_in_where_a_heavy_one_fills_the_queue() -> None:
     assert all(w.pending for w in heavy[:-1])
 
 
-def test_a_higher_priority_displaces_the_newest_of_a_lower_one() -> None:
+def test_who_was_let_in_is_served_though_others_come_before_it() -> None:
     flow = full(slo=builders.slo(ttft_s=4.0, tpot_s=0.1))
+    low, _ = until_refused(flow, Anyone("low"))
+    high, _ = until_refused(flow, Anyone("high", priority=2))
+    assert high
+    assert all(w.pending for w in low)
+
+
+def test_a_higher_priority_displaces_the_newest_of_a_lower_one_that_comes_far_too_late() -> None:
+    flow = full(slo=builders.slo(ttft_s=4.0, tpot_s=0.1), grace=0.0)
     low, _ = until_refused(flow, Anyone("low"))
     high = [flow.ask(caller=Anyone("high", priority=2)) for _ in range(4 * len(low))]
     assert isinstance(high[0], Wait)

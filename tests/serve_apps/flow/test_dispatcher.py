@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -179,3 +180,28 @@ def test_a_snapshot_tells_what_is_where() -> None:
     assert by_name["big"].price > by_name["big"].planned_price
     assert told.refused == {"overload": 1}
     assert told.arrived == told.dispatched + sum(g.queued for g in told.groups) + 1
+
+
+def test_a_replica_that_leaves_and_returns_still_has_what_it_runs() -> None:
+    flow = Flow(flows.plan(flows.group("a", replicas=2, max_num_seqs=4)))
+    held = [lease for lease in flow.fill() if lease.replica.id == "a/0"]
+    assert held
+    flow.dispatcher.replicas(flow.found[1:])
+    flow.dispatcher.replicas(flow.found)
+    [group] = flow.dispatcher.snapshot().groups
+    assert {r.id: r.in_flight for r in group.replicas}["a/0"] == len(held)
+    for lease in held:
+        lease.done(Result.OK, 20)
+    [group] = flow.dispatcher.snapshot().groups
+    assert {r.id: r.in_flight for r in group.replicas}["a/0"] == 0
+
+
+def test_another_engine_of_the_same_name_starts_with_nothing() -> None:
+    flow = Flow(flows.plan(flows.group("a", replicas=1)))
+    held = flow.lease()
+    flow.dispatcher.replicas([])
+    flow.dispatcher.replicas([replace(flow.found[0], url="http://elsewhere")])
+    [group] = flow.dispatcher.snapshot().groups
+    assert [r.in_flight for r in group.replicas] == [0]
+    held.done(Result.OK, 20)
+    assert flow.dispatcher.in_flight == 0

@@ -110,7 +110,7 @@ class Anything(RuleBasedStateMachine):
         for group in self.flow.dispatcher.snapshot().groups:
             for replica in group.replicas:
                 here = [x for x in self.leases if x.replica.id == replica.id]
-                assert 0 <= replica.in_flight <= len(here)
+                assert replica.in_flight == len(here)
                 assert replica.backlog_tokens >= -1e-6
                 assert replica.context_tokens >= -1e-6
 

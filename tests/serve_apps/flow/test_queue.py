@@ -57,6 +57,28 @@ def test_inside_a_tenant_the_earliest_deadline_goes_first() -> None:
     assert filled(late, soon).pop() is soon
 
 
+def test_those_who_go_on_asking_are_reckoned_with_before_they_ask() -> None:
+    queue = filled(*(wait(Anyone("loud")) for _ in range(200)))
+    for _ in range(100):
+        queue.push(wait(Anyone("quiet")))  # never has more than one there
+        served(queue, 2)
+    assert [w.task.asker.tenant for w in queue] == ["loud"] * 100
+    assert queue.ahead_s(Anyone("loud"), 10.0) == pytest.approx(200, rel=0.2)
+    assert queue.ahead_s(Anyone("quiet"), 10.0) <= 2
+    assert queue.ahead_s(Anyone("new"), 10.0) <= 2
+
+
+def test_those_who_asked_long_ago_are_not() -> None:
+    queue = filled(*(wait(Anyone("past")) for _ in range(50)))
+    served(queue, 50)
+    for _ in range(600):
+        queue.push(wait(Anyone("now")))
+        served(queue, 1)
+    for _ in range(10):
+        queue.push(wait(Anyone("now")))
+    assert queue.ahead_s(Anyone("now"), 10.0) == pytest.approx(10)
+
+
 def test_an_idle_tenant_saves_nothing_up() -> None:
     queue = filled(*[wait(Anyone("busy")) for _ in range(30)])
     served(queue, 20)

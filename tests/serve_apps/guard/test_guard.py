@@ -14,10 +14,12 @@ from serve_apps.guard.caller import ANONYMOUS
 from serve_apps.guard.guard import Guard
 from serve_apps.guard.keys import id_of, new_key
 from serve_apps.guard.limits import MINUTE_S
+from serve_apps.guard.peer import Peer
 from serve_apps.guard.prices import TokenPrice
 from serve_apps.guard.settings import GuardSettings
 from tests.serve_apps.guard.guards import NOON_S, House, Record, bearer
 
+HERE = Peer("127.0.0.1")
 PRICES = {"m1": TokenPrice(input_usd=1.0, output_usd=2.0)}
 
 
@@ -125,6 +127,19 @@ def test_tokens_are_estimated_first_and_corrected_after(house: House) -> None:
     assert guard.reserve(caller, 10, 10) == 20
 
 
+def test_each_answer_that_is_asked_for_is_set_aside(house: House) -> None:
+    key = house.key(tokens_per_minute=1000)
+    guard = house.guard()
+    caller = guard.admit(bearer(key))
+    held = guard.reserve(caller, 100, 200, 4)
+    assert held == 100 + 4 * 200
+    assert refused(guard.reserve, caller, 100, 200, 4).body["error"]["type"] == "tokens"
+    guard.charge(caller, Record(input_tokens=100, output_tokens=800), held, 4)
+    house.clock.passed_s += MINUTE_S
+    mean = 256 + 0.05 * (200 - 256)  # what is learned is the length of one answer
+    assert guard.reserve(caller, 0, None, 2) == round(2 * mean)
+
+
 def test_a_client_that_leaves_pays_for_what_was_set_aside(house: House) -> None:
     key = house.key(tokens_per_minute=1000)
     guard = house.guard()
@@ -220,7 +235,7 @@ def test_admin_calls_need_a_key_of_their_own(house: House) -> None:
     guard.admin(bearer(admin))
     assert refused(guard.admin, bearer(user)).status == 403
     assert refused(guard.admin, []).status == 401
-    assert refused(guard.admin, [(b"host", b"localhost")], "127.0.0.1").status == 401
+    assert refused(guard.admin, [(b"host", b"localhost")], HERE).status == 401
     assert refused(guard.admit, bearer(admin)).status == 403
 
 
@@ -233,7 +248,7 @@ def test_admin_calls_from_another_sites_page_are_refused(
     admin = house.key(admin=True)
     guard = house.guard()
     assert refused(guard.admin, bearer(admin, header)).status == 403
-    assert refused(Guard().admin, [(b"host", b"localhost"), header], "127.0.0.1").status == 403
+    assert refused(Guard().admin, [(b"host", b"localhost"), header], HERE).status == 403
 
 
 def test_metrics_are_the_operators_unless_opened(house: House) -> None:
@@ -248,9 +263,19 @@ def test_metrics_are_the_operators_unless_opened(house: House) -> None:
 
 def test_without_keys_only_this_machine_is_an_operator() -> None:
     guard = Guard()
-    guard.admin([(b"host", b"localhost:8000")], "127.0.0.1")
-    assert refused(guard.admin, [(b"host", b"localhost:8000")], "10.0.0.9").status == 403
+    guard.admin([(b"host", b"localhost:8000")], HERE)
+    assert refused(guard.admin, [(b"host", b"localhost:8000")], Peer("10.0.0.9")).status == 403
     assert refused(guard.admin, [(b"host", b"localhost:8000")]).status == 403
+
+
+def test_without_keys_a_proxy_of_another_user_is_no_operator() -> None:
+    """It passes on what strangers ask, with whatever name of a host they choose."""
+    guard = Guard(own_user=lambda peer: peer.port != 81)
+    headers = [(b"host", b"localhost:8000")]
+    guard.admin(headers, Peer("127.0.0.1", 80))
+    error = refused(guard.admin, headers, Peer("127.0.0.1", 81))
+    assert error.status == 403
+    assert "guard.keys" in str(error)
 
 
 def test_without_keys_a_page_must_not_use_this_machines_models() -> None:

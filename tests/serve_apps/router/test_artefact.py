@@ -231,3 +231,13 @@ def test_difficulty_bins_share_the_prompts_and_rank_them():
 def test_no_prompt_has_no_difficulty():
     with pytest.raises(InputError, match="0 prompts"):
         difficulty_bins(artefact(), [], 3)
+
+
+def test_the_default_parts_are_bounded_and_others_are_not():
+    class Slower(type(artefact().features)):
+        """Whatever it does, it says that it is the default."""
+
+    assert artefact().bounded
+    assert artefact().only(OUTCOMES.models[:1]).bounded
+    assert not replace(artefact(), features=Slower()).bounded
+    assert not replace(artefact(), estimator=object()).bounded
