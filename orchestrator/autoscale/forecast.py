@@ -6,7 +6,8 @@ last minutes or hours (without a history a flat shape: more levels). Each is jud
 foretold what has come since, and they are mixed accordingly (exponential weights; Cesa-Bianchi and
 Lugosi 2006, ch. 2). How far the mixture was off is kept: its quantiles are the uncertainty.
 
-A load that leaves them twice running is a jump: for one horizon the forecast is the new level as
+A load that leaves them twice running is a jump, where the second sight of it rests on no arrival
+that the first did: for one horizon the forecast is the new level as
 far as jumps have been found to last (a Beta mean, one half before any was seen), the mixture for
 the rest. Then it shows whether this one lasted; if so all levels start anew from there.
 
@@ -97,13 +98,14 @@ class Forecaster:
         self._season = season
         self._levels = np.zeros(len(LEVEL_HALF_LIVES_S))
         self._trend = np.zeros(2)  # level, and change per second
-        self._ratios = np.ones(len(SEASON_HALF_LIVES_S))  # of level to season
+        self._ratios = np.zeros(len(SEASON_HALF_LIVES_S))  # of level to season
         self._losses = np.zeros(len(LEVEL_HALF_LIVES_S) + 1 + len(SEASON_HALF_LIVES_S))
         self._made: deque[tuple[float, Floats, float]] = deque()
         self._errors: deque[float] = deque(maxlen=ERRORS_KEPT)
         self._next_errors: deque[float] = deque(maxlen=ERRORS_KEPT)
         self._next: float | None = None
         self._outside = 0
+        self._outside_since_s = 0.0
         self._most = 0.0
         self._jump: tuple[float, float, float] | None = None  # when, from what, to what
         self._lasted = np.array([1.0, 2.0])  # jumps that lasted, of how many
@@ -111,15 +113,21 @@ class Forecaster:
         self._read_errors()
         self.seen_s = 0.0
 
-    def observe(self, time_s: float, interval_s: float, load: float) -> None:
-        """Take in the mean load of the interval that ends at a time."""
+    def observe(
+        self, time_s: float, interval_s: float, load: float, over_s: float | None = None
+    ) -> None:
+        """Take in the mean load of the interval that ends at a time.
+
+        Where the interval is too short for a rate, it is the mean over the last ``over_s``.
+        """
+        over_s = interval_s if over_s is None else over_s
         if self.seen_s == 0:
             self._restart(time_s, load)
         elif self._knew_season != self._season.known:
             self._ratios[:] = self._levels[2] / max(self._season.at(time_s), TINY)
         self._knew_season = self._season.known
         self._most = max(load, self._most * 0.5 ** (interval_s / MOST_HALF_LIFE_S))
-        self._judge(time_s, interval_s, load)
+        self._judge(time_s, interval_s, load, over_s)
         if self._jump and time_s - self._jump[0] >= self._horizon_s:
             self._end_jump(time_s)
         self._smooth(time_s, interval_s, load)
@@ -161,7 +169,7 @@ class Forecaster:
         seasonal = self._ratios * self._season.at(time_s + ahead_s)
         return np.concatenate([self._levels, [trend], seasonal])
 
-    def _judge(self, time_s: float, interval_s: float, load: float) -> None:
+    def _judge(self, time_s: float, interval_s: float, load: float, over_s: float) -> None:
         keep = 0.5 ** (interval_s / JUDGED_HALF_LIFE_S)
         while self._made and self._made[0][0] <= time_s:
             due_s, each, mixed = self._made.popleft()
@@ -173,12 +181,16 @@ class Forecaster:
         spread = self._usual
         error = self._error(load, self._next)
         side = int(error > spread[1]) - int(error < spread[0])
-        self._outside = self._outside + side if side * self._outside > 0 else side
+        if side * self._outside > 0:
+            self._outside += side
+        else:
+            self._outside, self._outside_since_s = side, time_s
         self._next_errors.append(error)
         self._unread += 1
         if self._unread > len(self._next_errors) / REREAD:
             self._read_errors()
-        if abs(self._outside) >= 2 and self._jump is None:
+        apart = time_s - self._outside_since_s >= over_s * (1 - 1e-9)
+        if abs(self._outside) >= 2 and apart and self._jump is None:
             self._jump = (time_s, self._next, load)
             self._levels[0] = load
             self._outside = 0
@@ -242,6 +254,7 @@ class Forecaster:
             "next_errors": list(self._next_errors),
             "next": self._next,
             "outside": self._outside,
+            "outside_since_s": self._outside_since_s,
             "seen_s": self.seen_s,
             "knew_season": self._knew_season,
             "usual": self._usual.tolist(),
@@ -265,6 +278,7 @@ class Forecaster:
         self._next_errors = deque(map(float, state["next_errors"]), ERRORS_KEPT)
         self._next = None if state["next"] is None else float(state["next"])
         self._outside, self.seen_s = int(state["outside"]), float(state["seen_s"])
+        self._outside_since_s = float(state.get("outside_since_s", 0.0))
         self._knew_season = bool(state["knew_season"])
         self._usual = np.array(state["usual"], dtype=float)
         self._quantiles = _array(state["quantiles"], self._quantiles)
