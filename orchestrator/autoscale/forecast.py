@@ -4,7 +4,8 @@ Several simple forecasts run side by side: levels smoothed over 30 s to half an 
 smoothing), a damped trend (Gardner and McKenzie 1985), and the season's shape at the level of the
 last minutes or hours (without a history a flat shape: more levels). Each is judged by how it
 foretold what has come since, and they are mixed accordingly (exponential weights; Cesa-Bianchi and
-Lugosi 2006, ch. 2). How far the mixture was off is kept: its quantiles are the uncertainty.
+Lugosi 2006, ch. 2). How far the mixture was off is kept: its quantiles are the uncertainty. So is
+how far it moved itself in that time, which tells a load that is noisy from one that wanders.
 
 A load that leaves them twice running is a jump, where the second sight of it rests on no arrival
 that the first did: for one horizon the forecast is the new level as
@@ -21,7 +22,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ JUDGED_HALF_LIFE_S = 3600.0
 SHARPNESS = 8.0
 ERRORS_KEPT = 2000
 QUANTILES = (np.arange(31) + 0.5) / 31
+REVISIONS = (np.arange(3) + 0.5) / 3
+"""Likely ways in which the forecast itself moves while a replica starts."""
 UNSEEN = 0.01
 BURSTS = 1.5 * 1.3 ** np.arange(10)
 """A burst such as was never seen has a chance of one in a hundred, with a Pareto tail of index 1:
@@ -66,7 +69,8 @@ class Path:
     of the last half hour, for what is quiet now may burst again; above it they grow with the root
     of the mean. Beyond ``most``, the highest load of the last hours, and half as much again as the
     mean they are cut off: a burst seldom bursts. They have probabilities ``weights``, of which the
-    last ones are of bursts never seen, in units of ``base``.
+    last ones are of bursts never seen, in units of ``base``. ``revisions``, in the errors' unit and
+    equally likely, are how far the mean itself will have moved one cold start from now.
     """
 
     mean: Floats
@@ -74,6 +78,12 @@ class Path:
     weights: Floats
     base: float
     most: float
+    revisions: Floats = field(default_factory=lambda: np.zeros(1))
+
+    def revised(self, by: float) -> Path:
+        """The path as it looks one cold start from now, after one of the revisions."""
+        unit = np.sqrt(np.maximum(self.mean, self.base) * self.base)
+        return replace(self, mean=np.maximum(self.mean + by * unit, 0.0))
 
     def loads(self, stage: int) -> Floats:
         """What may come at one of the times, with probabilities ``weights``."""
@@ -103,6 +113,8 @@ class Forecaster:
         self._made: deque[tuple[float, Floats, float]] = deque()
         self._errors: deque[float] = deque(maxlen=ERRORS_KEPT)
         self._next_errors: deque[float] = deque(maxlen=ERRORS_KEPT)
+        self._revisions: deque[float] = deque(maxlen=ERRORS_KEPT)
+        self._moves = np.zeros(len(REVISIONS))
         self._next: float | None = None
         self._outside = 0
         self._outside_since_s = 0.0
@@ -140,7 +152,8 @@ class Forecaster:
         """What is expected at times ``ahead_s`` after a time, ``[times]``."""
         weights = self._weights
         mean = np.array([self._mixed(weights, self._each(time_s, h)) for h in ahead_s])
-        return Path(mean, self._quantiles, WEIGHTS, float(self._levels[-1]), self._most)
+        base = float(self._levels[-1])
+        return Path(mean, self._quantiles, WEIGHTS, base, self._most, self._moves)
 
     def _error(self, load: float, expected: float) -> float:
         base = max(float(self._levels[-1]), TINY)
@@ -176,6 +189,8 @@ class Forecaster:
             if time_s - due_s < interval_s:
                 self._losses = keep * self._losses + (1 - keep) * np.abs(each - load)
                 self._errors.append(self._error(load, mixed))
+                now = self._mixed(self._weights, self._each(time_s, self._horizon_s))
+                self._revisions.append(self._error(now, mixed))
         if self._next is None:
             return
         spread = self._usual
@@ -199,6 +214,8 @@ class Forecaster:
         """Their quantiles, which change slowly once there are many."""
         self._usual = self._spread(self._next_errors, (1 - SURPRISE, SURPRISE))
         self._quantiles = self._spread(self._errors, QUANTILES)
+        if self._revisions:
+            self._moves = np.quantile(np.fromiter(self._revisions, dtype=float), REVISIONS)
         self._unread = 0
 
     def _end_jump(self, time_s: float) -> None:
@@ -252,6 +269,8 @@ class Forecaster:
             "made": [[at_s, each.tolist(), mixed] for at_s, each, mixed in self._made],
             "errors": list(self._errors),
             "next_errors": list(self._next_errors),
+            "revisions": list(self._revisions),
+            "moves": self._moves.tolist(),
             "next": self._next,
             "outside": self._outside,
             "outside_since_s": self._outside_since_s,
@@ -276,6 +295,8 @@ class Forecaster:
             raise ValueError("found forecasts of another kind")
         self._errors = deque(map(float, state["errors"]), ERRORS_KEPT)
         self._next_errors = deque(map(float, state["next_errors"]), ERRORS_KEPT)
+        self._revisions = deque(map(float, state.get("revisions", ())), ERRORS_KEPT)
+        self._moves = _array(state.get("moves", np.zeros(len(REVISIONS))), self._moves)
         self._next = None if state["next"] is None else float(state["next"])
         self._outside, self.seen_s = int(state["outside"]), float(state["seen_s"])
         self._outside_since_s = float(state.get("outside_since_s", 0.0))

@@ -191,7 +191,7 @@ class Replanner(Generic[Found]):
         try:
             return future.result()
         except (OrchestratorError, BrokenExecutor) as error:
-            self.say(f"no other plan was looked for: {error or 'the worker that solves died'}")
+            self.say(f"no other plan was found: {str(error) or 'the worker that solves died'}")
             return None
 
     def _tell(

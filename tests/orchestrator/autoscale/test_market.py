@@ -73,10 +73,11 @@ def test_what_the_solver_could_not_find_is_not_looked_for_again():
 
 def test_after_a_move_only_what_it_left_over_is_not_looked_for():
     gain = potential(market(a=1.0, b=0.4))
-    over, least = gain.usd_per_s([standing()])
-    gain.looked([standing()], saved_usd_per_s=0.9 * over)
-    assert not gain.due([standing(1.0 * least * HOUR_S + 0.1 * over * HOUR_S, work=0.9)])
-    assert gain.due([standing()])
+    before, after = standing(4.0), standing(1.8)  # 2.8 and 0.6 $/h over the least
+    saved = (before.usd_per_s - after.usd_per_s) * 0.98
+    gain.looked([before], saved)
+    assert not gain.due([replace(after, high=before.high)])
+    assert gain.due([replace(before, high=before.high)])
 
 
 def test_misses_for_want_of_stock_count():

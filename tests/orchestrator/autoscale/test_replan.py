@@ -132,7 +132,7 @@ def test_the_solver_is_told_the_load_the_fleet_and_what_is_out_of_stock():
 
 def test_no_turn_waits_for_the_solver():
     scene = Scene()
-    scene.turns(2)
+    scene.turn()
     for _ in range(50):
         scene.turn(work=False)
     assert scene.one.busy
@@ -184,7 +184,7 @@ def test_a_plan_that_cannot_be_put_in_force_is_told_and_left():
 
 def test_a_worker_that_dies_is_replaced_when_there_is_more_to_gain():
     scene = Scene()
-    scene.turns(2)
+    scene.turn()
     scene.turn(work=False)
     scene.workers[-1].crash()
     scene.turns(5)
@@ -203,7 +203,7 @@ def test_a_service_file_that_is_wrong_ends_looking():
 
     scene.survey = wrong
     scene.turns(30)
-    assert scene.said == ["no other plan was looked for: line 3: found x, expected y"]
+    assert scene.said == ["no other plan was found: line 3: found x, expected y"]
 
 
 def test_a_group_that_cannot_carry_the_load_is_said_so():
