@@ -98,3 +98,4 @@ def test_limits_of_groups_that_a_plan_has_not_are_left_out():
     policy = ScalePolicy(minimum={"a": 1, "c": 2}, maximum={"a": 3})
     kept = within(policy, OTHER)
     assert (kept.minimum, kept.maximum) == ({"c": 2}, {})
+    assert within(ScalePolicy(), OTHER, least=1).minimum == {"c": 1}
