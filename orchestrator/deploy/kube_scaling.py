@@ -13,12 +13,11 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from manifests.objects import PLAN_ANNOTATION, Object
-from manifests.serve_config import ENGINE_DEPLOYMENT, INGRESS_APP
+from manifests.serve_config import INGRESS_APP
 from manifests.worker_groups import INGRESS, WorkerGroup, worker_groups
 from orchestrator.autoscale_targets import Target
 from orchestrator.deploy.kube import resizing
@@ -27,6 +26,7 @@ from orchestrator.deploy.kube.errors import ApiError
 from orchestrator.deploy.kube.health import Seen, look
 from orchestrator.deploy.kube.owned import owned
 from orchestrator.deploy.kube.pods import group_of, is_ready
+from orchestrator.deploy.kube.replicas import engine_in, replicas_of
 from orchestrator.deploy.ray_scaling import RayMeter
 from orchestrator.simulation.events import GroupState
 from placement.plan import Plan
@@ -58,7 +58,7 @@ class KubeActuator:
             ClusterError: the cluster cannot be asked, or runs another plan.
         """
         seen = self._look()
-        wanted, ready = _replicas(seen.service), seen.ready_pods()
+        wanted, ready = replicas_of(seen.service), seen.ready_pods()
         found: dict[str, GroupState] = {}
         for worker in self._workers:
             leaving = sum(
@@ -106,10 +106,10 @@ class KubeActuator:
             )
         part["metadata"]["resourceVersion"] = service["metadata"]["resourceVersion"]
         config = yaml.safe_load(part["spec"]["serveConfigV2"])
-        _engine(config, group)["num_replicas"] = replicas
+        engine_in(config, group)["num_replicas"] = replicas
         part["spec"]["serveConfigV2"] = yaml.safe_dump(config, sort_keys=False)
         worker = next(w for w in self._workers if group in [g.name for g in w.groups])
-        pods = _pods(worker, _replicas(part))
+        pods = _pods(worker, replicas_of(part))
         for spec in part["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
             if spec["groupName"] == worker.name:
                 spec["replicas"] = pods
@@ -160,19 +160,6 @@ def _namespace() -> str:
         return OWN_NAMESPACE.read_text(encoding="utf-8").strip()
     except OSError:
         return "default"
-
-
-def _replicas(service: Mapping[str, Any]) -> dict[str, int]:
-    """Replicas by group, from Serve's config."""
-    config = yaml.safe_load(service["spec"]["serveConfigV2"])
-    names = [a["name"] for a in config["applications"] if a["name"] != INGRESS_APP]
-    return {n: int(_engine(config, n)["num_replicas"]) for n in names}
-
-
-def _engine(config: Mapping[str, Any], group: str) -> Object:
-    app = next(a for a in config["applications"] if a["name"] == group)
-    found: Object = next(d for d in app["deployments"] if d["name"] == ENGINE_DEPLOYMENT)
-    return found
 
 
 def _pods(worker: WorkerGroup, replicas: Mapping[str, int]) -> int:

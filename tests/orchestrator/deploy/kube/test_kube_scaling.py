@@ -7,7 +7,7 @@ import yaml
 
 from orchestrator.deploy.kube.errors import ApiError
 from orchestrator.deploy.kube_scaling import KubeActuator
-from orchestrator.deploy.kubernetes import deploy_kubernetes, prepare
+from orchestrator.deploy.kubernetes import deploy_kubernetes, kubernetes_status, prepare
 from profiler.errors import ClusterError
 from tests.fake_kuberay import unschedulable
 from tests.fake_kubernetes import RefusedError
@@ -43,6 +43,16 @@ def test_replicas_and_pods_follow_one_write_and_no_second_cluster_is_made(
     found.set("chat", 1)
     assert counted(found)["chat"] == (1, 0, 0)
     assert place.cluster.names("RayCluster") == ["demo-1"]
+
+
+def test_status_tells_what_runs_and_what_was_planned(place: Place) -> None:
+    found = actuator(place)
+    found.set("chat", 1)
+    status = kubernetes_status(place.api, "demo")
+    assert status is not None
+    assert (status.state, status.plan_digest) == ("running", FLEET.digest)
+    told = {g.name: (g.ready, g.wanted, g.planned) for g in status.groups}
+    assert told == {"chat": (1, 1, 2), "large": (1, 1, None)}
 
 
 def test_a_group_keeps_one_replica(place: Place) -> None:
