@@ -17,6 +17,7 @@ from orchestrator.deploy.kube.api import OURS, KubeApi
 from orchestrator.deploy.kube.applying import Applied
 from orchestrator.deploy.kube.changes import Change, find_changes, same_pods
 from orchestrator.deploy.kube.health import Seen, look, status_of
+from orchestrator.deploy.kube.replicas import as_scaled
 from orchestrator.deploy.kube.waiting import DEFAULT_WAIT_S, POLL_S, Waiting, until_healthy, url
 from placement.plan import Plan
 from profiler import documents
@@ -130,7 +131,16 @@ def kubernetes_status(
         ClusterError: the cluster cannot be asked, or the service was not deployed by us.
     """
     seen = look(api, name)
-    return None if seen is None else status_of(seen, deployed_plan(api, name), url(seen), clock)
+    if seen is None:
+        return None
+    plan = deployed_plan(api, name)
+    status = status_of(seen, as_scaled(plan, seen.service), url(seen), clock)
+    planned = {g.name: g.replicas for g in plan.groups}
+    groups = tuple(
+        g if g.wanted == planned[g.name] else g.model_copy(update={"planned": planned[g.name]})
+        for g in status.groups
+    )
+    return status.model_copy(update={"plan_digest": plan.digest, "groups": groups})
 
 
 def deployed_plan(api: KubeApi, name: str) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from manifests.serve_config import ENGINE_DEPLOYMENT
 from orchestrator.autoscale.loop import OutOfStockError
@@ -11,6 +12,8 @@ from orchestrator.autoscale_targets import Target
 from orchestrator.deploy.rayserve import asking
 from orchestrator.deploy.rayserve.dashboard import Dashboard
 from orchestrator.deploy.rayserve.nodes import Need, free_of, live_nodes, place_of, room_for
+from orchestrator.deploy.rayserve.options import options_of
+from orchestrator.deploy.rayserve.rolling import Waiting
 from orchestrator.deploy.rayserve.seen import Seen
 from orchestrator.deploy.rayserve.writing import look
 from orchestrator.simulation.events import GroupState
@@ -18,6 +21,8 @@ from placement.plan import Plan
 from profiler.errors import ClusterError
 
 STOPPING = "STOPPING"
+MIGRATING = "PENDING_MIGRATION"
+"""On a node that was given notice: Serve starts another elsewhere, then stops this one."""
 
 
 class RayActuator:
@@ -123,18 +128,42 @@ def ray_target(plan: Plan, address: str | None = None) -> Target:
         InputError: no address.
         ClusterError: none runs there, or it runs another plan.
     """
-    dashboard = Dashboard.connect(address)
+    return target_at(Dashboard.connect(address), plan)
+
+
+def target_at(dashboard: Dashboard, plan: Plan) -> Target:
+    """The service that runs a plan on the cluster of a dashboard; raises as `ray_target`."""
     actuator = RayActuator(dashboard, plan)
     actuator.current()
     meter = RayMeter(lambda: asking.ingress_urls(look(dashboard, plan.service)))
-    return Target(actuator, meter)
+    return Target(
+        actuator, meter, apply=lambda other, directory: _applied(dashboard, other, directory)
+    )
+
+
+def _applied(dashboard: Dashboard, plan: Plan, directory: Path) -> Target:
+    """Another plan in force with the options of the one that runs; as a deploy does it.
+
+    Raises:
+        InputError: an artefact that it names is not in the directory.
+        ClusterError: refused, no room, or not healthy in time; the plan before runs on.
+    """
+    from orchestrator.deploy.ray_cluster import DEFAULT_WAIT_S, deploy_ray, prepare
+    from orchestrator.learned_router import checked_artefact
+
+    options = options_of(look(dashboard, plan.service))
+    artefact = None if options.router_artefact else checked_artefact(plan, directory)
+    prepared = prepare(dashboard, plan, options, artefact=artefact)
+    deploy_ray(dashboard, prepared, waiting=Waiting(DEFAULT_WAIT_S))
+    return target_at(dashboard, plan)
 
 
 def _state(seen: Seen, app: str) -> GroupState:
     target = _target(seen, app)
     running = len(seen.replicas(app))
     ready = min(running, target)
-    leaving = len(seen.replicas(app, STOPPING)) + max(0, running - target)
+    gone = len(seen.replicas(app, STOPPING)) + len(seen.replicas(app, MIGRATING))
+    leaving = gone + max(0, running - target)
     return GroupState(ready, target - ready, leaving, in_flight=0, queued=0)
 
 

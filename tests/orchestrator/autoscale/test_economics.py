@@ -114,3 +114,13 @@ def test_the_cheaper_type_is_taken_and_the_other_where_it_cannot_be_had():
     assert chosen(load, now([0, 0]), p=two).replicas.tolist() == [0, 3]
     short = Now(np.zeros(2), np.zeros(2), np.zeros(2, dtype=int), np.array([100, 1]))
     assert chosen(load, short, p=two).replicas.tolist() == [2, 1]
+
+
+def test_what_a_likely_revision_calls_back_is_not_stopped_for_a_moment():
+    # Two replicas are idle; in one way of three both are needed again soon, and for long.
+    quiet, soon = replace(path(*[1.0] * 3), base=4.0), [COLD / 10, COLD / 10, 20 * COLD]
+    assert chosen(quiet, now(3), lengths=soon).replicas.tolist() == [1]
+    wandering = replace(quiet, revisions=np.array([0.0, 0.0, 0.5]))
+    assert wandering.revised(0.5).mean.tolist() == [3.0] * 3
+    assert chosen(wandering, now(3), lengths=soon).replicas.tolist() == [3]
+    assert chosen(wandering, now(1), lengths=soon).replicas.tolist() == [1]

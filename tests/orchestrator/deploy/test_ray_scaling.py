@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from orchestrator.autoscale.loop import OutOfStockError
 from orchestrator.deploy.ray_cluster import deploy_ray, prepare
-from orchestrator.deploy.ray_scaling import RayActuator, RayMeter
+from orchestrator.deploy.ray_scaling import RayActuator, RayMeter, target_at
 from orchestrator.deploy.rayserve.asking import Count
 from orchestrator.deploy.rayserve.config import RayOptions
 from orchestrator.deploy.rayserve.dashboard import Dashboard
+from orchestrator.deploy.rayserve.options import options_of
 from orchestrator.deploy.rayserve.rolling import Waiting
+from orchestrator.deploy.rayserve.writing import look
 from profiler.errors import ClusterError
 from serve_apps.guard.settings import GuardSettings
 from tests.fake_dashboard import TOKEN, FakeDashboard, node
@@ -72,10 +75,43 @@ def test_replicas_that_start_or_leave_are_told_apart(
     assert counted(actuator)["chat"] == (1, 2, 1)
 
 
+def test_a_replica_whose_node_was_given_notice_leaves_and_another_starts(
+    fake: FakeDashboard, actuator: RayActuator
+) -> None:
+    app = next(a for n, a in fake.apps.items() if ".chat." in n)
+    app["deployments"]["engine"]["replicas"][0]["state"] = "PENDING_MIGRATION"
+    assert counted(actuator)["chat"] == (1, 1, 1)
+
+
 def test_another_plan_is_not_scaled(fake: FakeDashboard, actuator: RayActuator) -> None:
     other = RayActuator(Dashboard(fake.url, TOKEN), plan(group("chat", replicas=3)))
     with pytest.raises(ClusterError, match="runs another plan"):
         other.current()
+
+
+def test_another_plan_comes_in_force_with_the_options_of_the_one_that_runs(
+    fake: FakeDashboard, actuator: RayActuator, tmp_path: Path
+) -> None:
+    dashboard = Dashboard(fake.url, TOKEN)
+    place = target_at(dashboard, FLEET)
+    assert options_of(look(dashboard, "demo")) == OPTIONS
+    assert place.apply is not None
+    other = plan(group("chat", replicas=1), group("wide", "A100-80GB"))
+    after = place.apply(other, tmp_path)
+    assert {n: g.staying for n, g in after.actuator.current().items()} == {"chat": 1, "wide": 1}
+    assert options_of(look(dashboard, "demo")) == OPTIONS
+    with pytest.raises(ClusterError, match="runs another plan"):
+        actuator.current()
+
+
+def test_a_plan_without_room_leaves_the_one_that_runs(
+    fake: FakeDashboard, actuator: RayActuator, tmp_path: Path
+) -> None:
+    place = target_at(Dashboard(fake.url, TOKEN), FLEET)
+    assert place.apply is not None
+    with pytest.raises(ClusterError, match="lacks what the plan needs"):
+        place.apply(plan(group("chat", replicas=9)), tmp_path)
+    assert counted(actuator) == {"chat": (2, 0, 0), "pair": (1, 0, 0)}
 
 
 def test_arrivals_are_what_came_since_at_every_ingress() -> None:
