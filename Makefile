@@ -38,7 +38,8 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow -n auto --maxprocesses 4
 
 test-e2e: $(VENV)/.dev
-	$(BIN)/python -m pytest -m e2e
+	$(BIN)/python -m pytest -m "e2e and not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "e2e and alone"
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.cli

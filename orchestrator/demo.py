@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import tempfile
@@ -23,6 +24,7 @@ from orchestrator.loading import engine_options, load_service
 from orchestrator.planning import build_problem, trace_of
 from orchestrator.profiling import describe, profile_here
 from orchestrator.simulator import Timings, attainment, simulate_trace
+from orchestrator.surge import PHASES, Phases
 from placement.plan import Plan
 from placement.planner import make_plan
 from profiler import documents
@@ -39,6 +41,18 @@ PERCENTILES = (50, 90, 99)
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How long the demo measures and sends, in seconds; ``burst_s`` at most."""
+
+    profile_s: float = 30.0
+    burst_s: float = math.inf
+    phases: Phases = PHASES
+
+
+QUICK = Pace(15.0, 10.0, (("before", 4.0, 1.0), ("burst", 16.0, 3.0), ("after", 4.0, 1.0)))
+
+
+@dataclass(frozen=True)
 class Demo:
     """Where the demo writes, and how it speaks."""
 
@@ -46,7 +60,7 @@ class Demo:
     console: Console
     steps: Steps
     report: Path = Path("demo-report.html")
-    profile_budget_s: float = 30.0
+    pace: Pace = Pace()
 
     @property
     def name(self) -> str:
@@ -75,7 +89,7 @@ class Demo:
         self._title("5  Deploy it on Ray Serve")
         with self._deployed(plan, port) as url:
             self._title("6  A burst from an OpenAI client")
-            burst = asyncio.run(self._burst(url, plan, trace))
+            burst = asyncio.run(self._burst(url, plan, trace.slice(0.0, self.pace.burst_s)))
             self._title("7  Predicted against measured")
             self._compare(plan, burst)
         self._surge(port)
@@ -105,9 +119,7 @@ class Demo:
             model=model.name, gpu=gpu.name, engine=engine_options(entry.engine, gpu)
         )
         with self.steps("profiling") as step:
-            measured = profile_here(
-                model, gpu, config, budget_s=self.profile_budget_s, on_step=step
-            )
+            measured = profile_here(model, gpu, config, budget_s=self.pace.profile_s, on_step=step)
         documents.write(self.directory / "cpu.yaml", documents.dump(measured.profile))
         table = Table.grid(padding=(0, 2))
         for label, value in describe(measured.profile):
@@ -177,7 +189,7 @@ class Demo:
         options = {"emulate": True, "autoscale": demo_surge.settings(plan)}
         with self._deployed(plan, port, **options) as url:
             self._title("9  Three times the load: shed, then scale (emulated engines)")
-            surge = demo_surge.run_surge(plan, url, spec.sizes, self.console)
+            surge = demo_surge.run_surge(plan, url, spec.sizes, self.pace.phases, self.console)
             decisions = demo_surge.decisions_of(plan)
             path = demo_surge.write_report(surge, plan, decisions, self.report)
         self._say(f"{demo_surge.summary(surge, decisions)}\nreport: {path}")
@@ -257,10 +269,12 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_demo(console: Console, steps: Steps, port: int, report_path: Path) -> None:
+def run_demo(
+    console: Console, steps: Steps, port: int, report_path: Path, pace: Pace = Pace()
+) -> None:
     """Run the demo in a directory of its own, which is removed at the end; the report stays.
 
     ``report_path`` gets a number where a file of that name is.
     """
     with tempfile.TemporaryDirectory(prefix="orchestrator-demo-") as tmp:
-        Demo(Path(tmp), console, steps, report_path).run(port)
+        Demo(Path(tmp), console, steps, report_path, pace).run(port)

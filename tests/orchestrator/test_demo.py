@@ -1,22 +1,18 @@
 """A demo owns what it deploys, and nothing else."""
 
-import subprocess
-import sys
-
-CODE = """
 import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from orchestrator.cli.output import steps
 from orchestrator.demo import Demo
-print(Demo(None, None, None).name, os.getpid())
-"""
 
 
-def test_two_demos_at_once_have_services_of_their_own():
+def test_two_demos_at_once_have_services_of_their_own(monkeypatch: pytest.MonkeyPatch):
     names = set()
-    for _ in range(2):
-        out = subprocess.run(
-            [sys.executable, "-c", CODE], capture_output=True, text=True, check=True
-        )
-        name, pid = out.stdout.split()
-        assert name == f"demo-{pid}"
-        names.add(name)
-    assert len(names) == 2
+    for pid in (7, 8):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        names.add(Demo(Path(), Console(), steps).name)
+    assert names == {"demo-7", "demo-8"}
