@@ -39,7 +39,8 @@ class Load:
     async def running(self) -> AsyncIterator[Load]:
         import aiohttp
 
-        async with aiohttp.ClientSession() as session:
+        timeout = aiohttp.ClientTimeout(total=900)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
             self._session = session
 
             async def arrivals() -> None:

@@ -269,7 +269,7 @@ async def test_the_saturation_rate_holds_and_a_rate_far_above_does_not(
         guess,
         slo,
         bucket_of(64, 20),
-        budget_s=24,
+        budget_s=40,
         on_trial=trials.append,
         headers=KEY,
     )
@@ -342,7 +342,7 @@ def test_engines_come_and_go_under_load_and_no_request_fails_nor_stream_ends_ear
                 load.ask(tokens=200)
             with scaler(1):
                 await here.until(lambda s: s.groups[0].wanted == 1, 60)
-                await here.until(lambda s: (s.groups[0].ready, s.groups[0].draining) == (1, 0), 300)
+                await here.until(lambda s: (s.groups[0].ready, s.groups[0].draining) == (1, 0), 600)
 
     asyncio.run(course())
     assert set(load.outcomes) == {"200"}, set(load.refusals)
