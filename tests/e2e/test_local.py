@@ -218,7 +218,7 @@ async def test_the_saturation_rate_holds_and_a_rate_far_above_does_not(
                 session, engine, MODEL, prompt, 20, exact_length=True, headers=KEY
             )
     assert alone.ttft_s and alone.tpot_s
-    # Limits in multiples of what a lone request takes: the machine's speed is not at issue.
+    # All in multiples of what a lone request takes: the machine's speed is not at issue.
     slo = builders.slo(ttft_s=8 * alone.ttft_s, tpot_s=2.5 * alone.tpot_s, attainment=0.8)
     law = StepTime(
         base_s=alone.tpot_s,
@@ -234,7 +234,7 @@ async def test_the_saturation_rate_holds_and_a_rate_far_above_does_not(
         guess,
         slo,
         bucket_of(64, 20),
-        budget_s=40,
+        budget_s=40 * (alone.ttft_s + 19 * alone.tpot_s),
         on_trial=trials.append,
         headers=KEY,
     )
