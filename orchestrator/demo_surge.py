@@ -13,7 +13,7 @@ from orchestrator.autoscale.decisions import ScaleDecision, read_journal
 from orchestrator.deploy.base import AutoscaleSettings, Status
 from orchestrator.deploy.local import local_status
 from orchestrator.deploy.state import StateDir
-from orchestrator.surge import PHASES, Surge, send_surge, surge_trace
+from orchestrator.surge import Phases, Surge, send_surge, surge_trace
 from orchestrator.surge_page import headline, page
 from orchestrator.surge_view import showing
 from orchestrator.watching import look
@@ -21,6 +21,7 @@ from placement.plan import Plan
 from profiler import files
 from profiler.errors import ClusterError
 from profiler.sizes import Sizes
+from profiler.traces import Trace
 
 INTERVAL_S = 3.0
 MISS_WORTH = 6.0
@@ -44,11 +45,11 @@ def settings(plan: Plan) -> AutoscaleSettings:
     )
 
 
-def run_surge(plan: Plan, url: str, sizes: Sizes, console: Console) -> Surge:
+def run_surge(plan: Plan, url: str, sizes: Sizes, phases: Phases, console: Console) -> Surge:
     """Send the burst to the pool of the plan, and show how it does."""
-    trace = surge_trace(plan_rate_rps(plan), sizes, PHASES)
+    trace = surge_trace(plan_rate_rps(plan), sizes, phases)
     with showing(console) as show:
-        return asyncio.run(_send(plan, url, trace, show))
+        return asyncio.run(_send(plan, url, trace, phases, show))
 
 
 def plan_rate_rps(plan: Plan) -> float:
@@ -82,7 +83,9 @@ def summary(surge: Surge, decisions: list[ScaleDecision]) -> str:
     return "\n".join(lines)
 
 
-async def _send(plan: Plan, url: str, trace: Any, show: Callable[[Surge], None]) -> Surge:
+async def _send(
+    plan: Plan, url: str, trace: Trace, phases: Phases, show: Callable[[Surge], None]
+) -> Surge:
     from openai import AsyncOpenAI
 
     base = url.removesuffix("/v1")
@@ -94,4 +97,4 @@ async def _send(plan: Plan, url: str, trace: Any, show: Callable[[Surge], None])
         return local_status(plan.service), found
 
     async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
-        return await send_surge(client, trace, plan.slo, seen, show)
+        return await send_surge(client, trace, plan.slo, seen, show, phases)

@@ -54,7 +54,10 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def many_nodes(nodes: list[dict[str, Any]], log: Path) -> Iterator[ManyNodes]:
-    """A head and ``nodes``, each with ``accelerator``, ``gpus`` and labels."""
+    """A head and ``nodes``, each with ``accelerator``, ``gpus`` and labels.
+
+    The head alone has CPUs, so ingresses are there, and no node that is killed takes one along.
+    """
     env = {
         **os.environ,
         "RAY_AUTH_MODE": "token",
@@ -104,7 +107,7 @@ def main(nodes: list[dict[str, Any]]) -> None:
         kind = node["accelerator"]
         cluster.add_node(
             wait=False,
-            num_cpus=1,
+            num_cpus=0,
             num_gpus=node["gpus"],
             resources={f"accelerator_type:{kind}": 1},
             labels={"ray.io/accelerator-type": kind, **node.get("labels", {})},

@@ -12,6 +12,7 @@ NEEDS = ("aiohttp", "httptools", "uvloop", "starlette")
 MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.alone,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 if not MISSING:

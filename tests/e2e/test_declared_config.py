@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from profiler.engine import free_port
+
 pytestmark = pytest.mark.e2e
 
 
 def test_a_plan_is_deployed_declaratively_and_grows_without_restarting_an_engine() -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.e2e.declared_pool", str(port)],
+        [sys.executable, "-m", "tests.e2e.declared_pool", str(free_port())],
         env=os.environ
         | {"PYTHONPATH": str(Path.cwd()), "RAY_USAGE_STATS_ENABLED": "0", "VLLM_API_KEY": "k-1"},
         capture_output=True,

@@ -23,8 +23,11 @@ if not MISSING:
     from benchmarks import fault_cases as faults
     from benchmarks import load_cases as loads
     from benchmarks.faults import LEAVING
-    from benchmarks.stand import Stand
+    from benchmarks.stand import Pool, Stand
     from serve_apps.pool import IngressSettings
+
+    EVEN = Pool(per_sequence_s=1e-3)
+    """So much a sequence that streams spread over both, whatever pace of theirs was learnt."""
 
 LATE = 20
 """Times as long as it may take on a quiet machine: this one may be anything but quiet."""
@@ -32,7 +35,7 @@ LATE = 20
 
 @pytest.fixture(scope="module")
 def stand() -> Iterator[Stand]:
-    with Stand() as found:
+    with Stand(pools=(EVEN,)) as found:
         yield found
 
 
@@ -114,9 +117,10 @@ def test_a_learned_router_in_trouble_loses_no_request(tmp_path: Path) -> None:
             found = asyncio.run(loads.router_in_trouble(stand, harm, 20))
             assert found["failed"] == 0, harm
             assert found["fell_back"] == found["requests"], harm
-            assert found["added_most_s"] < 0.05 * LATE, harm
+            assert found["added_most_s"] < 0.1 * LATE, harm  # it hangs for 5 s
 
 
+@pytest.mark.alone
 def test_overload_costs_no_goodput_and_refusals_say_when_to_come_back() -> None:
     with loads.slow_stand() as stand:
         found = asyncio.run(loads.overload(stand, 5.0, 5.0))
@@ -125,6 +129,7 @@ def test_overload_costs_no_goodput_and_refusals_say_when_to_come_back() -> None:
     assert found["refused_otherwise"] == 0
 
 
+@pytest.mark.alone
 def test_a_loud_tenant_takes_nothing_from_a_quiet_one(tmp_path: Path) -> None:
     guard, keys = loads.keys_of(tmp_path, ("loud", "quiet"))
     with loads.slow_stand(IngressSettings(port=0, guard=guard)) as stand:

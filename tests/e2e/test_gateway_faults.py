@@ -40,14 +40,19 @@ WAIT_S = 60.0
 RATE_RPS = 40
 
 
-def fleet(rate_rps: float = 1.0) -> Plan:
-    """Two engines of one model, 5 ms a token."""
-    made = group("small", gpu="L4", replicas=2, max_num_seqs=64)
-    law = builders.step_time(base_s=0.005, per_prefill_token_s=1e-6, per_sequence_s=1e-5)
+def fleet(rate_rps: float = 1.0, replicas: int = 2) -> Plan:
+    """Engines of one model, 5 ms a token, 10 ms when ten are at it.
+
+    So much that streams spread over both, whatever pace of theirs was learnt before. Latency
+    targets are beyond what any machine takes: nobody is to be refused for the speed of this one.
+    """
+    made = group("small", gpu="L4", replicas=replicas, max_num_seqs=64)
+    law = builders.step_time(base_s=0.005, per_prefill_token_s=1e-6, per_sequence_s=5e-4)
     profile = made.profile.model_copy(update={"step_time": law, "kv_capacity_tokens": 200_000})
     groups = (made.model_copy(update={"profile": profile}),)
     routes = (route({"small": 1.0}, rate_rps=rate_rps),)
-    return plan(groups, routes, service="faults")
+    slo = builders.slo(ttft_s=WAIT_S, tpot_s=1.0)
+    return plan(groups, routes, service="faults").model_copy(update={"slo": slo})
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +115,12 @@ def state(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{url}/emulated/state", timeout=10) as answer:
         found: dict[str, Any] = json.load(answer)
     return found
+
+
+def ready(pool: Status) -> int:
+    """How many engines the ingress that listens knows of."""
+    with urllib.request.urlopen(pool.url.removesuffix("v1") + "health", timeout=10) as answer:
+        return int(json.load(answer)["ready_replicas"]["small"])
 
 
 async def ask(
@@ -183,17 +194,25 @@ async def test_the_ingress_killed_is_stood_in_for(pool: Status) -> None:
     told = await under_load(pool, lambda: os.kill(victim, signal.SIGKILL))
     lost = [at_s for at_s, status in told if status != 200]
     assert statuses(told).keys() <= {200, 0}
-    assert not lost or max(lost) - min(lost) < 1.0
+    assert not lost or max(lost) - min(lost) < 3.0  # hundredths on a quiet machine, of four
     assert listener(pool) != victim
     await until(lambda: len(processes(pool, b"ServeReplica:Ingress")) >= 2)
 
 
 async def test_streams_on_a_killed_engine_end_with_an_error_and_others_go_on(pool: Status) -> None:
-    await until(lambda: len(engines(pool)) == 2)
+    await until(lambda: len(engines(pool)) == ready(pool) == 2)
+    found, asking = engines(pool), []
     async with session() as s:
-        asking = [asyncio.create_task(ask(s, pool, stream=True, tokens=600)) for _ in range(12)]
-        found = engines(pool)
-        await until(lambda: all(state(url)["running"] >= 2 for url in found))
+
+        def running() -> list[int]:
+            return [state(url)["running"] for url in found]
+
+        # One that failed of late is given its share again bit by bit: ask until both have some.
+        while min(running()) < 2:
+            assert len(asking) < 200, running()
+            asking += [asyncio.create_task(ask(s, pool, stream=True, tokens=800)) for _ in range(4)]
+            await asyncio.sleep(0.2)
+        await until(lambda: sum(running()) == sum(not task.done() for task in asking))
         victim = next(iter(found))
         hit = state(victim)["in_flight"]
         kill(pool, victim)
@@ -201,17 +220,18 @@ async def test_streams_on_a_killed_engine_end_with_an_error_and_others_go_on(poo
     cut = [body for status, body in answers if b'"stream_cut"' in body]
     whole = [body for status, body in answers if body.rstrip().endswith(b"[DONE]")]
     assert {status for status, _ in answers} == {200}
-    assert len(cut) <= hit
-    assert len(cut) + len(whole) == 12
-    assert cut
+    assert 0 < len(cut) <= hit
+    assert len(cut) + len(whole) == len(answers)
+    assert whole
     await until(lambda: len(engines(pool)) == 2 and victim not in engines(pool))
 
 
 async def test_clients_that_leave_at_random_points_leave_nothing_behind(pool: Status) -> None:
+    """What they asked for would take 9 s, were it alone."""
     rng = random.Random(0)
 
     async def leave(s: aiohttp.ClientSession) -> None:
-        asking = asyncio.create_task(ask(s, pool, stream=rng.random() < 0.5, tokens=400))
+        asking = asyncio.create_task(ask(s, pool, stream=rng.random() < 0.5, tokens=1800))
         await asyncio.sleep(rng.random() * 0.5)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
@@ -222,20 +242,24 @@ async def test_clients_that_leave_at_random_points_leave_nothing_behind(pool: St
     left_s = time.monotonic()
     urls = list(engines(pool))
     await until(lambda: not any(state(url)["in_flight"] for url in urls))
-    assert time.monotonic() - left_s < 5.0  # a second on a quiet machine
+    assert time.monotonic() - left_s < 8.0  # a second on a quiet machine
     async with session() as s:
         assert (await ask(s, pool))[0] == 200
 
 
-async def test_a_new_plan_cuts_no_stream(pool: Status, root: Path) -> None:
+async def test_a_plan_with_another_replica_keeps_the_others_and_their_streams(
+    pool: Status, root: Path
+) -> None:
     port = int(pool.url.split(":")[2].removesuffix("/v1"))
-    ingress = listener(pool)
+    ingress, before = listener(pool), engines(pool)
+    more = fleet(2.0, replicas=3)
     async with session() as s:
-        asking = [asyncio.create_task(ask(s, pool, stream=True, tokens=1000)) for _ in range(10)]
-        await until(lambda: any(state(url)["running"] for url in engines(pool)))
+        asking = [asyncio.create_task(ask(s, pool, stream=True, tokens=1500)) for _ in range(10)]
+        await until(lambda: sum(state(url)["running"] for url in before) == 10)
         await asyncio.to_thread(
-            lambda: deploy_local(fleet(2.0), port=port, wait_s=120, root=root, emulate=True)
+            lambda: deploy_local(more, port=port, wait_s=120, root=root, emulate=True)
         )
         answers = await asyncio.gather(*asking)
     assert all(body.rstrip().endswith(b"[DONE]") for _, body in answers)
+    assert before.items() < engines(pool).items()
     assert listener(pool) == ingress

@@ -11,6 +11,7 @@ NEEDS = ("aiohttp", "httptools", "uvloop", "starlette")
 MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.alone,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 if not MISSING:
@@ -21,7 +22,7 @@ if not MISSING:
 def test_what_a_while_of_load_leaves_behind() -> None:
     """Figures over a long time: `python -m benchmarks.soak`."""
     with Stand(pools=(POOL,)) as stand:
-        found = asyncio.run(soak(stand, 15.0))
+        found = asyncio.run(soak(stand, 8.0))
     assert found["ok"] > found["requests"] / 2
     assert found["left"] > 0
     assert found["answered_5xx"] == found["broken_off"] == 0

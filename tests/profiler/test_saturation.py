@@ -55,7 +55,7 @@ LAW = step_time(base_s=1e-3, per_prefill_token_s=0, per_sequence_s=0, per_kv_tok
 PROFILE = profile(law=LAW, max_num_seqs=64)
 
 
-async def trials(engine: FakeEngine, target, *, budget_s: float = 5.0):
+async def trials(engine: FakeEngine, target, *, budget_s: float = 1.0):
     seen: list[Trial] = []
     async with engine.serve() as url:
         found = await saturate(
@@ -73,7 +73,7 @@ async def trials(engine: FakeEngine, target, *, budget_s: float = 5.0):
 
 async def test_a_live_engine_far_inside_the_slo_holds_what_is_predicted():
     generous = slo(ttft_s=30.0, tpot_s=10.0)
-    found, seen = await trials(FakeEngine(step_time=LAW), generous, budget_s=1.0)
+    found, seen = await trials(FakeEngine(step_time=LAW), generous)
     assert found.predicted_rps == predicted_rps(PROFILE, bucket_of(8, 4), generous) > 0
     assert seen[0].rate_rps == found.predicted_rps
     assert all(t.attainment == 1.0 for t in seen)
@@ -89,7 +89,7 @@ async def test_an_engine_that_never_meets_it_has_rate_zero():
 
 async def test_requests_that_were_shed_are_misses():
     shedding = FakeEngine(fault="status", status=429)
-    found, _ = await trials(shedding, slo(ttft_s=30.0, tpot_s=10.0), budget_s=1.0)
+    found, _ = await trials(shedding, slo(ttft_s=30.0, tpot_s=10.0))
     assert found.rate_rps == 0.0
 
 
@@ -104,7 +104,7 @@ async def test_requests_that_were_shed_are_misses():
 )
 async def test_trouble_is_an_error_not_a_miss(engine, error):
     with pytest.raises(error, match=r"http://127"):
-        await trials(engine, slo(ttft_s=30.0, tpot_s=10.0), budget_s=1.0)
+        await trials(engine, slo(ttft_s=30.0, tpot_s=10.0))
 
 
 async def test_a_budget_too_small_for_one_trial_is_said():
