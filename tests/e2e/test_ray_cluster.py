@@ -51,13 +51,13 @@ RATE_RPS = 4.0
 OUTPUT_TOKENS = 12
 
 
-def fleet(small: int = 3, *, second: bool = False) -> Plan:
-    """Six replicas on four types of GPU; the second plan moves one, and tunes a group."""
+def fleet(small: int = 4, *, second: bool = False) -> Plan:
+    """Twelve replicas on four types of GPU; the second plan moves some, and tunes a group."""
     groups = [
         kube_builders.group("small-l4", "L4", small),
-        kube_builders.group("small-a10g", "A10G", 2 if second else 1),
-        kube_builders.group("small-a100", "A100-80GB", 1),
-        kube_builders.group("small-h100", "H100", 1, tensor_parallel=2),
+        kube_builders.group("small-a10g", "A10G", 4 if second else 3),
+        kube_builders.group("small-a100", "A100-80GB", 3),
+        kube_builders.group("small-h100", "H100", 2, tensor_parallel=2),
     ]
     if second:  # other engine options: all of a group's replicas are replaced
         profile = groups[2].profile
@@ -183,10 +183,10 @@ def test_replicas_land_on_nodes_of_their_accelerator(service: Status, dashboard:
     found = nodes_of(dashboard)
     kinds = {g: Counter(n["ray.io/accelerator-type"] for n in at) for g, at in found.items()}
     assert kinds == {
-        "small-l4": {"L4": 3},
-        "small-a10g": {"A10G": 1},
-        "small-a100": {"A100-80G": 1},
-        "small-h100": {"H100": 1},
+        "small-l4": {"L4": 4},
+        "small-a10g": {"A10G": 3},
+        "small-a100": {"A100-80G": 3},
+        "small-h100": {"H100": 2},
     }
     markets = {n["ray.io/market-type"] for n in found["small-l4"]}
     assert markets == {"on-demand"}, "rented on demand, so not on a spot node"
@@ -212,15 +212,15 @@ def test_a_new_plan_under_load_loses_no_request(
 ) -> None:
     with Load(service.url).running() as load:
         until(lambda: load.counted["ok"] >= 5, "the client is answered")
-        status = deploy(dashboard, fleet(2, second=True), options)
+        status = deploy(dashboard, fleet(3, second=True), options)
         enough = load.counted["ok"] + 8
         until(lambda: load.counted["ok"] >= enough, "the client is answered afterwards")
     assert load.failures == []
     assert {g.name: g.ready for g in status.groups} == {
-        "small-l4": 2,
-        "small-a10g": 2,
-        "small-a100": 1,
-        "small-h100": 1,
+        "small-l4": 3,
+        "small-a10g": 4,
+        "small-a100": 3,
+        "small-h100": 2,
     }
 
 
@@ -236,7 +236,7 @@ def test_a_lost_node_costs_no_request_that_had_not_begun_to_stream(
         until(lambda: load.counted["ok"] >= 5, "the client is answered")
         cluster.kill(victim)
         until(
-            lambda: stand_on().total() == 2 and victim not in stand_on(),
+            lambda: stand_on().total() == 3 and victim not in stand_on(),
             "the replicas stand on the other node",
         )
         enough = load.counted["ok"] + 8
