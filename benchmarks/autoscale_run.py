@@ -105,10 +105,11 @@ def plan_of(case: str) -> Plan:
 
 @cache
 def settings_of(case: str, router: str, cold_s: float, only: str, judging: bool) -> list[Setting]:
-    """What a rule is put into, one setting a draw."""
+    """What a rule is put into, one setting a draw; production's dispatcher gets one draw."""
     kind, pool = ROUTERS[router], _pool(case, ROUTERS[router].keeps_shares, only)
     parts = (kind, cold_s, only, pool, _width(case), _made(case, router))
-    return [Setting(plan_of(case), draw, *parts) for draw in draws_of(case, judging)]
+    draws = draws_of(case, judging)[: None if kind.make else 1]
+    return [Setting(plan_of(case), draw, *parts) for draw in draws]
 
 
 @cache
