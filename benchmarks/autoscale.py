@@ -80,10 +80,10 @@ def crossed(names: Sequence[str]) -> Iterator[Job]:
     for rules, where, router, colds in (
         (MAIN, telling, "shedding", (COLD_S,)),
         (MAIN, others, "shedding", (COLD_S,)),
-        (MAIN, few, "shedding", (60.0, 360.0)),
-        (tuple(RULES), telling, "shedding", (COLD_S,)),
         (reactive, [*short, "azure-code"], "balanced", (COLD_S,)),
+        (MAIN, few, "shedding", (60.0, 360.0)),
         (MAIN, short, "flow", (COLD_S,)),
+        (tuple(RULES), telling, "shedding", (COLD_S,)),
         (("ours", "knative", "wva", "dynamo-like"), short, "plan", (COLD_S,)),
         (tuple(RULES), others, "shedding", (COLD_S,)),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ def fared(attainment: float, usd: float = 1.0) -> Fared:
     return Fared(usd, attainment, attainment, 0.1, None, 0.0)
 
 
-def smooth(middle: float, steepness: float = 3.0):
+def smooth(middle: float, steepness: float = 3.0) -> Callable[[float], Fared]:
     def evaluate(eagerness: float) -> Fared:
         x = steepness * (math.log(eagerness) - math.log(middle))
         return fared(1 / (1 + math.exp(-x)), 10 * eagerness**0.3)
