@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.autoscale.loop import Actuator, Meter
 from placement.plan import Plan
@@ -17,7 +18,9 @@ class Target:
     """A live fleet. ``wait`` returns after so many seconds, or at once when it has news.
 
     ``cold_start_s`` is what was measured there, None where nothing was. Whoever acts does so inside
-    ``hold()``, which raises ClusterError while another does.
+    ``hold()``, which raises ClusterError while another does. ``apply`` puts another plan in force
+    as a deploy would, with files it names in a directory, and gives the fleet as it is then; it
+    raises as a deploy does, and is None where a plan is for people to deploy.
     """
 
     actuator: Actuator
@@ -25,6 +28,7 @@ class Target:
     wait: Callable[[float], None] = time.sleep
     cold_start_s: float | None = None
     hold: Callable[[], AbstractContextManager[None]] = nullcontext
+    apply: Callable[[Plan, Path], Target] | None = None
 
 
 def _local(plan: Plan) -> Target:

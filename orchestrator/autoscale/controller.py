@@ -4,66 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from orchestrator.autoscale import economics
 from orchestrator.autoscale.decisions import ScaleDecision
-from orchestrator.autoscale.economics import Choice, Now, Worth
-from orchestrator.autoscale.forecast import WEIGHTS, Forecaster
-from orchestrator.autoscale.forecast import Path as LoadPath
+from orchestrator.autoscale.economics import Choice, Now
+from orchestrator.autoscale.market import Standing
+from orchestrator.autoscale.mind import Mind
+from orchestrator.autoscale.policy import COLD_START_S, DEFAULTS, ScalePolicy, check
 from orchestrator.autoscale.pools import Pool, pools_of
 from orchestrator.autoscale.season import Season
 from orchestrator.autoscale.shortage import Shortage
 from orchestrator.simulation.events import GroupState, Observation
 from placement.plan import Plan
 from profiler import files
-from profiler.errors import InputError, UnknownNameError
+from profiler.errors import InputError
 
-Floats = NDArray[np.float64]
-COLD_START_S = 104.0
-"""From asking for a replica to its first request: an 8B model, as Ray has published."""
-MIX_HALF_LIFE_S = 900.0
-STAGES = 10
-SHORTEST_STAGE_S = 60.0
-BACKLOG_S = 60.0
-"""In which requests that wait are to be worked off."""
+__all__ = ["COLD_START_S", "Controller", "ScalePolicy"]
 BISECTIONS = 14
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class ScalePolicy:
-    """What an operator says.
-
-    ``miss_worth`` is what a request that misses its SLO costs, over the rent that serving it at
-    full load takes: at 10, one more replica is worth it where chances are over one in ten that
-    it is needed. ``headroom`` is how full a replica may be. ``minimum`` and ``maximum`` are
-    replicas by group; a group without a minimum may go to zero. ``shedding`` tells whether the
-    router turns away what it cannot serve in time; ``keep_shares`` whether it keeps to the plan's
-    shares. Nothing is stopped before ``warm_up_s`` of load was seen.
-    """
-
-    miss_worth: float = 10.0
-    headroom: float = 1.0
-    minimum: Mapping[str, int] = field(default_factory=dict)
-    maximum: Mapping[str, int] = field(default_factory=dict)
-    budget_usd_per_hour: float | None = None
-    cold_start_s: float | Mapping[str, float] = COLD_START_S
-    shedding: bool = True
-    keep_shares: bool = False
-    drain_s: float = 30.0
-    warm_up_s: float = 120.0
-
-    def cold_s(self, group: str) -> float:
-        """The cold start of a group's replicas."""
-        if isinstance(self.cold_start_s, Mapping):
-            return self.cold_start_s.get(group, COLD_START_S)
-        return self.cold_start_s
 
 
 class Controller:
@@ -80,12 +41,12 @@ class Controller:
     def __init__(
         self,
         plan: Plan,
-        policy: ScalePolicy = ScalePolicy(),
+        policy: ScalePolicy = DEFAULTS,
         *,
         season: Season | None = None,
         told: Callable[[ScaleDecision], None] = lambda _: None,
     ) -> None:
-        _check(plan, policy)
+        check(plan, policy)
         self._policy = policy
         self._told = told
         self._season = season or Season()
@@ -97,12 +58,14 @@ class Controller:
             keep_shares=policy.keep_shares,
             headroom=policy.headroom,
         )
-        self._minds = [_Mind(pool, policy, self._season) for pool in pools]
+        self._minds = [Mind(pool, policy, self._season) for pool in pools]
         self._shortage = Shortage()
         self._wished: dict[str, int] = {}
+        self._now_s = 0.0
 
     def __call__(self, seen: Observation) -> dict[str, int]:
         """Replicas wanted of each group that was seen, counting those that start."""
+        self._now_s = seen.time_s
         groups = {n: g for m in self._minds for n in m.pool.groups if (g := seen.groups.get(n))}
         for name, group in groups.items():
             self._shortage.see(
@@ -145,11 +108,11 @@ class Controller:
 
     def _choices(
         self,
-        minds: list[_Mind],
+        minds: list[Mind],
         groups: Mapping[str, GroupState],
         seen: Observation,
         elsewhere_usd_per_s: float,
-    ) -> list[tuple[_Mind, Choice, Now]]:
+    ) -> list[tuple[Mind, Choice, Now]]:
         """Each pool's best fleet; where they exceed the budget together, misses count for less."""
         nows = [self._now(m.pool, groups, seen.time_s) for m in minds]
         budget = self._policy.budget_usd_per_hour
@@ -192,7 +155,7 @@ class Controller:
 
     def _decided(
         self,
-        mind: _Mind,
+        mind: Mind,
         choice: Choice,
         now: Now,
         seen: Observation,
@@ -217,7 +180,7 @@ class Controller:
         return dict(zip(mind.pool.groups, wanted.tolist(), strict=True))
 
     def _decision(
-        self, mind: _Mind, choice: Choice, name: str, before: int, after: int, seen: Observation
+        self, mind: Mind, choice: Choice, name: str, before: int, after: int, seen: Observation
     ) -> ScaleDecision:
         pool, each = mind.pool, mind.request_usd
         rent = sum(
@@ -236,6 +199,17 @@ class Controller:
             miss_usd=choice.miss_usd,
             horizon_s=float(mind.stages_s.sum()),
             usd_per_hour=rent * 3600,
+        )
+
+    def standings(self) -> tuple[Standing, ...]:
+        """What each pool's load costs with the plan's groups; none before the warm-up is over."""
+        warm = [m for m in self._minds if m.forecaster.seen_s >= self._policy.warm_up_s]
+        return tuple(
+            m.standing(
+                self._wished,
+                [n for n in m.pool.groups if self._shortage.until_s(n, self._now_s) is not None],
+            )
+            for m in (warm if len(warm) == len(self._minds) else ())
         )
 
     def state(self) -> dict[str, Any]:
@@ -259,8 +233,7 @@ class Controller:
             season = Season.restored(state["season"])
             if state["version"] == VERSION and state["plan"] == self._digest:
                 for mind in self._minds:
-                    mind.forecaster.restore(state["pools"][mind.pool.model]["forecaster"])
-                    mind.mix_rps = np.array(state["pools"][mind.pool.model]["mix_rps"], float)
+                    mind.restore(state["pools"][mind.pool.model])
                 self._shortage.restore(state["shortage"])
                 self._wished = {str(k): int(v) for k, v in state["wished"].items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -287,62 +260,6 @@ class Controller:
             raise InputError(f"{path}: {error}; move it away to start anew") from None
 
 
-class _Mind:
-    """What is known of one pool's load."""
-
-    def __init__(self, pool: Pool, policy: ScalePolicy, season: Season) -> None:
-        self.pool = pool
-        self._policy = policy
-        self.cold_s = np.array([policy.cold_s(n) for n in pool.groups])
-        first = float(self.cold_s.max())
-        stage = max(first, SHORTEST_STAGE_S)
-        self.stages_s = np.array([first] + [stage] * STAGES)
-        starts = np.concatenate([[0.0], np.cumsum(self.stages_s)[:-1]])
-        self._ahead_s = starts + self.stages_s / 2
-        self.forecaster = Forecaster(first, season)
-        self.mix_rps = pool.planned_rps.copy()
-        self._index = {name: c for c, name in enumerate(pool.classes)}
-        self.last = LoadPath(np.zeros(len(self.stages_s)), np.zeros(31), WEIGHTS, 0.0, 0.0)
-
-    @property
-    def request_usd(self) -> float:
-        """Mean work of a request."""
-        total = float(self.mix_rps @ self.pool.share)
-        return max(self.pool.work(self.mix_rps) / total, 1e-12) if total > 0 else 1e-12
-
-    def see(self, seen: Observation) -> None:
-        """Take in the arrivals, each class's and all their work."""
-        rates = np.zeros(len(self.pool.classes))
-        for name, count in (seen.arrivals or {}).items():
-            if name in self._index:
-                rates[self._index[name]] += count / seen.interval_s
-        gain = 1 - 0.5 ** (seen.interval_s / MIX_HALF_LIFE_S)
-        if rates.any():
-            self.mix_rps += gain * (rates - self.mix_rps)
-        self.forecaster.observe(seen.time_s, seen.interval_s, self.pool.work(rates))
-
-    def path(self, seen: Observation, groups: Mapping[str, GroupState]) -> LoadPath:
-        """Load by stage; requests that wait are work to be done soon."""
-        path = self.forecaster.path(seen.time_s, self._ahead_s)
-        waiting = sum(g.queued + sum(g.waiting) for n in self.pool.groups if (g := groups.get(n)))
-        if waiting and not self._policy.shedding:
-            path.mean[:2] += waiting * self.request_usd / max(BACKLOG_S, self.stages_s[0])
-        self.last = path
-        return path
-
-    def choose(self, now: Now, path: LoadPath, factor: float) -> Choice:
-        """The fleet to ask for, where a miss is worth so many times what the policy says."""
-        policy = self._policy
-        worth = Worth(policy.miss_worth * factor, policy.shedding, policy.drain_s)
-        return economics.choose(
-            self.pool, self.mix_rps, path, self.stages_s, self.cold_s, now, worth
-        )
-
-    def state(self) -> dict[str, Any]:
-        """All it knows, as plain data."""
-        return {"forecaster": self.forecaster.state(), "mix_rps": self.mix_rps.tolist()}
-
-
 def _reason(before: int, after: int, choice: Choice, short: list[str]) -> str:
     instead = f", as {', '.join(short)} cannot be had" if short else ""
     if after > before:
@@ -352,25 +269,3 @@ def _reason(before: int, after: int, choice: Choice, short: list[str]) -> str:
     if choice.rent_usd < 0:
         return "its rent is more than the misses it averts and than starting it again"
     return "what replaces it is ready, or a limit asks for it"
-
-
-def _check(plan: Plan, policy: ScalePolicy) -> None:
-    names = [g.name for g in plan.groups]
-    for limits in (policy.minimum, policy.maximum):
-        for name, count in limits.items():
-            if name not in names:
-                raise UnknownNameError("group", name, names)
-            if count < 0:
-                raise InputError(f"{name}: found {count} replicas, expected 0 or more")
-    for name in policy.minimum:
-        if policy.minimum[name] > policy.maximum.get(name, policy.minimum[name]):
-            found = f"at least {policy.minimum[name]} and at most {policy.maximum[name]}"
-            raise InputError(f"{name}: found {found} replicas, expected a minimum not over it")
-    if not policy.miss_worth > 0 or not 0 < policy.headroom <= 2:
-        found = f"miss_worth {policy.miss_worth:g} and headroom {policy.headroom:g}"
-        raise InputError(f"found {found}, expected a worth above 0 and a headroom in (0, 2]")
-    if policy.budget_usd_per_hour is not None and not policy.budget_usd_per_hour >= 0:
-        raise InputError(f"found a budget of {policy.budget_usd_per_hour} $/h, expected 0 or more")
-    colds = [policy.cold_s(n) for n in names]
-    if not all(0 < c < float("inf") for c in colds):
-        raise InputError(f"found cold starts of {colds} s, expected times above 0")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from profiler import files
 from profiler.errors import InputError
@@ -50,6 +51,48 @@ class ScaleDecision:
         )
 
 
+Action = Literal["suggested", "applied", "failed"]
+
+
+@dataclass(frozen=True)
+class ReplanDecision:
+    """Another plan that pays better than this one, and what was done about it.
+
+    ``file`` is where it is written, ``replicas`` its fleet by group. Rents are of that fleet and of
+    the cheapest of this plan's groups that carries the same load, None where none does;
+    ``saving_usd`` is over ``horizon_h``, all moves paid.
+    """
+
+    time_s: float
+    action: Action
+    file: str
+    replicas: dict[str, int]
+    usd_per_hour: float
+    stay_usd_per_hour: float | None
+    moving_usd: float
+    saving_usd: float | None
+    horizon_h: float
+    reason: str = ""
+
+    def line(self) -> str:
+        """One line for a log."""
+        fleet = ", ".join(f"{n} {name}" for name, n in self.replicas.items())
+        if self.stay_usd_per_hour is None or self.saving_usd is None:
+            pays = "this plan's groups cannot carry the load to come"
+        else:
+            pays = (
+                f"${self.usd_per_hour:.2f}/h instead of ${self.stay_usd_per_hour:.2f}/h saves "
+                f"${self.saving_usd:.2f} in {self.horizon_h:g} h, "
+                f"after ${self.moving_usd:.2f} of moves"
+            )
+        done = {
+            "suggested": f"to put it in force: orchestrator deploy {self.file}",
+            "applied": f"in force; it is in {self.file}",
+            "failed": f"not put in force: {self.reason}",
+        }[self.action]
+        return f"another plan ({fleet}): {pays}; {done}"
+
+
 class Journal:
     """The last decisions in a file of JSON lines, oldest first."""
 
@@ -57,7 +100,7 @@ class Journal:
         self._path, self._kept = path, kept
         self._lines = len(path.read_text().splitlines()) if path.exists() else 0
 
-    def add(self, decisions: Iterable[ScaleDecision]) -> None:
+    def add(self, decisions: Iterable[ScaleDecision | ReplanDecision]) -> None:
         """Put down decisions; the oldest half goes once there are twice as many as are kept.
 
         Raises:
@@ -79,16 +122,26 @@ class Journal:
 
 
 def read_journal(path: str | Path) -> list[ScaleDecision]:
-    """The decisions in a journal; a last line that was cut off is passed over.
+    """The changes of groups in a journal; a last line that was cut off is passed over.
 
     Raises:
         InputError: there is no such file, or a line is no decision.
     """
+    return [d for d in _read(path) if isinstance(d, ScaleDecision)]
+
+
+def read_replans(path: str | Path) -> list[ReplanDecision]:
+    """The plans in a journal that would have been better; as `read_journal`."""
+    return [d for d in _read(path) if isinstance(d, ReplanDecision)]
+
+
+def _read(path: str | Path) -> list[ScaleDecision | ReplanDecision]:
     lines = files.read_text(path).splitlines()
-    found = []
+    found: list[ScaleDecision | ReplanDecision] = []
     for number, line in enumerate(lines, 1):
         try:
-            found.append(ScaleDecision(**json.loads(line)))
+            fields = json.loads(line)
+            found.append((ReplanDecision if "action" in fields else ScaleDecision)(**fields))
         except (ValueError, TypeError) as error:
             if number < len(lines):
                 raise InputError(

@@ -16,7 +16,10 @@ from the last stage back gives each fleet's cost from then on; as a move's cost 
 group, the least over all fleets is one running minimum per group. So a replica is kept through a
 lull that is shorter than its restart is worth, and stopped in a longer one: there is no timer.
 Later stages count with the error that a forecast one cold start ahead of them will have, since
-they will be decided then.
+they will be decided then; and they are decided by a forecast that will have moved. So from the
+second stage on there are several courses, one for each likely revision of the forecast, and the
+fleet of the first has to suit all of them: to stop what one of three will call back is not free,
+nor is to start what one of three will not need.
 """
 
 from __future__ import annotations
@@ -111,12 +114,15 @@ def choose(
     rent = fleets @ pool.usd_per_s
     start, stop = pool.usd_per_s * cold_s, pool.usd_per_s * worth.drain_s
     shape = tuple(len(a) for a in axes)
-    following = np.zeros(len(fleets))
-    for t in range(len(stages_s) - 1, 0, -1):
-        misses = _misses(path, t, capacity, worth)
-        following += stages_s[t] * (rent + worth.miss * misses)
-        if t > 1:
-            following = moved(following.reshape(shape), axes, start, stop).ravel()
+    following = stages_s[1] * (rent + worth.miss * _misses(path, 1, capacity, worth))
+    ways, often = np.unique(path.revisions, return_counts=True)
+    for way, weight in zip(ways.tolist(), (often / often.sum()).tolist(), strict=True):
+        revised, later = path.revised(way), np.zeros(len(fleets))
+        for t in range(len(stages_s) - 1, 1, -1):
+            misses = _misses(revised, t, capacity, worth)
+            later += stages_s[t] * (rent + worth.miss * misses)
+            later = moved(later.reshape(shape), axes, start, stop).ravel()
+        following += weight * later
     first = _first_stage(pool, mix_rps, path, stages_s[0], fleets, now, worth)
     total = first.total + following
     allowed = rent <= now.budget_usd_per_s * (1 + 1e-9)

@@ -4,9 +4,11 @@ Several simple forecasts run side by side: levels smoothed over 30 s to half an 
 smoothing), a damped trend (Gardner and McKenzie 1985), and the season's shape at the level of the
 last minutes or hours (without a history a flat shape: more levels). Each is judged by how it
 foretold what has come since, and they are mixed accordingly (exponential weights; Cesa-Bianchi and
-Lugosi 2006, ch. 2). How far the mixture was off is kept: its quantiles are the uncertainty.
+Lugosi 2006, ch. 2). How far the mixture was off is kept: its quantiles are the uncertainty. So is
+how far it moved itself in that time, which tells a load that is noisy from one that wanders.
 
-A load that leaves them twice running is a jump: for one horizon the forecast is the new level as
+A load that leaves them twice running is a jump, where the second sight of it rests on no arrival
+that the first did: for one horizon the forecast is the new level as
 far as jumps have been found to last (a Beta mean, one half before any was seen), the mixture for
 the rest. Then it shows whether this one lasted; if so all levels start anew from there.
 
@@ -20,7 +22,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,8 @@ JUDGED_HALF_LIFE_S = 3600.0
 SHARPNESS = 8.0
 ERRORS_KEPT = 2000
 QUANTILES = (np.arange(31) + 0.5) / 31
+REVISIONS = (np.arange(3) + 0.5) / 3
+"""Likely ways in which the forecast itself moves while a replica starts."""
 UNSEEN = 0.01
 BURSTS = 1.5 * 1.3 ** np.arange(10)
 """A burst such as was never seen has a chance of one in a hundred, with a Pareto tail of index 1:
@@ -65,7 +69,8 @@ class Path:
     of the last half hour, for what is quiet now may burst again; above it they grow with the root
     of the mean. Beyond ``most``, the highest load of the last hours, and half as much again as the
     mean they are cut off: a burst seldom bursts. They have probabilities ``weights``, of which the
-    last ones are of bursts never seen, in units of ``base``.
+    last ones are of bursts never seen, in units of ``base``. ``revisions``, in the errors' unit and
+    equally likely, are how far the mean itself will have moved one cold start from now.
     """
 
     mean: Floats
@@ -73,6 +78,12 @@ class Path:
     weights: Floats
     base: float
     most: float
+    revisions: Floats = field(default_factory=lambda: np.zeros(1))
+
+    def revised(self, by: float) -> Path:
+        """The path as it looks one cold start from now, after one of the revisions."""
+        unit = np.sqrt(np.maximum(self.mean, self.base) * self.base)
+        return replace(self, mean=np.maximum(self.mean + by * unit, 0.0))
 
     def loads(self, stage: int) -> Floats:
         """What may come at one of the times, with probabilities ``weights``."""
@@ -97,13 +108,16 @@ class Forecaster:
         self._season = season
         self._levels = np.zeros(len(LEVEL_HALF_LIVES_S))
         self._trend = np.zeros(2)  # level, and change per second
-        self._ratios = np.ones(len(SEASON_HALF_LIVES_S))  # of level to season
+        self._ratios = np.zeros(len(SEASON_HALF_LIVES_S))  # of level to season
         self._losses = np.zeros(len(LEVEL_HALF_LIVES_S) + 1 + len(SEASON_HALF_LIVES_S))
         self._made: deque[tuple[float, Floats, float]] = deque()
         self._errors: deque[float] = deque(maxlen=ERRORS_KEPT)
         self._next_errors: deque[float] = deque(maxlen=ERRORS_KEPT)
+        self._revisions: deque[float] = deque(maxlen=ERRORS_KEPT)
+        self._moves = np.zeros(len(REVISIONS))
         self._next: float | None = None
         self._outside = 0
+        self._outside_since_s = 0.0
         self._most = 0.0
         self._jump: tuple[float, float, float] | None = None  # when, from what, to what
         self._lasted = np.array([1.0, 2.0])  # jumps that lasted, of how many
@@ -111,15 +125,21 @@ class Forecaster:
         self._read_errors()
         self.seen_s = 0.0
 
-    def observe(self, time_s: float, interval_s: float, load: float) -> None:
-        """Take in the mean load of the interval that ends at a time."""
+    def observe(
+        self, time_s: float, interval_s: float, load: float, over_s: float | None = None
+    ) -> None:
+        """Take in the mean load of the interval that ends at a time.
+
+        Where the interval is too short for a rate, it is the mean over the last ``over_s``.
+        """
+        over_s = interval_s if over_s is None else over_s
         if self.seen_s == 0:
             self._restart(time_s, load)
         elif self._knew_season != self._season.known:
             self._ratios[:] = self._levels[2] / max(self._season.at(time_s), TINY)
         self._knew_season = self._season.known
         self._most = max(load, self._most * 0.5 ** (interval_s / MOST_HALF_LIFE_S))
-        self._judge(time_s, interval_s, load)
+        self._judge(time_s, interval_s, load, over_s)
         if self._jump and time_s - self._jump[0] >= self._horizon_s:
             self._end_jump(time_s)
         self._smooth(time_s, interval_s, load)
@@ -132,7 +152,8 @@ class Forecaster:
         """What is expected at times ``ahead_s`` after a time, ``[times]``."""
         weights = self._weights
         mean = np.array([self._mixed(weights, self._each(time_s, h)) for h in ahead_s])
-        return Path(mean, self._quantiles, WEIGHTS, float(self._levels[-1]), self._most)
+        base = float(self._levels[-1])
+        return Path(mean, self._quantiles, WEIGHTS, base, self._most, self._moves)
 
     def _error(self, load: float, expected: float) -> float:
         base = max(float(self._levels[-1]), TINY)
@@ -161,24 +182,30 @@ class Forecaster:
         seasonal = self._ratios * self._season.at(time_s + ahead_s)
         return np.concatenate([self._levels, [trend], seasonal])
 
-    def _judge(self, time_s: float, interval_s: float, load: float) -> None:
+    def _judge(self, time_s: float, interval_s: float, load: float, over_s: float) -> None:
         keep = 0.5 ** (interval_s / JUDGED_HALF_LIFE_S)
         while self._made and self._made[0][0] <= time_s:
             due_s, each, mixed = self._made.popleft()
             if time_s - due_s < interval_s:
                 self._losses = keep * self._losses + (1 - keep) * np.abs(each - load)
                 self._errors.append(self._error(load, mixed))
+                now = self._mixed(self._weights, self._each(time_s, self._horizon_s))
+                self._revisions.append(self._error(now, mixed))
         if self._next is None:
             return
         spread = self._usual
         error = self._error(load, self._next)
         side = int(error > spread[1]) - int(error < spread[0])
-        self._outside = self._outside + side if side * self._outside > 0 else side
+        if side * self._outside > 0:
+            self._outside += side
+        else:
+            self._outside, self._outside_since_s = side, time_s
         self._next_errors.append(error)
         self._unread += 1
         if self._unread > len(self._next_errors) / REREAD:
             self._read_errors()
-        if abs(self._outside) >= 2 and self._jump is None:
+        apart = time_s - self._outside_since_s >= over_s * (1 - 1e-9)
+        if abs(self._outside) >= 2 and apart and self._jump is None:
             self._jump = (time_s, self._next, load)
             self._levels[0] = load
             self._outside = 0
@@ -187,6 +214,8 @@ class Forecaster:
         """Their quantiles, which change slowly once there are many."""
         self._usual = self._spread(self._next_errors, (1 - SURPRISE, SURPRISE))
         self._quantiles = self._spread(self._errors, QUANTILES)
+        if self._revisions:
+            self._moves = np.quantile(np.fromiter(self._revisions, dtype=float), REVISIONS)
         self._unread = 0
 
     def _end_jump(self, time_s: float) -> None:
@@ -240,8 +269,11 @@ class Forecaster:
             "made": [[at_s, each.tolist(), mixed] for at_s, each, mixed in self._made],
             "errors": list(self._errors),
             "next_errors": list(self._next_errors),
+            "revisions": list(self._revisions),
+            "moves": self._moves.tolist(),
             "next": self._next,
             "outside": self._outside,
+            "outside_since_s": self._outside_since_s,
             "seen_s": self.seen_s,
             "knew_season": self._knew_season,
             "usual": self._usual.tolist(),
@@ -263,8 +295,11 @@ class Forecaster:
             raise ValueError("found forecasts of another kind")
         self._errors = deque(map(float, state["errors"]), ERRORS_KEPT)
         self._next_errors = deque(map(float, state["next_errors"]), ERRORS_KEPT)
+        self._revisions = deque(map(float, state.get("revisions", ())), ERRORS_KEPT)
+        self._moves = _array(state.get("moves", np.zeros(len(REVISIONS))), self._moves)
         self._next = None if state["next"] is None else float(state["next"])
         self._outside, self.seen_s = int(state["outside"]), float(state["seen_s"])
+        self._outside_since_s = float(state.get("outside_since_s", 0.0))
         self._knew_season = bool(state["knew_season"])
         self._usual = np.array(state["usual"], dtype=float)
         self._quantiles = _array(state["quantiles"], self._quantiles)

@@ -88,6 +88,10 @@ class Loop:
             except InputError as error:
                 self.say(f"learning anew: {error}")
                 self.state_file = None
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Count from now on, with what the controller knows already."""
         with contextlib.suppress(ClusterError):
             self.meter.arrivals()  # what came before the first turn has no interval
         self._last_s = self.clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,9 +14,16 @@ import typer
 from orchestrator.cli.output import say
 
 if TYPE_CHECKING:
-    from orchestrator.autoscale.decisions import ScaleDecision
-    from orchestrator.autoscale.loop import Loop
-    from orchestrator.autoscale_targets import Target
+    from orchestrator.autoscale.decisions import ReplanDecision, ScaleDecision
+    from orchestrator.autoscale.session import Session
+
+
+class Replan(enum.StrEnum):
+    """What to do about a plan that would be cheaper."""
+
+    OFF = "off"
+    SUGGEST = "suggest"
+    APPLY = "apply"
 
 
 def autoscale(
@@ -46,6 +54,20 @@ def autoscale(
     warm_up: Annotated[
         float, typer.Option(min=0.0, help="Seconds in which nothing is stopped.")
     ] = 120.0,
+    replan: Annotated[
+        Replan,
+        typer.Option(
+            help="When groups that the plan has not would be cheaper: write that plan and say so, "
+            "or put it in force. Needs --service."
+        ),
+    ] = Replan.SUGGEST,
+    service: Annotated[
+        Path | None,
+        typer.Option(help="The service file of the plan, which says what may be rented."),
+    ] = None,
+    horizon: Annotated[
+        float, typer.Option(min=0.1, help="Hours in which a new plan must pay for its moves.")
+    ] = 4.0,
     state: Annotated[
         Path | None, typer.Option(help="What was learned; PLAN.scaling.json without it.")
     ] = None,
@@ -62,15 +84,17 @@ def autoscale(
     """Start and stop replicas as the load asks for it, and say why."""
     import time
 
-    from orchestrator.autoscale.controller import COLD_START_S, Controller, ScalePolicy
     from orchestrator.autoscale.decisions import Journal
-    from orchestrator.autoscale.loop import Loop
-    from orchestrator.autoscale_targets import target_of
+    from orchestrator.autoscale.policy import COLD_START_S, ScalePolicy, check
+    from orchestrator.autoscale.session import Session, reached
+    from orchestrator.autoscale_replanning import replanner_of
     from placement.plan import Plan
     from profiler import documents
+    from profiler.errors import InputError
 
-    fleet = documents.read(plan, Plan)
-    place: Target = target_of(target, fleet)
+    if replan is Replan.APPLY and service is None:
+        raise InputError("--replan apply: what may be rented is not known; expected --service FILE")
+    running, place = reached(plan, target)
     policy = ScalePolicy(
         miss_worth=miss_worth,
         budget_usd_per_hour=budget,
@@ -79,37 +103,44 @@ def autoscale(
         cold_start_s=cold_start or place.cold_start_s or COLD_START_S,
         warm_up_s=warm_up,
     )
+    check(documents.read(plan, Plan), policy)
     kept = Journal(journal or plan.with_suffix(".scaling.jsonl"))
 
-    def told(decision: ScaleDecision) -> None:
+    def told(decision: ScaleDecision | ReplanDecision) -> None:
         kept.add([decision])
         say(decision.line())
 
-    loop = Loop(
-        Controller(fleet, policy, told=told),
-        place.actuator,
-        place.meter,
-        clock=time.time,
+    session = Session(
+        running,
+        place,
+        policy,
+        told=told,
         say=say,
         state_file=state or plan.with_suffix(".scaling.json"),
         dry_run=dry_run,
+        clock=time.time,
     )
-    with nullcontext() if dry_run else place.hold(), _saved(loop):
-        loop.start()
+    if replan is not Replan.OFF and service is not None:
+        may_apply = replan is Replan.APPLY and not dry_run
+        session.replanner = replanner_of(
+            running, plan, service, place, policy, horizon, told, say, may_apply=may_apply
+        )
+    with nullcontext() if dry_run else place.hold(), _saved(session):
+        session.start()
         done = 0
         while turns is None or done < turns:
-            place.wait(interval)
-            loop.turn()
+            session.wait(interval)
+            session.turn()
             done += 1
 
 
 @contextlib.contextmanager
-def _saved(loop: Loop) -> Iterator[None]:
+def _saved(session: Session) -> Iterator[None]:
     """What was learned is written on the way out, however that comes."""
     try:
         yield
     finally:
-        loop.save()
+        session.close()
 
 
 def _counts(given: list[str] | None, option: str) -> dict[str, int]:

@@ -11,8 +11,9 @@ from orchestrator.cli.output import Format, OutputOption, emit
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
-    from orchestrator.autoscale.decisions import ScaleDecision
+    from orchestrator.autoscale.decisions import ReplanDecision, ScaleDecision
 
 
 def scale(
@@ -30,14 +31,25 @@ def scale(
     """Why replicas were started and stopped, the latest last."""
     from dataclasses import asdict
 
-    from orchestrator.autoscale.decisions import read_journal
+    from orchestrator.autoscale.decisions import read_journal, read_replans
     from orchestrator.deploy.state import StateDir
 
     if not journal.exists() and journal.name == str(journal):
         own = StateDir(journal.name).scaling_journal
         journal = own if own.exists() else journal
     found = [d for d in read_journal(journal) if group in (None, d.group)][-last:]
-    emit([asdict(d) for d in found], output, lambda: [_table(found)])
+    plans = [] if group else read_replans(journal)[-last:]
+    data = [asdict(d) for d in sorted([*found, *plans], key=lambda d: d.time_s)]
+    emit(data, output, lambda: [_table(found), *(_sentence(p) for p in plans)])
+
+
+def _sentence(plan: ReplanDecision) -> Text:
+    import datetime as dt
+
+    from rich.text import Text
+
+    at = dt.datetime.fromtimestamp(plan.time_s, dt.UTC)
+    return Text(f"{at:%m-%d %H:%M:%S}  {plan.line()}")
 
 
 def _table(decisions: list[ScaleDecision]) -> Table:

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from orchestrator.autoscale.loop import OutOfStockError
 from orchestrator.autoscale.pools import Bucket
@@ -180,4 +181,28 @@ def target_at(state: StateDir, plan: Plan) -> Target:
         LocalMeter(state.arrivals),
         cold_start_s=status.started_in_s,
         hold=state.autoscaler_lock,
+        apply=lambda other, directory: _applied(state, other, directory),
     )
+
+
+def _applied(state: StateDir, plan: Plan, directory: Path) -> Target:
+    """Another plan in force on the same port, with the same kind of engines; as a deploy does it.
+
+    Raises:
+        InputError: an artefact that it names is not in the directory.
+        ClusterError: an engine did not start (the plan before runs on), or another deploys.
+    """
+    from orchestrator.deploy.local import deploy_local
+    from orchestrator.learned_router import checked_artefact
+
+    status = state.read_status()
+    if status is None:
+        raise ClusterError(f"no service {state.name!r} runs on this machine")
+    deploy_local(
+        plan,
+        port=urlsplit(status.url).port or plan.targets.local.port,
+        root=state.root,
+        artefact=checked_artefact(plan, directory),
+        emulate=status.emulated,
+    )
+    return target_at(state, plan)

@@ -39,6 +39,18 @@ def test_uncertainty_is_that_of_the_load():
     assert 5.0 < seen[0] < 6.0 < seen[1]
 
 
+def test_a_level_that_wanders_moves_its_forecast_and_noise_does_not():
+    rng = np.random.default_rng(0)
+    wandering, now_s = fed(5.0 * np.exp(np.cumsum(rng.normal(0, 0.1, 600)) % 1.0))
+    noise, _ = fed(noisy(5.0, 600, 0.3))
+    moves = [np.ptp(f.path(now_s, AHEAD).revisions) for f in (wandering, noise)]
+    assert moves[0] > 2 * moves[1] > 0
+    path = noise.path(now_s, AHEAD)
+    means = [path.revised(r).mean[0] for r in path.revisions]
+    assert means == sorted(means)
+    assert means[0] < path.mean[0] < means[-1]
+
+
 def test_something_never_seen_has_a_small_chance():
     f, now_s = fed([5.0] * 400)
     path = f.path(now_s, AHEAD)
