@@ -1,7 +1,8 @@
 """Autoscalers beside each other, at equal attainment, in the simulator.
 
     python -m benchmarks.autoscale [--quick | --full] [--case NAME ...] [--router NAME ...]
-        [--rule NAME ...] [--cold-start S ...] [--results FILE] [--summary] [--processes 2]
+        [--rule NAME ...] [--cold-start S ...] [--results FILE] [--summary] [--markdown]
+        [--processes 2]
 
 Llama-3.1-8B on L40S and H100 (catalog prices, profiles computed), TTFT 2 s and TPOT 60 ms for 95 %
 of all arrivals, those turned away included. Each rule has one figure that makes it more eager. It
@@ -39,7 +40,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks.autoscale_cases import cases
-from benchmarks.autoscale_report import Result, number, ratios, show, table
+from benchmarks.autoscale_report import Result, markdown, number, ratios, show, table
 from benchmarks.autoscale_rules import ALL, ROUTERS, RULES
 from benchmarks.autoscale_run import ASKED, Fared, Job, alone, fare
 from benchmarks.autoscale_search import Search
@@ -237,12 +238,13 @@ def main() -> None:
     parser.add_argument("--cold-start", action="append", type=float, choices=COLD_STARTS_S)
     parser.add_argument("--results", type=Path, help="keep results here, and go on from them")
     parser.add_argument("--summary", action="store_true", help="only what is in --results")
+    parser.add_argument("--markdown", action="store_true", help="tables for documents")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     jobs = chosen(args)
     results = kept(args.results) if args.summary else run_all(jobs, args.results, args.processes)
     for router, cold_s in product(ROUTERS, COLD_STARTS_S):
-        table(results, router, cold_s)
+        (markdown if args.markdown else table)(results, router, cold_s)
     present = [n for n in ROUTERS if any(r["router"] == n for r in results)]
     each = {f"{k}_{n}": v for n in present for k, v in list(ratios(results, n).items())[:4]}
     print(json.dumps(ratios(results) | each | {"jobs": len(results)}))

@@ -12,6 +12,7 @@ Key = tuple[object, object, object]
 SLACK = 0.01
 ASKED = 0.95
 USD, EQUAL = "usd_per_hour", "usd_at_95"
+BOUND = "clairvoyant"
 
 
 def show(r: Result) -> None:
@@ -118,3 +119,37 @@ def _cell(r: Result | None, least: Result | None) -> str:
     if r[EQUAL] is not None:
         return f"{number(r, EQUAL) / base:.2f}"
     return f"{number(r, USD) / base:.2f} ({number(r, 'attainment'):.1%})"
+
+
+def markdown(results: Sequence[Result], router: str, cold_s: float) -> None:
+    """The table of costs for documents, and below it how each rule behaved over all its cases."""
+    mine = [r for r in results if r["router"] == router and r["cold_s"] == cold_s]
+    rules = [n for n in RULES if n != BOUND and any(r["rule"] == n for r in mine)]
+    if not mine:
+        return
+    print(f"\n| {router}, {cold_s:.0f} s | {BOUND}, $/h | " + " | ".join(rules) + " |")
+    print("| --- " * (len(rules) + 2) + "|")
+    for case in dict.fromkeys(r["case"] for r in mine):
+        row = {r["rule"]: r for r in mine if r["case"] == case}
+        least = row.get(BOUND)
+        usd = "-" if least is None or least[EQUAL] is None else f"{number(least, EQUAL):.2f}"
+        print(f"| {case} | {usd} | " + " | ".join(_cell(row.get(n), least) for n in rules) + " |")
+    print("\n| rule | cases | met as tuned | answered | changes of direction an hour | recovery |")
+    print("| --- " * 6 + "|")
+    for rule in (BOUND, *rules):
+        print(_behaviour(rule, [r for r in mine if r["rule"] == rule]))
+
+
+def _behaviour(rule: str, mine: Sequence[Result]) -> str:
+    met = sorted(number(r, "attainment") for r in mine)
+    answered = sorted(number(r, "quality") for r in mine)
+    flaps = sorted(number(r, "flaps_per_hour") for r in mine)
+    recoveries = [number(r, "recovery_s") for r in mine if r["recovery_s"] is not None]
+    middle = len(mine) // 2
+    return (
+        f"| {rule} | {len(mine)} | {met[middle]:.1%} ({met[0]:.1%} to {met[-1]:.1%}) |"
+        f" {answered[middle]:.1%} | {flaps[middle]:.1f} (to {flaps[-1]:.1f}) |"
+        f" {f'{max(recoveries):.0f} s' if recoveries else '-'} |"
+        if mine
+        else f"| {rule} | 0 | - | - | - | - |"
+    )
