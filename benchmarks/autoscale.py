@@ -47,6 +47,7 @@ from benchmarks.autoscale_search import Search
 
 TUNED_TO, TUNING_SLACK, JUDGING_SLACK = 0.955, 0.004, 0.006
 JUDGED_AT_MOST, SLOWLY_AT_MOST, ALONE_AT_MOST = 7, 3, 6
+COLD_STEPS, WARM_STEPS, NEAR_STEPS = 10, 20, 40
 QUICK = ("azure-chat", "spike-5x-120s", "gamma-cv4")
 QUICK_RULES = ("clairvoyant", "ours", "knative", "wva")
 COLD_STARTS_S = (60.0, 104.0, 360.0)
@@ -114,6 +115,7 @@ def tuned(job: Job, hint: Hint | None) -> tuple[Search, str]:
             TUNED_TO,
             TUNING_SLACK,
             most=10 if first else ALONE_AT_MOST,
+            steps=WARM_STEPS if hint else COLD_STEPS,
             ceiling_usd=best[0].nearest[1].usd_per_hour if best and best[0].best else float("inf"),
         ).run(guess)
         if best is None or _better(found, best[0]):
@@ -147,6 +149,7 @@ def work(job: Job, hint: Hint | None) -> dict[str, object]:
         rule.span or (1.0, 1.0),
         ASKED,
         JUDGING_SLACK,
+        steps=NEAR_STEPS,
         most=1 if rule.span is None else SLOWLY_AT_MOST if slow else JUDGED_AT_MOST,
     ).run(eagerness)
     return {

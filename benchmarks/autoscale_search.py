@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 
 from benchmarks.autoscale_run import Fared
 
-STEPS = 10
-"""The first step is this part of a rule's span, on the logarithm; each next one is doubled."""
 CLOSE = 50
 """A bracket is closed when it is this part of the span."""
 INNER = 0.2
@@ -26,6 +24,7 @@ NEAR = 0.025
 class Search:
     """All runs of one search: (eagerness, how it fared); stops at ``slack`` over the target.
 
+    The first step is one of ``steps`` of a rule's span, on the logarithm; each next one is doubled.
     ``ceiling_usd``: it ends where the target was missed at this cost, for it could be reached at
     more only.
     """
@@ -35,13 +34,14 @@ class Search:
     target: float
     slack: float
     most: int = 10
+    steps: int = 10
     ceiling_usd: float = math.inf
     tried: list[tuple[float, Fared]] = field(default_factory=list)
 
     def run(self, guess: float) -> Search:
         """Search from a guess."""
         low, high = (math.log(v) for v in self.span)
-        at, step = min(max(math.log(guess), low), high), (high - low) / STEPS
+        at, step = min(max(math.log(guess), low), high), (high - low) / self.steps
         failed: tuple[float, Fared] | None = None
         passed: tuple[float, Fared] | None = None
         while len(self.tried) < self.most:
