@@ -20,7 +20,8 @@ class Target:
     ``cold_start_s`` is what was measured there, None where nothing was. Whoever acts does so inside
     ``hold()``, which raises ClusterError while another does. ``apply`` puts another plan in force
     as a deploy would, with files it names in a directory, and gives the fleet as it is then; it
-    raises as a deploy does, and is None where a plan is for people to deploy.
+    raises as a deploy does, and is None where a plan is for people to deploy. ``least`` is how few
+    replicas a group may have there.
     """
 
     actuator: Actuator
@@ -29,6 +30,7 @@ class Target:
     cold_start_s: float | None = None
     hold: Callable[[], AbstractContextManager[None]] = nullcontext
     apply: Callable[[Plan, Path], Target] | None = None
+    least: int = 0
 
 
 def _local(plan: Plan) -> Target:
@@ -43,7 +45,17 @@ def _ray(plan: Plan) -> Target:
     return ray_target(plan)
 
 
-TARGETS: dict[str, Callable[[Plan], Target]] = {"local": _local, "ray": _ray}
+def _kubernetes(plan: Plan) -> Target:
+    from orchestrator.deploy.kube_scaling import kubernetes_target
+
+    return kubernetes_target(plan)
+
+
+TARGETS: dict[str, Callable[[Plan], Target]] = {
+    "local": _local,
+    "ray": _ray,
+    "kubernetes": _kubernetes,
+}
 """How to reach a plan's fleet, by target; each kind of cluster adds itself."""
 
 

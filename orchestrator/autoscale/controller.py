@@ -163,6 +163,9 @@ class Controller:
         """The choice, with the old kept until what replaces it is there; told where it changes."""
         staying = now.staying.astype(np.int64)
         wanted = choice.replicas.copy()
+        one = None if wanted.any() else mind.awake(now, seen.time_s, self._left(mind, seen))
+        if one is not None:
+            wanted[one] = 1
         over = self._policy.budget_usd_per_hour is not None and (
             float(np.maximum(wanted, staying) @ mind.pool.usd_per_s) * 3600
             > self._policy.budget_usd_per_hour * (1 + 1e-9)
@@ -178,6 +181,13 @@ class Controller:
                     self._decision(mind, choice, name, int(staying[g]), int(wanted[g]), seen)
                 )
         return dict(zip(mind.pool.groups, wanted.tolist(), strict=True))
+
+    def _left(self, mind: Mind, seen: Observation) -> float:
+        """What the budget leaves for one pool beside what runs of the others, $/s."""
+        budget = self._policy.budget_usd_per_hour
+        others = [g.staying * self._price(n) for n, g in seen.groups.items()
+                  if n not in mind.pool.groups]  # fmt: skip
+        return np.inf if budget is None else budget / 3600 * (1 + 1e-9) - sum(others)
 
     def _decision(
         self, mind: Mind, choice: Choice, name: str, before: int, after: int, seen: Observation
@@ -263,6 +273,8 @@ class Controller:
 def _reason(before: int, after: int, choice: Choice, short: list[str]) -> str:
     instead = f", as {', '.join(short)} cannot be had" if short else ""
     if after > before:
+        if not choice.replicas.any():
+            return f"it is asked for and has no replica{instead}"
         if choice.miss_usd < 0 <= choice.rent_usd:
             return f"misses would cost more than its rent{instead}"
         return f"a cheaper fleet for this mix{instead}"

@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 MIX_HALF_LIFE_S = 900.0
 STAGES = 10
 SHORTEST_STAGE_S = 60.0
+ONE_REQUEST = 0.5
+"""Counts are spread over buckets and shared between models: the half of one is one."""
 BACKLOG_S = 60.0
 """In which requests that wait are to be worked off."""
 
@@ -41,6 +43,7 @@ class Mind:
         self._ahead_s = starts + self.stages_s / 2
         self.forecaster = Forecaster(first, season)
         self.evidence = Evidence()
+        self.asked = self.needed_s = 0.0
         self.mix_rps = pool.planned_rps.copy()
         self._index = {name: c for c, name in enumerate(pool.classes)}
         self.last = LoadPath(np.zeros(len(self.stages_s)), np.zeros(31), WEIGHTS, 0.0, 0.0)
@@ -57,7 +60,10 @@ class Mind:
         for name, count in (seen.arrivals or {}).items():
             if name in self._index:
                 counts[self._index[name]] += count
-        rates = counts / seen.interval_s
+        came, rates = float(counts @ self.pool.share), counts / seen.interval_s
+        self.asked += came
+        if came > 0:
+            self.needed_s = seen.time_s
         gain = 1 - 0.5 ** (seen.interval_s / MIX_HALF_LIFE_S)
         if rates.any():
             self.mix_rps += gain * (rates - self.mix_rps)
@@ -75,6 +81,28 @@ class Mind:
         self.last = path
         return path
 
+    def awake(self, now: Now, time_s: float, limit_usd_per_s: float) -> int | None:
+        """The group that keeps one replica where the load alone pays for none, if any.
+
+        A model without replicas refuses whoever asks for it, so the first who does starts the
+        cheapest that may be had for no more than the limit. The last one stays until it has idled
+        for as long as its start takes: the least regret, as nobody knows who asks next (to stop it
+        sooner may cost its start at once, to keep it longer costs more than that).
+        """
+        here = now.staying > 0
+        if here.any():
+            self.asked = 0.0
+            if now.starting.any():
+                self.needed_s = time_s
+            if time_s - self.needed_s > float(self.cold_s[here].min()):
+                return None
+        elif self.asked < ONE_REQUEST:
+            return None
+        able = self.pool.capacity(self.mix_rps, np.eye(len(here))) > 0
+        able &= (here | ~here.any()) & (now.most > 0) & (self.pool.usd_per_s <= limit_usd_per_s)
+        prices = np.where(able, self.pool.usd_per_s, np.inf)
+        return int(np.argmin(prices)) if able.any() else None
+
     def choose(self, now: Now, path: LoadPath, factor: float) -> Choice:
         """The fleet to ask for, where a miss is worth so many times what the policy says."""
         policy = self._policy
@@ -89,14 +117,18 @@ class Mind:
             "forecaster": self.forecaster.state(),
             "mix_rps": self.mix_rps.tolist(),
             "evidence": self.evidence.state(),
+            "asked": self.asked,
+            "needed_s": self.needed_s,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Know again what `state` gave; KeyError, TypeError or ValueError where it is damaged."""
         evidence = Evidence.restored(state.get("evidence", ()))
         mix_rps = np.array(state["mix_rps"], dtype=float)
+        asked, needed_s = float(state.get("asked", 0.0)), float(state.get("needed_s", 0.0))
         self.forecaster.restore(state["forecaster"])
         self.mix_rps, self.evidence = mix_rps, evidence
+        self.asked, self.needed_s = asked, needed_s
 
     def standing(self, wished: Mapping[str, int], out: Sequence[str]) -> Standing:
         """What the load costs with so many replicas of each group, some of them out of stock."""

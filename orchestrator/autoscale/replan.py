@@ -26,11 +26,20 @@ Result = TypeVar("Result")
 class Better(Protocol):
     """What `Solver.replan` finds; see `orchestrator.replanning.Answer`."""
 
-    plan: Plan
-    usd_per_hour: float
-    moving_usd: float
-    stay_usd_per_hour: float | None
-    horizon_h: float
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def usd_per_hour(self) -> float: ...
+
+    @property
+    def moving_usd(self) -> float: ...
+
+    @property
+    def stay_usd_per_hour(self) -> float | None: ...
+
+    @property
+    def horizon_h(self) -> float: ...
 
     @property
     def saving_usd(self) -> float: ...

@@ -97,7 +97,7 @@ class Session:
         return Loop(
             Controller(
                 self.plan,
-                within(self.policy, self.plan),
+                within(self.policy, self.plan, self.place.least),
                 season=self._season,
                 told=self.told,
             ),
@@ -110,11 +110,14 @@ class Session:
         )
 
 
-def within(policy: ScalePolicy, plan: Plan) -> ScalePolicy:
-    """What an operator said of groups, as far as a plan that was made meanwhile has them."""
+def within(policy: ScalePolicy, plan: Plan, least: int = 0) -> ScalePolicy:
+    """What an operator said of groups, as far as a plan that was made meanwhile has them.
+
+    No group has fewer than ``least``, the fewest that its target knows.
+    """
     names = {g.name for g in plan.groups}
     return replace(
         policy,
-        minimum={n: k for n, k in policy.minimum.items() if n in names},
+        minimum={n: max(least, policy.minimum.get(n, 0)) for n in names},
         maximum={n: k for n, k in policy.maximum.items() if n in names},
     )

@@ -15,6 +15,7 @@ from orchestrator.cli.output import say
 
 if TYPE_CHECKING:
     from orchestrator.autoscale.decisions import ReplanDecision, ScaleDecision
+    from orchestrator.autoscale.metrics import ScaleMetrics
     from orchestrator.autoscale.session import Session
 
 
@@ -74,6 +75,10 @@ def autoscale(
     journal: Annotated[
         Path | None, typer.Option(help="Decisions as JSON lines; PLAN.scaling.jsonl without it.")
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Tell Prometheus of decisions here, on 127.0.0.1."),
+    ] = None,
     turns: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many turns; else on a signal.")
     ] = None,
@@ -106,8 +111,12 @@ def autoscale(
     check(documents.read(plan, Plan), policy)
     kept = Journal(journal or plan.with_suffix(".scaling.jsonl"))
 
+    metrics = _metrics(metrics_port)
+
     def told(decision: ScaleDecision | ReplanDecision) -> None:
         kept.add([decision])
+        if metrics is not None:
+            metrics.tell(decision)
         say(decision.line())
 
     session = Session(
@@ -141,6 +150,24 @@ def _saved(session: Session) -> Iterator[None]:
         yield
     finally:
         session.close()
+
+
+def _metrics(port: int | None) -> ScaleMetrics | None:
+    """Metrics on a port, where one is asked for."""
+    from profiler.errors import InputError
+
+    if port is None:
+        return None
+    try:
+        from orchestrator.autoscale.metrics import ScaleMetrics
+    except ImportError:
+        raise InputError(
+            "--metrics-port: prometheus_client is not installed; to mend it: "
+            "pip install 'llm-orchestrator[serve]'"
+        ) from None
+    metrics = ScaleMetrics()
+    metrics.serve(port)
+    return metrics
 
 
 def _counts(given: list[str] | None, option: str) -> dict[str, int]:

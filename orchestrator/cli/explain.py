@@ -39,7 +39,8 @@ def scale(
         journal = own if own.exists() else journal
     found = [d for d in read_journal(journal) if group in (None, d.group)][-last:]
     plans = [] if group else read_replans(journal)[-last:]
-    data = [asdict(d) for d in sorted([*found, *plans], key=lambda d: d.time_s)]
+    both: list[ScaleDecision | ReplanDecision] = [*found, *plans]
+    data = [asdict(d) for d in sorted(both, key=lambda d: d.time_s)]
     emit(data, output, lambda: [_table(found), *(_sentence(p) for p in plans)])
 
 

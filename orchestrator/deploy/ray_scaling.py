@@ -18,6 +18,8 @@ from placement.plan import Plan
 from profiler.errors import ClusterError
 
 STOPPING = "STOPPING"
+MIGRATING = "PENDING_MIGRATION"
+"""On a node that was given notice: Serve starts another elsewhere, then stops this one."""
 
 
 class RayActuator:
@@ -134,7 +136,8 @@ def _state(seen: Seen, app: str) -> GroupState:
     target = _target(seen, app)
     running = len(seen.replicas(app))
     ready = min(running, target)
-    leaving = len(seen.replicas(app, STOPPING)) + max(0, running - target)
+    gone = len(seen.replicas(app, STOPPING)) + len(seen.replicas(app, MIGRATING))
+    leaving = gone + max(0, running - target)
     return GroupState(ready, target - ready, leaving, in_flight=0, queued=0)
 
 

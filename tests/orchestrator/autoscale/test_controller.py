@@ -78,6 +78,51 @@ def test_nothing_is_stopped_while_the_load_is_not_known(loads, a, b):
     assert all(wanted[n] >= fleet[n] for n in fleet)
 
 
+def one_by_one(controller, requests, cold_s, turns):
+    """Replicas wanted at each turn of a fleet without any, with requests at some of them."""
+    starts, ready, wanted = [], 0, []
+    for k in range(1, turns + 1):
+        now_s = 20.0 * k
+        ready += sum(s <= now_s for s in starts)
+        starts = [s for s in starts if s > now_s]
+        rps = requests.get(k, 0) / 20.0
+        fleet = {"a": (ready, len(starts)), "b": 0}
+        wanted.append(controller(scenes.moment(now_s, rps, fleet)))
+        more = wanted[-1]["a"] - ready - len(starts)
+        starts += [now_s + cold_s] * more
+        if more < 0:
+            starts, ready = [], wanted[-1]["a"]
+    return wanted
+
+
+def test_the_first_request_wakes_a_model_and_its_replica_stays_as_long_as_its_start_took():
+    told = []
+    policy = ScalePolicy(cold_start_s=100, warm_up_s=0)
+    controller = Controller(TWO, policy, told=told.append)
+    wanted = one_by_one(controller, {10: 1}, 100.0, 40)
+    counts = [w["a"] + w["b"] for w in wanted]
+    assert counts[:9] == [0] * 9
+    assert counts[9:19] == [1] * 10  # five turns until it is ready, and five more
+    assert counts[22:] == [0] * 18
+    assert "asked for and has no replica" in told[0].line()
+
+
+def test_who_asks_again_when_it_is_ready_keeps_it():
+    wanted = one_by_one(
+        Controller(TWO, ScalePolicy(cold_start_s=100, warm_up_s=0)), {10: 1, 16: 1, 20: 1}, 100, 24
+    )
+    assert all(w["a"] == 1 for w in wanted[9:])
+
+
+def test_nothing_is_woken_beyond_a_limit():
+    for policy in (
+        ScalePolicy(budget_usd_per_hour=0.5, warm_up_s=0),
+        ScalePolicy(maximum={"a": 0, "b": 0}, warm_up_s=0),
+    ):
+        wanted = one_by_one(Controller(TWO, policy), {3: 1}, 100.0, 8)
+        assert all(w == {"a": 0, "b": 0} for w in wanted)
+
+
 def test_a_group_that_cannot_be_seen_is_left_alone_and_its_pool_stops_nothing():
     controller = Controller(TWO)
     _, now_s = settled(controller, 0.5, {"a": 4, "b": 0})

@@ -72,6 +72,14 @@ def test_replicas_that_start_or_leave_are_told_apart(
     assert counted(actuator)["chat"] == (1, 2, 1)
 
 
+def test_a_replica_whose_node_was_given_notice_leaves_and_another_starts(
+    fake: FakeDashboard, actuator: RayActuator
+) -> None:
+    app = next(a for n, a in fake.apps.items() if ".chat." in n)
+    app["deployments"]["engine"]["replicas"][0]["state"] = "PENDING_MIGRATION"
+    assert counted(actuator)["chat"] == (1, 1, 1)
+
+
 def test_another_plan_is_not_scaled(fake: FakeDashboard, actuator: RayActuator) -> None:
     other = RayActuator(Dashboard(fake.url, TOKEN), plan(group("chat", replicas=3)))
     with pytest.raises(ClusterError, match="runs another plan"):
