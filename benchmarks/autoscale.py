@@ -11,7 +11,7 @@ least money, then judged on other draws (`benchmarks.autoscale_cases`); rules th
 GPU types may use both or only the one that suits them best, whichever is cheaper on the tuning
 draws. As no rule ends at just 95 % on draws it was not tuned on, its eagerness is then moved until
 it does: ``usd_at_95`` is what rules are compared by. Cost is rent from asking for a replica until
-it is gone.
+it is gone. The first ten minutes of a run are not judged: all begin with a fleet for the mean load.
 
 All cases, routers, rules and cold starts crossed (``--full``) take most of a day, so without
 options a part is run (`crossed`): every rule in every case behind the router that sheds, at a cold

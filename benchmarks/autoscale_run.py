@@ -33,6 +33,9 @@ from serve_apps.router.base import Router
 
 ASKED = 0.95
 FLAP_S = 600.0
+WARM_S = 600.0
+"""Of every run that is not judged: all begin with a fleet for the mean load, and who looks every three
+minutes is not to pay for that."""
 Bools = NDArray[np.bool_]
 
 
@@ -78,7 +81,7 @@ class Watched:
     def flaps(self) -> int:
         """Changes of direction within ten minutes."""
         return sum(
-            a[1] != b[1] and b[0] - a[0] <= FLAP_S
+            a[1] != b[1] and b[0] - a[0] <= FLAP_S and a[0] >= WARM_S
             for moves in self._moves.values()
             for a, b in itertools.pairwise(moves)
         )
@@ -155,17 +158,24 @@ def run_once(rule: Rule, eagerness: float, setting: Setting) -> Fared:
     scaler = Watched(rule.make(setting, eagerness))
     found = _simulated(setting, scaler, rule.turn_s(setting))
     good = met(setting.plan, found).both
-    hours = float(found.arrival_s[-1]) / 3600
-    usd = sum(found.replica_seconds[g.name] * g.usd_per_hour / 3600 for g in setting.plan.groups)
+    judged = found.arrival_s >= WARM_S
+    hours = (float(found.arrival_s[-1]) - WARM_S) / 3600
+    usd = _rent_usd(setting.plan, found, WARM_S)
     end_s = setting.draw.spike_end_s
     return Fared(
         usd_per_hour=usd / hours,
-        attainment=float(good.mean()),
-        quality=float((found.outcome == Outcome.OK).mean()),
-        usd_per_1k=usd / len(good) * 1000,
+        attainment=float(good[judged].mean()),
+        quality=float((found.outcome[judged] == Outcome.OK).mean()),
+        usd_per_1k=usd / int(judged.sum()) * 1000,
         recovery_s=None if end_s is None else recovery_s(found, good, end_s),
         flaps_per_hour=scaler.flaps / hours,
     )
+
+
+def _rent_usd(plan: Plan, found: FleetTimings, since_s: float) -> float:
+    price = {g.name: g.usd_per_hour / 3600 for g in plan.groups}
+    lives = [(r.group, r.ended_s - max(r.started_s, since_s)) for r in found.replicas]
+    return sum(price[group] * max(0.0, paid_s) for group, paid_s in lives)
 
 
 def _simulated(setting: Setting, scaler: Autoscaler, turn_s: float) -> FleetTimings:
