@@ -34,8 +34,8 @@ from serve_apps.router.base import Router
 ASKED = 0.95
 FLAP_S = 600.0
 WARM_S = 600.0
-"""Of every run that is not judged: all begin with a fleet for the mean load, and who looks every three
-minutes is not to pay for that."""
+"""The part of every run that is not judged: all begin with a fleet for the mean load, and who looks
+every three minutes is not to pay for that."""
 Bools = NDArray[np.bool_]
 
 
