@@ -46,7 +46,7 @@ from benchmarks.autoscale_run import ASKED, Fared, Job, alone, fare
 from benchmarks.autoscale_search import Search
 
 TUNED_TO, TUNING_SLACK, JUDGING_SLACK = 0.955, 0.004, 0.006
-JUDGED_AT_MOST, SLOWLY_AT_MOST, ALONE_AT_MOST = 7, 3, 6
+TUNED_AT_MOST, JUDGED_AT_MOST, SLOWLY_AT_MOST = 10, 7, 3
 COLD_STEPS, WARM_STEPS, NEAR_STEPS = 10, 20, 40
 QUICK = ("azure-chat", "spike-5x-120s", "gamma-cv4")
 QUICK_RULES = ("clairvoyant", "ours", "knative", "wva")
@@ -104,7 +104,6 @@ def tuned(job: Job, hint: Hint | None) -> tuple[Search, str]:
     settled = hint.only if hint else None
     best: tuple[Search, str] | None = None
     for only in [settled] if settled else [ALL, *alone(job)]:
-        first = only in (settled, ALL)
 
         def evaluate(eagerness: float, only: str = only) -> Fared:
             return fare(job, eagerness, only, judging=False)
@@ -114,7 +113,7 @@ def tuned(job: Job, hint: Hint | None) -> tuple[Search, str]:
             rule.span,
             TUNED_TO,
             TUNING_SLACK,
-            most=10 if first else ALONE_AT_MOST,
+            most=TUNED_AT_MOST,
             steps=WARM_STEPS if hint else COLD_STEPS,
             ceiling_usd=best[0].nearest[1].usd_per_hour if best and best[0].best else float("inf"),
         ).run(guess)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from benchmarks.autoscale_run import Fared
 
 CLOSE = 50
-"""A bracket is closed when it is this part of the span."""
+"""A bracket is closed when it is this part of the span; a quarter where attainment jumps."""
 INNER = 0.2
 """Interpolation stays so far inside a bracket, for attainment may jump."""
 NEAR = 0.025
@@ -56,7 +56,8 @@ class Search:
                 if found.usd_per_hour >= self.ceiling_usd or at == high:
                     break
             if passed and failed:
-                if passed[0] - failed[0] <= (high - low) / CLOSE:
+                jumps = passed[1].attainment > self.target + NEAR
+                if passed[0] - failed[0] <= (high - low) / (4 * CLOSE if jumps else CLOSE):
                     break
                 at = self._between(failed, passed)
             else:
