@@ -64,8 +64,9 @@ class Balanced:
             own = [(k, span) for k, (name, span) in enumerate(self._ranges) if name == stream]
             if not own:
                 raise UnknownModelError("model", stream, self._plan.models)
-            far = [outside(load.input_tokens[rows], span) for _, span in own]
-            found[rows] = np.array([k for k, _ in own])[np.argmin(far, axis=0)]
+            sizes, place = np.unique(load.input_tokens[rows], return_inverse=True)
+            far = [outside(sizes, span) for _, span in own]
+            found[rows] = np.array([k for k, _ in own])[np.argmin(far, axis=0)][place]
         return found
 
     def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:

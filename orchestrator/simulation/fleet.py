@@ -120,18 +120,20 @@ class Fleet:
         """The group at a time."""
         self.settle(at_s)
         alive = [r for r in self._own[group] if self.lives[r].ready_s < math.inf]
-        in_flight = sum(self._in_flight(r, at_s) for r in alive)
+        in_flight, queues = np.zeros((2, len(alive)), dtype=np.int64)
+        kernel.look(self.state, np.array(alive, dtype=np.int64), at_s, in_flight, queues)
         ready = self.members(group)
+        waiting = dict(zip(alive, queues.tolist(), strict=True))
         rows = self.state.replicas[ready]
         kv_used = 1 - rows["free_blocks"] / np.maximum(rows["total_blocks"], 1)
         return GroupState(
             ready=len(ready),
             starting=len(self._own[group]) - len(alive),
             draining=len(alive) - len(ready),
-            in_flight=in_flight,
+            in_flight=int(in_flight.sum()),
             queued=queued,
             kv_used=tuple(kv_used.tolist()),
-            waiting=tuple(kernel.waiting(self.state, r) for r in ready),
+            waiting=tuple(waiting[r] for r in ready),
         )
 
     def close(self, end_s: float) -> tuple[ReplicaUse, ...]:

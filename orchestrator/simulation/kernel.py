@@ -180,6 +180,15 @@ def waiting(state: State, r: int) -> int:
 
 
 @compiled
+def look(state: State, rows: Array, at_s: float, in_flight: Array, queued: Array) -> None:
+    """How many requests each of these replicas has at a time, and how many in its own queue."""
+    for k in range(len(rows)):
+        advance(state, rows[k], at_s)
+        in_flight[k] = state.replicas[rows[k]].in_flight
+        queued[k] = waiting(state, rows[k])
+
+
+@compiled
 def serve_balanced(
     state: State, first: int, last: int, until_s: float, classes: Array, bias: Array, width: Array
 ) -> int:

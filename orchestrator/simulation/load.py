@@ -91,6 +91,11 @@ def outside(value: Ints, low_high: tuple[int, int]) -> Ints:
 
 def _nearest_route(routes: list[Route], inputs: Ints, outputs: Ints) -> NDArray[np.intp]:
     """Nearest by input first, then by output."""
+    if not len(inputs):
+        return np.zeros(0, dtype=np.intp)
+    base = int(outputs.max()) + 1
+    keys, place = np.unique(inputs * base + outputs, return_inverse=True)  # many are alike
+    inputs, outputs = keys // base, keys % base
     best = np.zeros(len(inputs), dtype=np.intp)
     least = np.full((2, len(inputs)), np.iinfo(np.int64).max)
     for k, route in enumerate(routes):
@@ -99,7 +104,7 @@ def _nearest_route(routes: list[Route], inputs: Ints, outputs: Ints) -> NDArray[
         nearer = (far < least[0]) | ((far == least[0]) & (too < least[1]))
         best[nearer] = k
         least[0][nearer], least[1][nearer] = far[nearer], too[nearer]
-    return best
+    return best[place]
 
 
 def _only_stream(plan: Plan) -> str:
