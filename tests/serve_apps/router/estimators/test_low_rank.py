@@ -146,3 +146,14 @@ def test_for_unseen_kinds_words_are_ignored_and_length_counts_far_from_all_that_
     plain, words, short, long = _lead(scorer, x, gap, x[:50], other_words, far, longer)
     np.testing.assert_allclose(plain, words)
     assert (long > short).all()
+
+
+@pytest.mark.slow
+def test_for_unseen_kinds_length_counts_no_more_than_it_tells():
+    rng = np.random.default_rng(0)
+    x = np.zeros((600, len(NAMES)))
+    length, digits = NAMES.index("log_bytes"), NAMES.index("digits")
+    x[:, [length, digits]] = rng.normal(size=(600, 2))
+    gap = 0.9 * np.tanh(2 * x[:, digits])
+    (lead,) = _lead(LowRankScorer(layout="hand, unseen"), x, gap, x)
+    assert np.corrcoef(lead, gap)[0, 1] > 0.9
