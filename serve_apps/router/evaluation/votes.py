@@ -81,7 +81,7 @@ def _first_message(value: Any) -> str:
         try:
             value = json.loads(value)
         except ValueError:
-            return value
+            return str(value)
     if not isinstance(value, list):
         return str(value or "")
     for message in value:
