@@ -28,12 +28,13 @@ def test_it_learns_from_its_own_wish_alone():
     stream, truth = planted(6, models=3)
     paid = np.arange(18.0).reshape(6, 3)
     told = Estimates(stream.models, truth, np.zeros_like(truth), np.ones_like(truth))
-    own = np.array([0, 7, 0, 7, 0, 7])
+    last = WISHES.size - 1
+    own = np.array([0, last, 0, last, 0, last])
     policy = ByWorth()
     chosen = online(policy, stream, told, paid, paid, own)
     assert chosen.shape == (6, WISHES.size)
     assert (chosen[:, 0] == 0).all() and (chosen[:, -1] == 2).all()
-    assert [(w, m) for w, m, _, _ in policy.told] == [(WISHES[0], "m0"), (WISHES[7], "m2")] * 3
+    assert [(w, m) for w, m, _, _ in policy.told] == [(WISHES[0], "m0"), (WISHES[last], "m2")] * 3
     at = np.arange(6), np.array([0, 2] * 3)
     assert [(q, c) for _, _, q, c in policy.told] == list(
         zip(stream.score[at].tolist(), paid[at].tolist(), strict=True)
