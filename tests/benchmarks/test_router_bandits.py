@@ -45,8 +45,8 @@ def test_what_is_saved_is_read_off_the_hull_of_the_wishes():
     score = np.array([[0.0, 1.0], [1.0, 1.0]])
     paid = np.array([[1.0, 10.0], [1.0, 10.0]])
     # Half of the wishes take the cheap model always; the rest know where it will do.
-    cheap, right = [0, 0, 0, 0], [1, 1, 1, 1]
-    chosen = np.array([cheap + right, cheap + cheap])
+    cheap, right = [0] * 4, [1] * (WISHES.size - 4)
+    chosen = np.array([cheap + right, [0] * WISHES.size])
     found = judged(chosen, score, paid)
     assert found["saved at 100%"] == pytest.approx(0.45)
     assert found["saved at 95%"] > 0.45
