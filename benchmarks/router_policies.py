@@ -17,11 +17,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.router_bandits import bandits
 from benchmarks.router_cascades import Plan, cascades, share_saved
 from benchmarks.router_data import (
     ACTIVE_B,
@@ -34,7 +35,6 @@ from benchmarks.router_data import (
     answered_by,
     cost_of,
     figure,
-    only,
     splits_of,
     told_of,
 )
@@ -43,15 +43,11 @@ from serve_apps.router.evaluation import metrics
 from serve_apps.router.evaluation.evaluate import complete
 from serve_apps.router.evaluation.metrics import Curve, Floats
 from serve_apps.router.evaluation.replay import replay
-from serve_apps.router.evaluation.splits import hash_splits
 from serve_apps.router.outcomes import Outcomes, read_outcomes
-from serve_apps.router.policies.bandit import LinUcb, Thompson
-from serve_apps.router.policies.base import Policy
 from serve_apps.router.policies.ensemble import Ensemble
 from serve_apps.router.policies.preference import calibrate
 from serve_apps.router.policies.steps import SimulatedSteps
 from serve_apps.router.policies.stepwise import WIDTH, Setting, Stepwise, trace_thresholds, train
-from serve_apps.router.policies.utility import Utility
 
 GAP = 3
 """Position of the estimates' gap among what a stepwise policy observes."""
@@ -118,59 +114,6 @@ def strong_calls(outcomes: Outcomes, splits: int) -> dict[str, Figure]:
         pgr = (0.95 * s.mean() - w.mean()) / (s.mean() - w.mean())
         share.append(metrics.cpt(told.quality[:, 1] - told.quality[:, 0], w, s, float(pgr)))
     return {"strong calls at 95 %": figure(share), "fewer": figure([1 / c for c in share])}
-
-
-def bandits(outcomes: Outcomes, seeds: int) -> dict[str, dict[str, Figure]]:
-    """Online: a fifth of the prompts to start from, then feedback, each request with its own wish.
-
-    Wishes are drawn from 8 worths. Judged on the last half of the stream: cost saved against the
-    best single model where the quality is the same, over the hull of the wishes. Each wish is
-    compared with the best single model on its own prompts: what is drawn hard or easy cancels.
-    """
-    models, cost = list(ACTIVE_B), cost_of(ACTIVE_B)
-    table = answered_by(outcomes, models)
-    found: dict[str, dict[str, list[float]]] = {}
-    for seed in range(seeds):
-        rng = np.random.default_rng(SEED + seed)
-        split = hash_splits([p.text for p in table.prompts], 5, seed=SEED + seed)[0]
-        start, stream = table.rows(split.test), table.rows(rng.permutation(split.train))
-        at = [table.models.index(m) for m in models]
-        told = only(CONTENDER.fit(start, rng)(stream.prompts), at)
-        stream = stream.only(models)
-        price = cost.of(models, stream.input_tokens, told.output_tokens)
-        paid = cost.of(models, stream.input_tokens, stream.output_tokens)
-        wish = rng.choice(np.geomspace(1e4, 1e6, 8), len(stream.prompts))
-        for name, policy in _learners(models, rng):
-            run = replay(
-                policy, stream, told, price, paid, worth=wish.tolist(), features=told.quality - 0.5
-            )
-            late = np.arange(len(wish)) >= len(wish) // 2
-            best = metrics.best_single(stream.score[late], paid[late])
-            own = [late & (wish == w) for w in np.unique(wish)]
-            points = [
-                (
-                    run.cost[rows].mean() / paid[rows, best].mean(),
-                    run.quality[rows].mean() / stream.score[rows, best].mean(),
-                )
-                for rows in own
-            ]
-            spent, reached = np.array([*points, (1.0, 1.0)]).T
-            hull = metrics.upper_hull(spent, reached)
-            figures = found.setdefault(name, {})
-            for share in (1.0, 0.99, 0.97, 0.95):
-                saved = 1 - metrics.cost_to_reach(hull, share)
-                figures.setdefault(f"saved at {share:.0%}", []).append(saved)
-            figures.setdefault("reward", []).append(
-                float((run.quality - run.cost / wish)[late].mean())
-            )
-    return {n: {m: figure(v) for m, v in f.items()} for n, f in found.items()}
-
-
-def _learners(models: Sequence[str], rng: np.random.Generator) -> Iterator[tuple[str, Policy]]:
-    size = len(models)
-    yield "estimates alone", Utility(0.0)
-    yield "LinUCB", LinUcb(models, dimensions=size, ridge=10.0, optimism=0.1)
-    yield "Thompson", Thompson(models, dimensions=size, ridge=10.0, spread=0.1, rng=rng)
 
 
 def votes(all_told: Sequence[Told]) -> dict[str, Figure]:

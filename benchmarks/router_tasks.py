@@ -43,16 +43,20 @@ MMLU_PRO_POOL = (
 
 @dataclass(frozen=True)
 class Tables:
-    """The outcome tables, and active parameters (10^9) by model of the last two."""
+    """The outcome tables, and active parameters (10^9) by model of the last two.
+
+    ``cache_dir`` keeps embeddings of prompts between splits; "" for none.
+    """
 
     mmlu: Outcomes
     gsm8k: Outcomes
     zeroeval: Outcomes
     mmlu_pro: Outcomes
     params_b: dict[str, float]
+    cache_dir: str = ""
 
 
-def load(data: Path) -> Tables:
+def load(data: Path, cache_dir: str = "") -> Tables:
     """Read all; GSM8K by the grades given again, since the published ones are faulty."""
     routellm = read_outcomes(data / "routellm.parquet")
     regraded = read_outcomes(data / "routellm.parquet", scores="regrade").only(routellm.models)
@@ -65,6 +69,7 @@ def load(data: Path) -> Tables:
         zeroeval=read_outcomes(data / "zeroeval.parquet"),
         mmlu_pro=read_outcomes(data / "mmlu_pro.parquet"),
         params_b={r["model"]: float(r["active_params_b"]) for r in rows},
+        cache_dir=cache_dir,
     )
 
 

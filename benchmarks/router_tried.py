@@ -47,8 +47,8 @@ ROUTERS: Mapping[str, tuple[str, str]] = {
     "hand features": ("hand", "low_rank"),
     "WordLlama alone": ("static", "low_rank"),
     "MiniLM alone": ("sentence", "low_rank"),
-    "text and WordLlama": ("text,static", "low_rank"),
-    "text and MiniLM": ("text,sentence", "low_rank"),
+    "text and WordLlama": ("text+static", "low_rank"),
+    "text and MiniLM": ("text+sentence", "low_rank"),
     "kNN on text": ("text", "knn"),
     "kNN on MiniLM": ("sentence", "knn"),
     "logistic regression on text": ("text", "logistic"),
@@ -66,16 +66,13 @@ Values = dict[str, dict[str, list[float]]]
 
 def router(features: str, estimator: str, cache: str) -> Callable[[Outcomes, Outcomes], Any]:
     """Fit on the first table, estimate the second's prompts."""
-    several = "," in features
-    settings: dict[str, Any] = {"parts": features} if several else {}
-    if features not in ("text", "hand"):
-        settings["cache_dir"] = cache
+    settings = {} if features in ("text", "hand") else {"cache_dir": cache}
     more = {"members": MEMBERS} if estimator == "ensemble" else {}
 
     def told(train_on: Outcomes, test: Outcomes) -> Any:
         made = train(
             train_on,
-            features="joined" if several else features,
+            features=features,
             estimator=estimator,
             feature_settings=settings,
             estimator_settings=more,

@@ -10,7 +10,8 @@ import numpy as np
 
 from profiler.errors import InputError, UnknownNameError
 from profiler.parquet import require_pyarrow
-from serve_apps.router.evaluation.importers import read_routellm, read_routerbench
+from serve_apps.router.evaluation.importers import columns_of, read_routellm, read_routerbench
+from serve_apps.router.evaluation.votes import holds_votes, read_votes
 from serve_apps.router.outcomes import Floats, Outcomes, read_outcomes
 
 
@@ -47,7 +48,7 @@ def read_tables(
 
 
 def read_table(path: Path, *, scores: str = "s") -> Outcomes:
-    """One file: our own table, RouterBench's, or RouteLLM's (a file or a folder of them).
+    """One file: our own table, RouterBench's, RouteLLM's (a file or a folder of them), or votes.
 
     Raises:
         InputError: it is missing, or of another kind.
@@ -135,6 +136,8 @@ def _imported(path: Path) -> Outcomes:
         raise InputError(f"{path}: no such file; expected an outcome table")
     if path.is_dir():
         return read_routellm(path)
+    if holds_votes(columns_of(path)):
+        return read_votes(path)
     try:
         return _in_range(path, read_routerbench(path))
     except InputError as first:
@@ -143,7 +146,7 @@ def _imported(path: Path) -> Outcomes:
         except InputError:
             raise InputError(
                 f"{first}; or, per model, a column 's:MODEL' (ours) or one of true and false "
-                "(RouteLLM's)"
+                "(RouteLLM's); or votes: 'prompt', 'model_a', 'model_b', 'winner'"
             ) from None
 
 

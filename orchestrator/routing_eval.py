@@ -12,7 +12,7 @@ from profiler.errors import InputError
 from serve_apps.router.artefact import Artefact
 from serve_apps.router.estimates import Estimates
 from serve_apps.router.evaluation.comparison import Comparison
-from serve_apps.router.evaluation.contenders import Contender, Predict, learned
+from serve_apps.router.evaluation.contenders import Contender, Predict
 from serve_apps.router.evaluation.evaluate import TokenCost, compare_pair, compare_pool, complete
 from serve_apps.router.evaluation.splits import Split, hash_splits
 from serve_apps.router.outcomes import Floats, Outcomes, Rows
@@ -100,21 +100,17 @@ def trained(
     features: str, estimator: str, group: str, on_fit: Callable[[], None] = lambda: None
 ) -> Contender:
     """Features and estimator, trained afresh on each split; costs are learned like lengths."""
-    from serve_apps.router.estimators import registry
-    from serve_apps.router.features.registry import feature_class
-
-    inner = learned(
-        f"{features} + {estimator}",
-        feature_class(features)(),
-        registry.build(estimator, {}, group=group),
-    )
+    from serve_apps.router import training
 
     def fit(train: Outcomes, rng: np.random.Generator) -> Predict:
-        found = inner.fit(train, rng)
+        seed = int(rng.integers(2**31))
+        found = training.train(
+            train, features=features, estimator=estimator, group=group, seed=seed
+        )
         on_fit()
-        return found
+        return found.estimate
 
-    return Contender(inner.name, fit)
+    return Contender(f"{features} + {estimator}", fit)
 
 
 def compare(

@@ -43,7 +43,9 @@ def evaluate(
     pair: Annotated[
         str | None, typer.Option(help="WEAK,STRONG; default: the cheapest and the best model.")
     ] = None,
-    features: Annotated[str, typer.Option(help="With --train.")] = "text",
+    features: Annotated[
+        str, typer.Option(help="With --train; several to compare: text,text+sentence.")
+    ] = "text",
     estimator: Annotated[
         str, typer.Option(help="With --train; several to compare: low_rank,knn.")
     ] = "low_rank",

@@ -32,7 +32,9 @@ def train(
     ],
     save: Annotated[Path, typer.Option("--save", "-s", help="The artefact.")] = Path("router.npz"),
     models: options.ModelsOption = None,
-    features: Annotated[str, typer.Option(help="Feature extractor.")] = "text",
+    features: Annotated[
+        str, typer.Option(help="Feature extractor; several at once: text+sentence.")
+    ] = "text",
     estimator: Annotated[str, typer.Option(help="Estimator.")] = "low_rank",
     split: options.SplitOption = "prompt",
     holdout: Annotated[

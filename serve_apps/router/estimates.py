@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,15 @@ class FeatureExtractor(Protocol):
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
         """The extractor that `arrays` came from."""
+        ...
+
+
+@runtime_checkable
+class ChoosesByOutcomes(Protocol):
+    """An extractor with a setting that validation on outcomes chooses, before it is fitted."""
+
+    def chosen(self, prompts: Sequence[Prompt], score: Floats) -> Self:
+        """A copy with the setting chosen; ``score`` [prompts, models], NaN where not run."""
         ...
 
 

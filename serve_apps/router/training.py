@@ -9,11 +9,11 @@ import numpy as np
 
 from profiler.errors import InputError
 from serve_apps.router.artefact import Artefact, Description, data_hash
-from serve_apps.router.estimates import Estimator
+from serve_apps.router.estimates import ChoosesByOutcomes, Estimator
 from serve_apps.router.estimators import registry as estimators
 from serve_apps.router.estimators.calibrated import CalibratedEstimator
 from serve_apps.router.estimators.scorer import Floats, Scorer, State, Table
-from serve_apps.router.features.registry import feature_class
+from serve_apps.router.features.registry import JOIN, build
 from serve_apps.router.outcomes import Outcomes
 from serve_apps.router.reference import sample
 
@@ -46,7 +46,10 @@ def train(
         UnknownNameError: an unknown name of features or estimator.
     """
     _check(outcomes, group)
-    extractor = _extractor(features, feature_settings or {}).fit(outcomes.prompts)
+    extractor = build(features, feature_settings or {})
+    if isinstance(extractor, ChoosesByOutcomes):
+        extractor = extractor.chosen(outcomes.prompts, outcomes.score)
+    extractor = extractor.fit(outcomes.prompts)
     settings = dict(estimator_settings or {})
     if estimator == "low_rank" and _hand_first(features, feature_settings or {}):
         settings.setdefault("layout", "hand" if group == "prompt" else "hand, unseen")
@@ -115,12 +118,8 @@ def _watch(made: Estimator, on_fold: Callable[[int, int], None]) -> Callable[[Es
 def _hand_first(features: str, settings: Mapping[str, Any]) -> bool:
     """Whether the hand features are the first columns."""
     if features == "joined":
-        return str(settings.get("parts", "text,static")).split(",")[0] in HAND_FIRST
-    return features in HAND_FIRST
-
-
-def _extractor(name: str, settings: Mapping[str, Any]) -> Any:
-    return feature_class(name)(**settings)
+        features = str(settings.get("parts", "text+static"))
+    return features.split(JOIN)[0] in HAND_FIRST
 
 
 def _check(outcomes: Outcomes, group: str) -> None:

@@ -51,9 +51,9 @@ class LowRankScorer(Scorer):
     chosen by cross-validation inside the data given, by group. ``layout`` "hand": the features
     are the hand-made ones, then others; form is one block, what follows the hand features another.
     "hand, unseen": the same for kinds of prompt that are not in the data, where words tell of
-    subjects that do not recur and the weight of length against the rest cannot be learned; they
-    count alike (Dawes, The Robust Beauty of Improper Linear Models, 1979). "": all columns are
-    one block.
+    subjects that do not recur, and length, which tells of all kinds, is a trend that the kernel
+    only corrects near what is known (regression kriging, Hengl et al., Geoderma 120, 2004). "": all
+    columns are one block.
     """
 
     name = "low_rank"
@@ -85,23 +85,26 @@ class LowRankScorer(Scorer):
         between = _near(shared, shared["landmarks"])
         # What tells models apart is what routing is about; what they share moves no choice.
         worth = ((loadings - loadings.mean(axis=0)) ** 2).sum(axis=0)
+        centred = x[:, LENGTH] - x[:, LENGTH].mean() if self._has_trend else np.zeros(len(x))
+        slope = _slope(centred, factors)
+        trend = np.outer(centred, slope)
+        rest = factors - trend
         best: tuple[float, Shape, Floats, Floats, Floats, Floats] | None = None
         for shape in SHAPES[self.layout]:
             whitening = _whitening(_kernel(between, shape))
             plain = x * _linear_scale(shape[-1], x.shape[1])
             phi = np.concatenate([_kernel(near, shape) @ whitening, plain], axis=1)
-            errors, penalties, guess = _choose(phi, factors, inner)
+            errors, penalties, guess = _choose(phi, rest, inner)
             error = float((errors * worth).sum())
             if best is None or error < best[0]:
                 best = error, shape, penalties, phi, whitening, guess
         assert best is not None
         _, shape, penalties, phi, whitening, guess = best
-        weights, bias = _ridges(phi, factors, penalties)
+        weights, bias = _ridges(phi, rest, penalties)
         linear = weights[len(whitening) :] * _linear_scale(shape[-1], x.shape[1])
-        if self.layout == "hand, unseen":
-            share = _even_share(x[:, LENGTH], phi @ weights, factors)
-            linear[LENGTH] += share
-            bias -= share * x[:, LENGTH].mean()
+        if self._has_trend:
+            linear[LENGTH] += slope
+            bias -= slope * x[:, LENGTH].mean()
         state = {
             "weights": whitening @ weights[: len(whitening)],
             "linear": linear,
@@ -110,7 +113,11 @@ class LowRankScorer(Scorer):
             "loadings": loadings,
             "mean": mean,
         }
-        return _with_kinds(state, table, factors, inner, guess, worth)
+        return _with_kinds(state, table, factors, inner, guess + trend, worth)
+
+    @property
+    def _has_trend(self) -> bool:
+        return self.layout == "hand, unseen"
 
     def predict(self, shared: State, state: State, x: Floats) -> Floats:
         """Mean and predicted factors times loadings."""
@@ -195,13 +202,9 @@ def _choose(phi: Floats, factors: Floats, inner: Folds) -> tuple[Floats, Floats,
     return errors.mean(axis=1)[least, factor], PENALTIES[taken], guesses[taken, :, factor].T
 
 
-def _even_share(length: Floats, predicted: Floats, factors: Floats) -> Floats:
-    """Per factor the slope at which length varies as much as what is predicted of the rest."""
-    centred = length - length.mean()
-    spread = float(centred.std())
-    if spread < 1e-9:
-        return np.zeros(factors.shape[1])
-    return np.asarray(np.sign(centred @ factors) * predicted.std(axis=0) / spread)
+def _slope(centred: Floats, factors: Floats) -> Floats:
+    """Least squares slope of each factor; 0 where nothing varies."""
+    return np.asarray(centred @ factors / max(float(centred @ centred), 1e-9))
 
 
 def _typical(points: Floats) -> float:

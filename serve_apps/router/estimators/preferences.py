@@ -25,27 +25,42 @@ class Preferences:
 
 
 def preferences_of(y: Floats, rng: np.random.Generator, per_prompt: int = 12) -> Preferences:
-    """Preferences that scores imply: pairs of models, drawn at random, whose scores differ.
+    """Preferences that scores imply: pairs of models that were run on a prompt and differ there.
 
-    A tie says nothing about who is better, and is left out.
+    All pairs of a prompt, or ``per_prompt`` drawn at random where there are more. A tie says
+    nothing about who is better, and is left out.
     """
-    prompts, models = y.shape
-    per_prompt = min(per_prompt, max(1, MAX_PAIRS // max(prompts, 1)))
-    if models * (models - 1) // 2 <= per_prompt:
-        first, second = np.triu_indices(models, 1)
-        row = np.repeat(np.arange(prompts), first.size)
-        first, second = np.tile(first, prompts), np.tile(second, prompts)
-    else:
-        row = np.repeat(np.arange(prompts), per_prompt)
-        first = rng.integers(models, size=row.size)
-        second = (first + rng.integers(1, models, size=row.size)) % models
+    per_prompt = min(per_prompt, max(1, MAX_PAIRS // max(len(y), 1)))
+    known = np.isfinite(y)
+    # Of each prompt the models that were run, before the others.
+    run = np.argsort(~known, axis=1, kind="stable")
+    count = known.sum(axis=1)
+    parts = [
+        _pairs(np.flatnonzero(count == k), run[count == k, :k], per_prompt, rng)
+        for k in np.unique(count[count > 1]).tolist()
+    ]
+    none = np.zeros((3, 0), dtype=np.int64)
+    row, first, second = np.concatenate([none, *parts], axis=1)
     lead = y[row, first] - y[row, second]
-    told = np.isfinite(lead) & (lead != 0)
+    told = lead != 0
     row, first, second, lead = row[told], first[told], second[told], lead[told]
     ahead = lead > 0
     return Preferences(
         row, np.where(ahead, first, second), np.where(ahead, second, first), np.abs(lead)
     )
+
+
+def _pairs(rows: Integers, run: Integers, per_prompt: int, rng: np.random.Generator) -> Integers:
+    """``[3, pairs]``: prompt and two models; ``run`` [rows, k]: which models these prompts have."""
+    k = run.shape[1]
+    if k * (k - 1) // 2 <= per_prompt:
+        one, other = (np.tile(at, (len(rows), 1)) for at in np.triu_indices(k, 1))
+    else:
+        one = rng.integers(k, size=(len(rows), per_prompt))
+        other = (one + rng.integers(1, k, size=one.shape)) % k
+    of = np.arange(len(rows))[:, None]
+    row = np.repeat(rows, one.shape[1])
+    return np.stack([row, run[of, one].ravel(), run[of, other].ravel()])
 
 
 def loss_of(strength: Floats, preferences: Preferences) -> tuple[float, Floats]:

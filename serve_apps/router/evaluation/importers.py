@@ -27,7 +27,7 @@ def read_routerbench(path: Path) -> Outcomes:
     Raises:
         InputError: the file is missing, of another kind, or has no such columns.
     """
-    table = _columns(path)
+    table = columns_of(path)
     models = [c.removesuffix(_COST) for c in table if c.endswith(_COST)]
     models = [m for m in models if m in table]
     if "prompt" not in table or not models:
@@ -36,7 +36,7 @@ def read_routerbench(path: Path) -> Outcomes:
             "'MODEL|total_cost'"
         )
     names = [str(v or "") for v in table.get("eval_name", [""] * len(table["prompt"]))]
-    return _outcomes(
+    return outcomes_of(
         prompts=[_unlisted(v) for v in table["prompt"]],
         dataset=names,
         models=models,
@@ -56,7 +56,7 @@ def read_routellm(path: Path) -> Outcomes:
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: found no .csv file; expected RouteLLM's responses")
-    parts = [(f, _columns(f)) for f in files]
+    parts = [(f, columns_of(f)) for f in files]
     models = _models_in(files[0], parts[0][1])
     prompts: list[str] = []
     subjects: list[str] = []
@@ -68,7 +68,7 @@ def read_routellm(path: Path) -> Outcomes:
         subjects += [file.stem.removeprefix("mmlu_")] * len(table["prompt"])
         scores.append(np.stack([_floats(file, m, table[m]) for m in models], axis=1))
     score = np.concatenate(scores)
-    return _outcomes(prompts, subjects, models, score, np.full(score.shape, np.nan))
+    return outcomes_of(prompts, subjects, models, score, np.full(score.shape, np.nan))
 
 
 def _models_in(file: Path, table: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -86,7 +86,12 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, str)) or value is None else str(value)
 
 
-def _columns(path: Path) -> dict[str, list[Any]]:
+def columns_of(path: Path) -> dict[str, list[Any]]:
+    """The columns of a CSV, Parquet or JSON Lines file.
+
+    Raises:
+        InputError: it is missing, of another kind, or cannot be read.
+    """
     require_pyarrow()
     import pyarrow as pa
     import pyarrow.csv
@@ -119,13 +124,14 @@ def _columns(path: Path) -> dict[str, list[Any]]:
     return columns
 
 
-def _outcomes(
+def outcomes_of(
     prompts: Sequence[str],
     dataset: Sequence[str],
     models: Sequence[str],
     score: Floats,
     usd: Floats,
 ) -> Outcomes:
+    """Outcomes with no more than scores and costs, ``[prompts, models]``."""
     unknown = np.full(score.shape, np.nan)
     return Outcomes(
         prompts=tuple(Prompt(p) for p in prompts),

@@ -34,6 +34,11 @@ class EmbeddedFeatures(ABC):
         self.cache_dir = cache_dir
         self._mean = mean
 
+    @property
+    def kept_as(self) -> str:
+        """What its embeddings are kept under: those of other settings need another name."""
+        return self.name
+
     @abstractmethod
     def embed(self, texts: Sequence[str]) -> Floats:
         """``[texts, dimensions]``, from the model."""
@@ -65,12 +70,15 @@ class EmbeddedFeatures(ABC):
         return cls(float(arrays["weight"]), "", arrays["mean"])
 
     def _embedded(self, prompts: Sequence[Prompt]) -> Floats:
-        texts = [f"{p.system}\n{p.text}" if p.system else p.text for p in prompts]
-        return (
-            cached(self.cache_dir, self.name, texts, self.embed)
-            if self.cache_dir
-            else (self.embed(texts))
-        )
+        texts = self.texts(prompts)
+        if not self.cache_dir:
+            return self.embed(texts)
+        return cached(self.cache_dir, self.kept_as, texts, self.embed)
+
+    @staticmethod
+    def texts(prompts: Sequence[Prompt]) -> list[str]:
+        """What is embedded of each prompt: its system prompt and its text."""
+        return [f"{p.system}\n{p.text}" if p.system else p.text for p in prompts]
 
 
 def cached(directory: str, name: str, texts: Sequence[str], embed: Any) -> Floats:
@@ -98,6 +106,24 @@ def _kept(place: Path) -> dict[str, NDArray[np.float32]]:
         with np.load(path, allow_pickle=False) as file:
             found |= dict(zip(file["keys"].tolist(), file["rows"], strict=True))
     return found
+
+
+def require_torch() -> None:
+    """Check that what runs a network is there.
+
+    Raises:
+        InputError: torch or transformers is not installed.
+    """
+    import importlib.util
+
+    from profiler.errors import InputError
+
+    for package in ("torch", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise InputError(
+                f"these features run a small network and need {package!r}, which is not "
+                "installed; pip install 'llm-orchestrator[router-embeddings,train]'"
+            )
 
 
 def package_file(package: str, *parts: str) -> Path:

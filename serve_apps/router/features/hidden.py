@@ -1,7 +1,7 @@
 """Hidden states of a small language model, from the middle of its layers.
 
 What a model knows about its own answer is best read in the middle (Kadavath et al., Language
-Models (Mostly) Know What They Know, arXiv 2207.05221, on P(IK)); which layer is chosen by
+Models (Mostly) Know What They Know, arXiv 2207.05221, on P(IK)); training chooses the layer by
 `best_layer`, on prompts held out. Costs a forward pass: tens to hundreds of milliseconds on a CPU.
 """
 
@@ -16,15 +16,21 @@ import numpy as np
 from profiler.catalog import load_catalog
 from profiler.weights import local_weights
 from serve_apps.router.estimates import Arrays
-from serve_apps.router.features.embedded import EmbeddedFeatures, Floats
+from serve_apps.router.estimators.scorer import filled
+from serve_apps.router.features.embedded import EmbeddedFeatures, Floats, require_torch
 from serve_apps.router.features.sentence import by_length
+from serve_apps.router.prompts import Prompt
 
 MODEL = "smollm2-135m"
 LAYER = 15
+"""Where nothing chose one."""
+CANDIDATES = 8, 12, 15, 18, 22
+SAMPLE = 400
+"""Prompts that choose the layer: a pass of each takes about half a second of one core."""
 
 
 class HiddenStates(EmbeddedFeatures):
-    """Mean over the tokens, and the last token, of one layer of `MODEL`."""
+    """Mean over the tokens, and the last token, of one layer of `MODEL`; 0: yet to be chosen."""
 
     name = "hidden"
 
@@ -33,23 +39,36 @@ class HiddenStates(EmbeddedFeatures):
         weight: float = 5.0,
         cache_dir: str = "",
         mean: Floats | None = None,
-        layer: int = LAYER,
+        layer: int = 0,
     ) -> None:
         super().__init__(weight, cache_dir, mean)
         self.layer = layer
 
-    def fit(self, prompts: Sequence[Any]) -> Self:
+    @property
+    def kept_as(self) -> str:
+        """Each layer by itself."""
+        return f"{self.name}-{self.layer or LAYER}"
+
+    def chosen(self, prompts: Sequence[Prompt], score: Floats) -> Self:
+        """The layer that tells these scores best, unless one was given."""
+        if self.layer:
+            return self
+        at = np.unique(np.linspace(0, len(prompts) - 1, SAMPLE).astype(int))
+        texts = self.texts([prompts[i] for i in at])
+        return type(self)(self.weight, self.cache_dir, layer=best_layer(texts, filled(score)[at]))
+
+    def fit(self, prompts: Sequence[Prompt]) -> Self:
         """Learn the mean of the training prompts."""
         mean = self._embedded(prompts).mean(axis=0)
         return type(self)(self.weight, self.cache_dir, mean, self.layer)
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """``[texts, 2 * hidden size]``; runs no layer above the one read."""
-        return layers(texts, (self.layer,))[0]
+        return layers(texts, (self.layer or LAYER,))[0]
 
     def arrays(self) -> Arrays:
         """Weight, mean and layer."""
-        return {**super().arrays(), "layer": np.array(self.layer)}
+        return {**super().arrays(), "layer": np.array(self.layer or LAYER)}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
@@ -58,7 +77,12 @@ class HiddenStates(EmbeddedFeatures):
 
 
 def layers(texts: Sequence[str], wanted: Sequence[int]) -> list[Floats]:
-    """Per wanted layer (1 is the first) ``[texts, 2 * hidden size]``, from one pass."""
+    """Per wanted layer (1 is the first) ``[texts, 2 * hidden size]``, from one pass.
+
+    Raises:
+        InputError: torch, transformers or the weights are not installed.
+    """
+    require_torch()
     import torch
 
     tokenizer, model = _small_lm(max(wanted))
@@ -75,9 +99,7 @@ def layers(texts: Sequence[str], wanted: Sequence[int]) -> list[Floats]:
     return found
 
 
-def best_layer(
-    texts: Sequence[str], target: Floats, candidates: Sequence[int] = (8, 12, 15, 18, 22)
-) -> int:
+def best_layer(texts: Sequence[str], target: Floats, candidates: Sequence[int] = CANDIDATES) -> int:
     """The layer from which a ridge regression tells ``target`` [texts, columns] best.
 
     Every fourth text is held out; ``target`` has no NaN.

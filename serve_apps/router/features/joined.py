@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_apps.router.estimates import Arrays, FeatureExtractor
+from serve_apps.router.estimates import Arrays, ChoosesByOutcomes, FeatureExtractor
 from serve_apps.router.features.embedded import EmbeddedFeatures
 from serve_apps.router.prompts import Prompt
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 
 class JoinedFeatures:
-    """``parts``: names of extractors, parted by commas, each with its own settings' defaults.
+    """``parts``: names of extractors with ``+`` between, each with its own settings' defaults.
 
     ``cache_dir`` goes to those that embed: `embedded.EmbeddedFeatures`.
     """
@@ -25,17 +25,25 @@ class JoinedFeatures:
 
     def __init__(
         self,
-        parts: str = "text,static",
+        parts: str = "text+static",
         made: Sequence[FeatureExtractor] | None = None,
         cache_dir: str = "",
     ) -> None:
         self.parts = parts
-        names = parts.split(",") if made is None else []
+        names = parts.split("+") if made is None else []
         self._made = [_made(name, cache_dir) for name in names] if made is None else list(made)
 
     def fit(self, prompts: Sequence[Prompt]) -> Self:
         """Fit every part."""
         return type(self)(self.parts, [part.fit(prompts) for part in self._made])
+
+    def chosen(self, prompts: Sequence[Prompt], score: Floats) -> Self:
+        """Every part that has settings to choose by outcomes chooses them."""
+        made = [
+            part.chosen(prompts, score) if isinstance(part, ChoosesByOutcomes) else part
+            for part in self._made
+        ]
+        return type(self)(self.parts, made)
 
     def transform(self, prompts: Sequence[Prompt]) -> Floats:
         """The parts' columns, in order."""
@@ -56,7 +64,7 @@ class JoinedFeatures:
             _class(name).from_arrays(
                 {k.removeprefix(f"{i}/"): v for k, v in arrays.items() if k.startswith(f"{i}/")}
             )
-            for i, name in enumerate(parts.split(","))
+            for i, name in enumerate(parts.split("+"))
         ]
         return cls(parts, made)
 

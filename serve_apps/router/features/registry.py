@@ -1,14 +1,16 @@
 """Feature extractors by name: those of this package, and those that others install.
 
 A third party names its class in the entry point group ``orchestrator.router.features``; a name
-of ours cannot be taken.
+of ours cannot be taken. Names with ``+`` between them stand side by side: ``text+sentence``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from serve_apps.router import plugins
+from serve_apps.router.estimates import FeatureExtractor
 
 GROUP = "orchestrator.router.features"
 BUILT_IN = {
@@ -20,6 +22,9 @@ BUILT_IN = {
     "hidden": "serve_apps.router.features.hidden:HiddenStates",
     "joined": "serve_apps.router.features.joined:JoinedFeatures",
 }
+
+
+JOIN = "+"
 
 
 def feature_names() -> list[str]:
@@ -34,4 +39,19 @@ def feature_class(name: str) -> Any:
         UnknownNameError: no such extractor.
         InputError: it does not load, for want of a package or by a mistake of its author.
     """
+    if JOIN in name:
+        for part in name.split(JOIN):
+            feature_class(part)
+        name = "joined"
     return plugins.load("feature extractor", name, GROUP, BUILT_IN)
+
+
+def build(name: str, settings: Mapping[str, Any]) -> FeatureExtractor:
+    """An extractor with these settings, not fitted.
+
+    Raises:
+        UnknownNameError, InputError: as `feature_class`.
+    """
+    parts = {"parts": name} if JOIN in name else {}
+    made: FeatureExtractor = feature_class(name)(**parts, **settings)
+    return made

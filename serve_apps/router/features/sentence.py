@@ -8,7 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from serve_apps.router.features.embedded import EmbeddedFeatures, Floats, package_file
+from serve_apps.router.features.embedded import (
+    EmbeddedFeatures,
+    Floats,
+    package_file,
+    require_torch,
+)
 
 MAX_TOKENS = 256
 """What MiniLM was trained for."""
@@ -24,7 +29,12 @@ class SentenceEmbeddings(EmbeddedFeatures):
     name = "sentence"
 
     def embed(self, texts: Sequence[str]) -> Floats:
-        """``[texts, 384]``; texts are cut at `MAX_TOKENS` tokens."""
+        """``[texts, 384]``; texts are cut at `MAX_TOKENS` tokens.
+
+        Raises:
+            InputError: torch, transformers or the weights are not installed.
+        """
+        require_torch()
         import torch
 
         tokenizer, model = _mini_lm()

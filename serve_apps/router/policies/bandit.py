@@ -29,10 +29,14 @@ class _LinearBandit(ABC):
         *,
         dimensions: int = 0,
         worth: float = math.inf,
-        ridge: float = 1.0,
+        ridge: float = 10.0,
         pacer: Pacer | None = None,
     ) -> None:
-        """``dimensions`` is the length of ``Ask.features``, 0 to go by the estimates alone."""
+        """``dimensions`` is the length of ``Ask.features``, 0 to go by the estimates alone.
+
+        ``ridge``: how many answers the estimates are trusted for; single answers are noisy, and the
+        model whose luck was best is the one that is chosen.
+        """
         self.models = tuple(models)
         self.pacer = pacer
         self._worth = worth
@@ -123,7 +127,7 @@ class LinUcb(_LinearBandit):
 
     name = "lin_ucb"
 
-    def __init__(self, models: Sequence[str], *, optimism: float = 0.3, **settings: Any) -> None:
+    def __init__(self, models: Sequence[str], *, optimism: float = 0.1, **settings: Any) -> None:
         """``settings``: ``dimensions``, ``worth``, ``ridge``, ``pacer``."""
         super().__init__(models, **settings)
         self._optimism = optimism
@@ -146,7 +150,7 @@ class Thompson(_LinearBandit):
         models: Sequence[str],
         *,
         rng: np.random.Generator,
-        spread: float = 0.3,
+        spread: float = 0.1,
         **settings: Any,
     ) -> None:
         """``settings``: ``dimensions``, ``worth``, ``ridge``, ``pacer``."""

@@ -86,6 +86,16 @@ def test_preferences_are_the_unequal_pairs():
     assert found == {(0, 0, 1), (1, 0, 2), (1, 1, 2)}
 
 
+def test_where_few_models_were_run_on_each_prompt_their_pairs_are_all_used():
+    rng = np.random.default_rng(0)
+    y = np.full((50, 40), np.nan)
+    for row in y:
+        row[rng.choice(40, 2, replace=False)] = 1.0, 0.0
+    told = preferences_of(y, rng)
+    assert sorted(told.row.tolist()) == list(range(50))
+    assert (y[told.row, told.winner] == 1).all() and (y[told.row, told.loser] == 0).all()
+
+
 def test_the_preference_loss_has_the_gradient_it_says():
     rng = np.random.default_rng(0)
     told = preferences_of((rng.random((6, 4)) < 0.5).astype(float), rng)
@@ -136,3 +146,14 @@ def test_for_unseen_kinds_words_are_ignored_and_length_counts_far_from_all_that_
     plain, words, short, long = _lead(scorer, x, gap, x[:50], other_words, far, longer)
     np.testing.assert_allclose(plain, words)
     assert (long > short).all()
+
+
+@pytest.mark.slow
+def test_for_unseen_kinds_length_counts_no_more_than_it_tells():
+    rng = np.random.default_rng(0)
+    x = np.zeros((600, len(NAMES)))
+    length, digits = NAMES.index("log_bytes"), NAMES.index("digits")
+    x[:, [length, digits]] = rng.normal(size=(600, 2))
+    gap = 0.9 * np.tanh(2 * x[:, digits])
+    (lead,) = _lead(LowRankScorer(layout="hand, unseen"), x, gap, x)
+    assert np.corrcoef(lead, gap)[0, 1] > 0.9

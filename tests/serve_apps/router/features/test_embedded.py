@@ -1,10 +1,13 @@
 """Embeddings are centred, scaled, and computed once for the same prompts."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
 from profiler.errors import InputError
 from serve_apps.router.features.embedded import EmbeddedFeatures, cached, package_file
+from serve_apps.router.features.sentence import SentenceEmbeddings
 from serve_apps.router.features.static import MODEL2VEC, Model2VecEmbeddings
 from serve_apps.router.prompts import Prompt
 
@@ -62,3 +65,12 @@ def test_missing_weights_are_named(monkeypatch):
     monkeypatch.delenv(MODEL2VEC, raising=False)
     with pytest.raises(InputError, match=MODEL2VEC):
         Model2VecEmbeddings().fit(PROMPTS)
+
+
+def test_a_missing_network_library_is_told_with_its_mend(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "torch" else real(name)
+    )
+    with pytest.raises(InputError, match=r"need 'torch'.*pip install"):
+        SentenceEmbeddings().fit(PROMPTS)
