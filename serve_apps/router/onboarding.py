@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from profiler.errors import InputError
 from serve_apps.router.artefact import Artefact
 from serve_apps.router.estimators.calibrated import CalibratedEstimator
-from serve_apps.router.estimators.calibration import Calibration
 from serve_apps.router.estimators.lengths import Lengths
 from serve_apps.router.estimators.low_rank import LowRankScorer
 from serve_apps.router.estimators.scorer import Floats, State
@@ -103,14 +102,6 @@ def onboard(
         _grown(state, told[k] if told is not None else scorer.factors(shared, [state], x)[0], y)
         for k, state in enumerate(states)
     ]
-    calibration = estimator.calibration
-    curve = calibration.curve
-    wider = Calibration(
-        np.append(calibration.slope, calibration.slope.mean()),
-        np.append(calibration.shift, calibration.shift.mean()),
-        None if curve is None else np.vstack([curve, curve.mean(axis=0)]),
-        calibration.straight,
-    )
     lengths = _longer(estimator.lengths, x, output_tokens)
     models = (*artefact.models, model)
     return replace(
@@ -120,7 +111,7 @@ def onboard(
             models=models,
             onboarded={**artefact.description.onboarded, model: len(prompts)},
         ),
-        estimator=estimator.replaced(models, grown, wider, lengths),
+        estimator=estimator.replaced(models, grown, estimator.calibration.wider(), lengths),
     )
 
 

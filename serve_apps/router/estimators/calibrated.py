@@ -143,7 +143,9 @@ class CalibratedEstimator:
         return self._lengths
 
     def _calibrated(self, raw: Floats, y: Floats) -> Calibration:
-        return Calibration.fit(raw, y, isotonic=self.isotonic, straight=self.scorer.regression)
+        straight = self.scorer.regression
+        found = Calibration.fit(raw, y, isotonic=self.isotonic, straight=straight)
+        return found.shrinking(found(raw), y)
 
     def _held_out_error(self, raw: Floats, y: Floats, fold: Folds) -> CalibrationError:
         """Each fold calibrated by the others, so that calibration is not judged on its own data."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_apps.router.estimators.gaps import reliability, shrunk
 from serve_apps.router.estimators.scorer import logit, sigmoid
 
 Floats = NDArray[np.float64]
@@ -28,12 +29,17 @@ class Calibration:
 
     Platt, Probabilities for SV Machines (1999); Zadrozny and Elkan (KDD 2002) for the isotonic
     one. ``curve`` is [models, KNOTS] on an even grid of [0, 1].
+
+    ``trust`` and ``middle`` [models trained first] shrink gaps between models towards their means
+    last of all, see `gaps`; without them nothing is shrunk.
     """
 
     slope: Floats
     shift: Floats
     curve: Floats | None = None
     straight: NDArray[np.bool_] = field(default_factory=lambda: np.array(False))
+    trust: Floats | None = None
+    middle: Floats | None = None
 
     @classmethod
     def fit(cls, raw: Floats, y: Floats, *, isotonic: bool = False, straight: bool = False) -> Self:
@@ -61,16 +67,38 @@ class Calibration:
             p = np.asarray(np.minimum(np.maximum(self.slope * raw + self.shift, EDGE), 1 - EDGE))
         else:
             p = sigmoid(self.slope * logit(raw) + self.shift)
-        if self.curve is None:
+        if self.curve is not None:
+            grid = np.linspace(0, 1, KNOTS)
+            parts = [np.interp(p[..., m], grid, self.curve[m]) for m in range(p.shape[-1])]
+            p = np.stack(parts, axis=-1)
+        if self.trust is None or self.middle is None:
             return p
-        grid = np.linspace(0, 1, KNOTS)
-        parts = [np.interp(p[..., m], grid, self.curve[m]) for m in range(p.shape[-1])]
-        return np.stack(parts, axis=-1)
+        return shrunk(p, self.middle, float(self.trust), EDGE)
+
+    def shrinking(self, told: Floats, y: Floats) -> Self:
+        """A copy that shrinks gaps by their reliability; ``told`` is what this one makes of
+        cross-fitted raw scores, ``y`` what came true, both ``[prompts, models]``.
+        """
+        if told.shape[1] < 2:
+            return self
+        return replace(self, trust=np.array(reliability(told, y)), middle=told.mean(axis=0))
+
+    def wider(self) -> Self:
+        """A copy for one more model, which is calibrated as the others are in the mean.
+
+        The gaps to it are not shrunk: nothing is known of their reliability.
+        """
+        return replace(
+            self,
+            slope=np.append(self.slope, self.slope.mean()),
+            shift=np.append(self.shift, self.shift.mean()),
+            curve=None if self.curve is None else np.vstack([self.curve, self.curve.mean(axis=0)]),
+        )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Slopes, shifts and curves."""
-        kept = {"slope": self.slope, "shift": self.shift, "straight": self.straight}
-        return kept if self.curve is None else {**kept, "curve": self.curve}
+        """All there is."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: array for name, array in kept.items() if array is not None}
 
 
 def _line(raw: Floats, y: Floats) -> tuple[Floats, Floats]:
