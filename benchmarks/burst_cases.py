@@ -41,11 +41,18 @@ CASES = (
         "ladder",
         "chat",
         40.0,
-        Tuned(2.0, 0.02, QueueSettings(1.5, 0.75, 0, 0.02)),
+        Tuned(0.5, 0.03, QueueSettings(1.5, 1.425, 0, 0.02)),
         span_s=600.0,
     ),
-    Case("pair chat", "pair", "chat", 16.0, Tuned(0.05, 0.02, QueueSettings(1.5, 1.125, 0, 0.02))),
-    Case("pair code", "pair", "code", 24.0, Tuned(0.02, 0.2, QueueSettings(0.5, 0.475, 0, 0.0))),
+    Case(
+        "pair chat",
+        "pair",
+        "chat",
+        16.0,
+        Tuned(0.05, 0.0, QueueSettings(1.5, 1.125, 0, -1.0)),
+        span_s=120.0,
+    ),
+    Case("pair code", "pair", "code", 24.0, Tuned(0.02, 0.2, QueueSettings(0.5, 0.475, 0, 0.02))),
 )
 
 

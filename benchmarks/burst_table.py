@@ -134,9 +134,11 @@ def figures(rows: Sequence[Row]) -> dict[str, Any]:
         own = [r for r in rows if r.case == case]
         if _judged(own):
             found[case] = _of_case(own, case)
+    if not found:
+        return {"cases": 0}
     worst = {name: _worst(by, [f[name] for f in found.values()]) for name, by in NAMED.items()}
     each = {f"{n}_{c.replace(' ', '_')}": v for c, f in found.items() for n, v in f.items()}
-    return (worst | {"cases": len(found)} | each) if found else {"cases": 0}
+    return worst | {"cases": len(found)} | each
 
 
 def _worst(by: Callable[[list[float]], float], found: list[float | None]) -> float | None:
