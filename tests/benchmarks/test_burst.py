@@ -54,6 +54,12 @@ def test_a_multiple_is_of_the_large_models_capacity(source: str) -> None:
     assert got.duration_s == pytest.approx(400, rel=0.05)
 
 
+def test_a_span_in_which_nobody_asks_is_drawn_again() -> None:
+    clump = PART.picked(np.arange(20), "clump", np.append(np.linspace(0, 1, 19), 2000.0))
+    for seed in range(20):
+        assert len(load_of(Scenario("code", 1.0, span_s=5.0), clump, 0.01, seed)) > 0
+
+
 def test_fleets_put_the_large_model_first_and_the_fastest_last() -> None:
     for parts in FLEETS.values():
         fleet = fleet_of(parts, PART)
