@@ -48,7 +48,7 @@ BEYOND = (8.0, 16.0, 24.0, 40.0)
 FAR = ("large-only", "ours")
 REFERENCES = ("small-only", "random", "hindsight")
 FEWER_SEEDS = 2
-"""So many for references and for loads beyond, where figures hardly differ from seed to seed."""
+"""So many for references, and for loads beyond, where figures differ little from seed to seed."""
 SPIKES = (3.0, 5.0, 10.0)
 QUICK_SPAN_S, BEYOND_SPAN_S = 120.0, 60.0
 TUNING_SEEDS = 100
