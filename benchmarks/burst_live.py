@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.fault_cases import Figures
@@ -45,11 +45,15 @@ POLICIES = {"large": "large", "ours": "auto"}
 
 
 def burst_plan(directory: Path) -> tuple[Plan, Path]:
+    """A made fleet behind a router, and the router's file."""
+    return routed(made_plan([LARGE, SMALL], SLO, TOKENS), directory)
+
+
+def routed(plan: Plan, directory: Path) -> tuple[Plan, Path]:
     """In a calm hour all that name no model go to the large one; and the router's file."""
     path = directory / "router.npz"
     artefact = train(outcomes())
     artefact.save(path)
-    plan = made_plan([LARGE, SMALL], SLO, TOKENS)
     edges = bins_of(artefact.reference_estimates(), 2).edges.tolist()
     bucket = plan.routes[0].bucket
     routes = tuple(
@@ -67,35 +71,35 @@ def burst_plan(directory: Path) -> tuple[Plan, Path]:
     return plan.model_copy(update=made), path
 
 
-def times_of(seconds: float) -> list[float]:
+def times_of(seconds: float, large_rps: float = LARGE_RPS) -> list[float]:
     """Arrivals of calm, burst and calm, each so long."""
     found: list[float] = []
     for i, share in enumerate((CALM, BURST, CALM)):
-        found += [i * seconds + t for t in arrivals(share * LARGE_RPS, seconds, seed=i)]
+        found += [i * seconds + t for t in arrivals(share * large_rps, seconds, seed=i)]
     return found
 
 
-def kept(reply: Reply) -> bool:
+def kept(reply: Reply, slo: Slo = SLO) -> bool:
     """Whether a request was answered inside the SLO."""
     if not reply.ok or reply.first_s is None:
         return False
     tpot_s = (reply.took_s - reply.first_s) / (TOKENS - 1)
-    return reply.first_s <= SLO.ttft_s and tpot_s <= SLO.tpot_s
+    return reply.first_s <= slo.ttft_s and tpot_s <= slo.tpot_s
 
 
-async def burst(url: str, model: str, seconds: float) -> Figures:
+async def burst(url: str, model: str, times: Sequence[float], slo: Slo = SLO) -> Figures:
     """One run under one policy."""
     async with Client(url) as client:
         await client.ask(model=model, stream=True, tokens=2)
         replies = await at(
-            times_of(seconds),
+            times,
             lambda i: client.ask(model=model, prompt=_prompt(i), stream=True, tokens=TOKENS),
         )
     answered = [r for r in replies if r.ok]
     large = sum(_model(r) == "large" for r in answered)
     return {
         "requests": len(replies),
-        "attainment": sum(map(kept, replies)) / len(replies),
+        "attainment": sum(kept(r, slo) for r in replies) / len(replies),
         "answered": len(answered) / len(replies),
         "refused": sum(r.status == 429 for r in replies) / len(replies),
         "by_the_large_model": large / max(len(answered), 1),
@@ -111,14 +115,14 @@ def _model(reply: Reply) -> str:
 
 
 @contextlib.contextmanager
-def on_ray(plan: Plan, artefact: Path, directory: Path) -> Iterator[str]:
-    """The plan on Ray Serve with emulated engines: the base URL of its ingress."""
+def on_ray(plan: Plan, artefact: Path, directory: Path, *, emulate: bool = True) -> Iterator[str]:
+    """The plan on Ray Serve, its engines emulated or real: the base URL of its ingress."""
     from orchestrator.deploy.local import delete_local, deploy_local
 
     root = directory / "state"
     try:
         status = deploy_local(
-            plan, port=free_port(), wait_s=300, root=root, artefact=artefact, emulate=True
+            plan, port=free_port(), wait_s=300, root=root, artefact=artefact, emulate=emulate
         )
         yield status.url.removesuffix("/v1")
     finally:
@@ -144,7 +148,7 @@ def main() -> None:
         place = on_stand(plan, artefact) if given.stand else on_ray(plan, artefact, directory)
         with place as url:
             found = {
-                name: asyncio.run(burst(url, model, given.seconds))
+                name: asyncio.run(burst(url, model, times_of(given.seconds)))
                 for name, model in POLICIES.items()
             }
     for name, figures in found.items():

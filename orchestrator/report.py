@@ -213,8 +213,15 @@ def router_line(router: PlannedRouter) -> str:
     described = f" ({router.described})" if router.described else ""
     return (
         f"router: {Path(router.artefact).name} {router.version}{described}, "
-        f"{len(router.edges) + 1} difficulty bins, policy {router.policy}"
+        f"{len(router.edges) + 1} difficulty bins, policy {router.policy}{_load_policy(router)}"
     )
+
+
+def _load_policy(router: PlannedRouter) -> str:
+    told = router.load_policy
+    if told is None:
+        return ""
+    return f", load policy {told.file} {told.version}{' (insisted on)' if told.insist else ''}"
 
 
 def status_line(status: Status) -> str:

@@ -159,6 +159,23 @@ class LocalTarget(Noun):
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
 
 
+class PlannedLoadPolicy(Noun):
+    """A load policy that was trained for this very plan, and comes with it.
+
+    ``insist``: use it although its own trial does not say that it is better than prices.
+    """
+
+    file: str = Field(description="what it was called where it was deployed from")
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    content: str = Field(repr=False, description="the file itself in base64")
+    insist: bool = False
+
+    @property
+    def version(self) -> str:
+        """A short identity of the file."""
+        return self.sha256[:12]
+
+
 class PlannedRouter(Noun):
     """The learned router that the plan was made with: it is deployed with the same artefact."""
 
@@ -172,6 +189,9 @@ class PlannedRouter(Noun):
         (), description="difficulty at which one bin ends and the next begins, ascending"
     )
     described: str = ""
+    load_policy: PlannedLoadPolicy | None = Field(
+        None, description="what chooses the model under load; prices without one"
+    )
 
     @property
     def version(self) -> str:

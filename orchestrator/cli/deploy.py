@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.door_options import Door
+from orchestrator.cli.load_policy_options import InsistOption, LoadPolicy, LoadPolicyOption
 from orchestrator.cli.output import (
     Format,
     OutputOption,
@@ -78,6 +79,8 @@ def deploy(
         str | None,
         typer.Option(help="The router's file, by its path on the cluster's nodes; ray only."),
     ] = None,
+    load_policy: LoadPolicyOption = None,
+    insist: InsistOption = False,
     host: Annotated[
         str | None,
         typer.Option(help="Address that clients come to; 0.0.0.0: all. The plan's otherwise."),
@@ -130,6 +133,7 @@ def deploy(
 ) -> None:
     """Run a plan's engines behind one OpenAI-compatible address, here or on a cluster."""
     asked = Door(host, keys, processes, open_=open_)
+    chooses = LoadPolicy(load_policy, insist)
     if target is TargetName.KUBERNETES:
         from orchestrator.cli.deploy_kubernetes import Options, deploy_plan
         from profiler.errors import InputError
@@ -146,6 +150,7 @@ def deploy(
             Options(context, kubeconfig, force_conflicts, wait, dry_run, keep, yes),
             progress,
             asked,
+            chooses,
         )
     elif target is TargetName.RAY:
         from orchestrator.cli import deploy_ray
@@ -159,6 +164,7 @@ def deploy(
             door=asked,
             ship_code=ship_code,
             router_artefact=router_artefact,
+            load_policy=chooses,
             emulate=emulate,
             wait_s=wait,
             dry_run=dry_run,
@@ -172,6 +178,7 @@ def deploy(
             port,
             wait,
             asked,
+            chooses,
             dry_run=dry_run,
             keep=keep,
             emulate=emulate,
@@ -188,6 +195,7 @@ def _deploy_local(
     port: int | None,
     wait: float | None,
     asked: Door,
+    chooses: LoadPolicy,
     *,
     dry_run: bool,
     keep: bool,
@@ -203,7 +211,7 @@ def _deploy_local(
     from profiler import documents
     from profiler.errors import ClusterError
 
-    wanted = asked.applied(documents.read(plan, Plan), plan.parent)
+    wanted = chooses.applied(asked.applied(documents.read(plan, Plan), plan.parent))
     artefact = checked_artefact(wanted, plan.parent)
     current = running_plan(wanted.service)
     changes = plan_changes(current, wanted)

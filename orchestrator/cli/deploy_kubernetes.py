@@ -12,6 +12,7 @@ from orchestrator.cli.output import confirm, say
 
 if TYPE_CHECKING:
     from orchestrator.cli.door_options import Door
+    from orchestrator.cli.load_policy_options import LoadPolicy
     from orchestrator.deploy.base import Progress, Status
     from orchestrator.deploy.kube.api import KubeApi
 
@@ -32,7 +33,12 @@ class Options:
 
 
 def deploy_plan(
-    plan: Path, settings: Path | None, options: Options, show: Show, asked: Door | None = None
+    plan: Path,
+    settings: Path | None,
+    options: Options,
+    show: Show,
+    asked: Door | None = None,
+    chooses: LoadPolicy | None = None,
 ) -> Status | None:
     """Deploy a plan file; None for a dry run.
 
@@ -53,6 +59,8 @@ def deploy_plan(
     wanted = documents.read(plan, Plan)
     if asked is not None:
         wanted = asked.on_cluster(wanted)
+    if chooses is not None:
+        wanted = chooses.applied(wanted)
     chosen = read_settings(plan, settings)
     in_image = chosen.router_artefact_path is not None
     artefact = None if in_image else checked_artefact(wanted, plan.parent)

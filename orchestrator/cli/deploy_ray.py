@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.door_options import Door
+from orchestrator.cli.load_policy_options import LoadPolicy
 from orchestrator.cli.output import confirm, say
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Options:
     door: Door = field(default_factory=Door)
     ship_code: bool = False
     router_artefact: str | None = None
+    load_policy: LoadPolicy = field(default_factory=LoadPolicy)
     emulate: bool = False
     wait_s: float | None = None
     dry_run: bool = False
@@ -69,7 +71,7 @@ def deploy_plan(plan: Path, options: Options, show: Show) -> Status | None:
     from profiler import documents
     from profiler.errors import ClusterError
 
-    wanted = documents.read(plan, Plan)
+    wanted = options.load_policy.applied(documents.read(plan, Plan))
     on_cluster = options.router_artefact is not None
     artefact = None if on_cluster else checked_artefact(wanted, plan.parent)
     chosen = options.of_cluster(wanted)

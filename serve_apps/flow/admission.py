@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from serve_apps.flow.affinity import Cached
 from serve_apps.flow.group import Group
@@ -35,6 +35,8 @@ class Request:
     cached: Cached | None
     cached_group: Group | None
     blocked: dict[str, float]
+    begins: dict[str, float] = field(default_factory=dict)
+    """Predicted seconds to the first token by group, as of the last look."""
     moves: int = 0
     crowded: bool = False
     """A queue that it could have waited in has no place left."""
@@ -66,18 +68,17 @@ class Admission:
         allowed_s = self.allowed_s(request, group, prefill)
         passed_s = now - request.arrived_s
         if not group.busy:
-            return passed_s + group.ttft_s(prefill, now) - allowed_s
+            predicted_s = request.begins[group.name] = group.ttft_s(prefill, now)
+            return passed_s + predicted_s - allowed_s
         predicted_s = self.wait_s(request, group) + group.admitted_ttft_s(prefill)
+        request.begins[group.name] = predicted_s
         return passed_s + predicted_s - self._settings.margin * allowed_s
 
     def begins_in_s(self, request: Request, group: Group, now: float) -> float:
         """Predicted seconds from now to the first token; infinite where no engine is left."""
-        if not group.open:
-            return math.inf
-        prefill = float(request.asked.input_tokens)
-        if not group.busy:
-            return group.ttft_s(prefill, now)
-        return self.wait_s(request, group) + group.admitted_ttft_s(prefill)
+        if group.name not in request.begins:
+            self.late_s(request, group, now)
+        return request.begins.get(group.name, math.inf)
 
     def wait_s(self, request: Request, group: Group) -> float:
         """Predicted seconds in the group's queue."""

@@ -48,6 +48,8 @@ class Desk:
         self._admission = Admission(settings)
         self._dispatched = self._shed = self._in_flight = 0
         self._refused: Counter[RefusalKind] = Counter()
+        self._asking: Request | None = None
+        """What the router is asked about; it asks back how soon each group would begin."""
 
     def now(self) -> float:
         """The time in seconds."""
@@ -125,6 +127,7 @@ class Desk:
             NoGroupLeftError: there is none.
         """
         asked, blocked = request.asked, request.blocked
+        self._asking = request
         if self._weighs_load or not blocked:
             return self._router.route(asked, blocked)
         meant = self._router.route(asked)
@@ -266,6 +269,7 @@ class Desk:
     def _move(self, wait: Wait, blocked: dict[str, float]) -> None:
         now, request = self._clock(), wait.task.request
         request.blocked = blocked
+        request.begins.clear()
         request.moves += 1
         groups = self._pool.serving(request.asked.model)
         if request.moves > MOST_MOVES:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from placement.plan import Plan
 from serve_apps.flow.desk import Desk
 from serve_apps.flow.nouns import (
+    Anyone,
     Asker,
     Lease,
     Refused,
@@ -195,6 +196,16 @@ class Dispatcher(Desk):
     # What others ask.
 
     @property
+    def arrived(self) -> int:
+        """Requests so far, those included that were refused."""
+        return self._arrived
+
+    @property
+    def gateways(self) -> int:
+        """How many dispatchers share the engines."""
+        return self._settings.gateways
+
+    @property
     def in_flight(self) -> int:
         """Leases that are not done."""
         return self._in_flight
@@ -204,19 +215,19 @@ class Dispatcher(Desk):
         """Requests that wait for a slot."""
         return sum(len(g.queue) for g in self._pool.groups.values())
 
-    def begins_in_s(self, asked: RouteRequest, caller: Asker) -> dict[str, float]:
-        """Predicted seconds to the first token in each group that may answer, queue included."""
-        now = self._clock()
-        request = self._request(asked, caller, now, None)
-        return {
-            g.name: self._admission.begins_in_s(request, g, now)
-            for g in self._pool.serving(asked.model)
-        }
-
     def occupancy(self, group: str) -> tuple[int, int, int]:
         """In flight, queued, and what the group's open engines hold at most."""
         found = self._pool.groups[group]
         return found.in_flight, len(found.queue), found.slots
+
+    def begins_in_s(self, asked: RouteRequest, group: str) -> tuple[float, float]:
+        """See `router.live.FlowView`."""
+        found, now = self._pool.groups[group], self._clock()
+        request = self._asking
+        if request is None or request.asked is not asked:
+            request = self._request(asked, Anyone(), now, None)
+        lone_s = found.law.lone_ttft_s(float(asked.input_tokens))
+        return self._admission.begins_in_s(request, found, now), lone_s
 
     def snapshot(self) -> FlowSnapshot:
         """Everything at this moment."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serve_apps.router.balance import Balance, starting_biases
 from serve_apps.router.classes import PlanClass
+from serve_apps.router.load_policies import ModelOption
 from serve_apps.router.offers import Market, Offer
 from serve_apps.router.quota import Quota
 
@@ -18,24 +18,10 @@ FAR = 1e9
 """Dollars: stands for the price of what cannot be served, where a number is needed."""
 
 
-@dataclass(frozen=True)
-class _Split:
-    """A class that several models share.
-
-    ``worth`` is its own, or where quality costs nothing at the margin any positive one: what is
-    dealt out in fixed shares goes to those who gain most all the same.
-    """
-
-    worth: float
-    balance: Balance
-
-
 class ByPlan:
-    """Keeps the plan's shares of each class while prices are the plan's.
+    """What the plan has to say of each class: who answers, in which shares, what quality is worth.
 
-    What a model's price gains or loses against the plan's moves requests, those nearest to the
-    edge first. A model that the plan does not use for a class stands, at the plan's prices, no
-    better than those that it uses.
+    In a quiet hour its shares are kept; see `load_policies.Priced` for what load changes.
     """
 
     def __init__(
@@ -44,7 +30,11 @@ class ByPlan:
         """``quality`` [prompts, pool] of prompts like those to come, and the bin of each."""
         self._market = market
         self._quotas: dict[tuple[str, str, frozenset[str]], Quota] = {}
-        self._splits = {
+        classes = tuple(classes)
+        self._worths = {c.label: c.worth or self._least_price(c) for c in classes}
+        """Where quality costs nothing at the margin any positive worth: what is dealt out in fixed
+        shares goes to those who gain most all the same, and who must move loses least."""
+        self._balances = {
             c.label: self._balance(
                 c, quality if c.difficulty is None else quality[bins == c.difficulty]
             )
@@ -54,72 +44,111 @@ class ByPlan:
 
     def calm_choice(self, found: PlanClass, offers: Mapping[str, Offer]) -> str:
         """The model that the request would have at the plan's prices, with every group there."""
-        split = self._splits.get(found.label)
-        worth = split.worth if split else found.worth
+        balance, worth = self._balances.get(found.label), self.worth_usd(found)
 
         def standing(model: str) -> float:
-            offer, bias = offers[model], split.balance.bias(model) if split else 0.0
+            offer, bias = offers[model], balance.bias(model) if balance else 0.0
             return worth * offer.quality - offer.planned_price + bias
 
         return max((m for m in found.models if m in offers), key=standing, default="")
 
-    def choose(
-        self,
-        found: PlanClass,
-        offers: Mapping[str, Offer],
-        avoid: Collection[str],
-        importance: float = 1.0,
-    ) -> tuple[str, str]:
-        """The model, and why; some offer must have a group.
+    def worth_usd(self, found: PlanClass) -> float:
+        """Of a unit of quality of such a request; positive, see `_worth`."""
+        return self._worths[found.label]
 
-        ``importance`` divides what prices have risen by, as if quality were worth so much more.
+    def options(
+        self, found: PlanClass, offers: Mapping[str, Offer], *, occupied: bool
+    ) -> list[ModelOption]:
+        """The offers as a load policy sees them; those without a group are not feasible.
+
+        ``occupied``: what is in flight and queued is wanted as well.
         """
-        split = self._splits.get(found.label)
-        worth = split.worth if split else found.worth
-        utilities = {m: worth * o.quality - o.planned_price for m, o in offers.items() if o.groups}
-        standing = {
-            m: u + (split.balance.bias(m) if split else 0.0)
-            for m, u in utilities.items()
-            if m in found.models
-        }
-        moved = {m: offers[m].price - offers[m].planned_price for m in utilities}
-        quiet = self._market.prices.calm and min(moved.values()) >= 0
-        if not quiet or not standing:
-            most = max(standing.values(), default=float("inf"))
-            standing |= {m: min(u, most) for m, u in utilities.items() if m not in standing}
-        chosen = max(standing, key=lambda m: standing[m] - moved[m] / importance)
-        if split is not None and quiet and not avoid and chosen in found.models:
-            split.balance.took(chosen, {m: utilities[m] for m in found.models if m in utilities})
-        return chosen, _reason(found, chosen, offers, quiet=quiet)
+        balance = self._balances.get(found.label)
+        return [self._option(m, o, found, balance, occupied=occupied) for m, o in offers.items()]
 
-    def group(self, found: PlanClass, model: str, groups: Mapping[str, float]) -> str:
+    def _option(
+        self,
+        model: str,
+        offer: Offer,
+        found: PlanClass,
+        balance: Balance | None,
+        *,
+        occupied: bool,
+    ) -> ModelOption:
+        planned = model in found.models
+        in_flight, queued, slots = self._market.occupancy(model) if occupied else (0, 0, 0)
+        return ModelOption(
+            model,
+            offer.quality,
+            offer.price,
+            offer.planned_price,
+            offer.ttft_s,
+            bool(offer.groups),
+            offer.best,
+            in_flight,
+            queued,
+            slots,
+            offer.in_time,
+            planned,
+            balance.bias(model) if balance is not None and planned else 0.0,
+        )
+
+    def quiet(self, found: PlanClass, offers: Mapping[str, Offer]) -> bool:
+        """Whether nothing costs more than planned, or less, and the plan's models are in time."""
+        return self._market.prices.calm and all(
+            o.price >= o.planned_price and (o.in_time >= 1.0 or m not in found.models)
+            for m, o in offers.items()
+            if o.groups
+        )
+
+    def took(self, found: PlanClass, model: str, options: Iterable[ModelOption]) -> None:
+        """Note that a model got a request that it answers by the plan, in a quiet hour."""
+        balance = self._balances.get(found.label)
+        if balance is None or model not in found.models:
+            return
+        worth = self.worth_usd(found)
+        utilities = {
+            o.model: worth * o.quality - o.planned_price_usd
+            for o in options
+            if o.feasible and o.planned
+        }
+        balance.took(model, utilities)
+
+    def group(self, found: PlanClass, model: str, offer: Offer) -> str:
         """By turns in the plan's shares while its prices hold; else the cheapest."""
-        if len(groups) == 1:
-            return next(iter(groups))
-        planned = {g: s for g, s in found.groups.get(model, {}).items() if g in groups}
+        if len(offer.groups) == 1:
+            return next(iter(offer.groups))
+        planned = {g: s for g, s in found.groups.get(model, {}).items() if g in offer.groups}
         if not planned or not self._market.prices.calm:
-            return min(groups, key=groups.__getitem__)
+            return offer.best
         key = found.label, model, frozenset(planned)
         if key not in self._quotas:
             self._quotas[key] = Quota(planned)
         return self._quotas[key].next()
 
-    def _balance(self, c: PlanClass, quality: Floats) -> _Split:
-        models = list(c.models)
+    def _prices(self, c: PlanClass) -> Floats:
+        """Of a request of the class's size, by the plan, ``[models of the class]``."""
         size = c.bucket.input_tokens, c.bucket.output_tokens
-        price = np.array([self._market.planned_price(m, *size, c.slo) for m in models])
-        price = np.where(np.isfinite(price), price, FAR)
-        worth = c.worth or float(price.min())
+        price = np.array([self._market.planned_price(m, *size, c.slo) for m in c.models])
+        return np.where(np.isfinite(price), price, FAR)
+
+    def _least_price(self, c: PlanClass) -> float:
+        return float(self._prices(c).min())
+
+    def _balance(self, c: PlanClass, quality: Floats) -> Balance:
+        models = list(c.models)
         biases, scale = np.zeros(len(models)), 0.0
         if len(quality):
             expected = quality[:, [self._market.position[m] for m in models]]
             shares = np.array(list(c.models.values()))
-            biases, scale = starting_biases(worth * expected - price, shares)
+            utilities = self._worths[c.label] * expected - self._prices(c)
+            biases, scale = starting_biases(utilities, shares)
         start = dict(zip(models, biases.tolist(), strict=True))
-        return _Split(worth, Balance(c.models, start, scale))
+        return Balance(c.models, start, scale)
 
 
-def _reason(found: PlanClass, chosen: str, offers: Mapping[str, Offer], *, quiet: bool) -> str:
+def reason(found: PlanClass, chosen: str, offers: Mapping[str, Offer], *, quiet: bool) -> str:
+    """What the choice gains for which price, against the next best."""
     offer = offers[chosen]
     where = f"{found.models.get(chosen, 0.0):.0%} of {found.label}"
     if not quiet:

@@ -11,7 +11,6 @@ quality suffers least go elsewhere.
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,18 +21,20 @@ from placement.plan import AUTO, Plan, PlannedRouter
 from serve_apps.router import remembered
 from serve_apps.router.artefact import Artefact
 from serve_apps.router.base import Decision, RouteRequest
-from serve_apps.router.by_plan import FAR, ByPlan
+from serve_apps.router.by_plan import FAR
 from serve_apps.router.classes import SECONDS_PER_HOUR, PlanClass, PlanClasses
+from serve_apps.router.deciding import Chooser, Deciding, Typical
 from serve_apps.router.difficulty import difficulty
 from serve_apps.router.live import LivePrices
-from serve_apps.router.offers import Market, Offer, limited
+from serve_apps.router.load_policies import LoadPolicy
+from serve_apps.router.offers import Offer
+from serve_apps.router.planned_load import planned_policy
 from serve_apps.router.policies.base import Ask, Floats, LearningPolicy, Policy
 from serve_apps.router.policies.preference import ByPreference, WorthTable, calibrate
 from serve_apps.router.policies.registry import policy_class
 from serve_apps.router.policies.utility import Utility
 from serve_apps.router.prompts import Prompt
-from serve_apps.router.quick import Estimate, QuickEstimates
-from serve_apps.router.table import RouteTable
+from serve_apps.router.quick import QuickEstimates
 
 
 class LearnedRouter:
@@ -50,8 +51,11 @@ class LearnedRouter:
         *,
         clock: Callable[[], float] = time.monotonic,
         seed: int = 0,
+        load_policy: LoadPolicy | None = None,
     ) -> None:
-        """
+        """``load_policy`` chooses where the request has no wish and the router is no bandit; None:
+        the one that the plan brings, or prices.
+
         Raises:
             InputError: the artefact is not for this pool, or holds no calibration prompts.
             ValueError: the plan has no router, or no route for requests that name no model.
@@ -59,21 +63,22 @@ class LearnedRouter:
         if plan.router is None:
             raise ValueError("the plan was made without a learned router")
         self.settings: PlannedRouter = plan.router
-        self.table = RouteTable(plan)
-        """What stands in where nothing can be estimated: the plan's shares."""
         names = list(plan.router.models.values())
         self._quick = QuickEstimates(artefact.only(names))
-        self._edges = list(plan.router.edges)
-        self._slo = plan.slo
-        self._classes = PlanClasses(plan)
-        slos = [plan.slo, *(c.slo for c in self._classes.all)]
-        self._market = Market(plan, plan.router.models, slos, clock)
-        self._context_tokens = {g.name: g.profile.max_model_len for g in plan.groups}
-        self._output_tokens = _mean_output_tokens(plan)
         reference = artefact.reference_estimates().only(names)
-        bins = np.searchsorted(self._edges, difficulty(reference), side="right")
-        self._by_plan = ByPlan(self._classes.all, self._market, reference.quality, bins)
-        worth = _mean_worth(plan, self._classes)
+        bins = np.searchsorted(plan.router.edges, difficulty(reference), side="right")
+        self._core = Deciding(
+            plan,
+            list(plan.router.models),
+            Typical(reference.quality, bins),
+            clock,
+            load_policy or planned_policy(plan, clock),
+        )
+        self.table = self._core.table
+        """What stands in where nothing can be estimated: the plan's shares."""
+        self._market = self._core.market
+        self._slo = plan.slo
+        worth = _mean_worth(plan, self._core.classes)
         self._policy = _policy(plan.router.policy, self._market.models, worth, seed)
         self.learns = isinstance(self._policy, LearningPolicy)
         """Whether feedback changes what it does."""
@@ -109,23 +114,18 @@ class LearnedRouter:
 
     def route(self, request: RouteRequest, avoid: Collection[str] = ()) -> Decision:
         """See `base.Router.route`."""
-        self._market.prices.tick()
+        core = self._core
+        core.prices.tick()
         if request.model != AUTO:
-            return self._by_table(request, avoid, "")
+            return core.by_table(request, avoid, "")
         if request.prompt is None:
-            return self._by_table(request, avoid, "no text to judge by")
+            return core.by_table(request, avoid, "no text to judge by")
         estimate = self._quick(request.prompt)
         if isinstance(estimate, str):
-            return self._by_table(request, avoid, estimate)
-        found = self._class_of(request, estimate)
-        offers = self._market.offers(request, estimate, found.slo, avoid)
-        if not any(offer.groups for offer in offers.values()):
-            return self._by_table(request, avoid, "no group left keeps the SLO at this size")
-        pressed = bool(avoid) or not self.prices.calm
-        calm = self._by_plan.calm_choice(found, offers) if pressed else None
-        model, reason = self._choose(request, found, offers, avoid)
-        decision = self._decided(request, found, model, offers, avoid, reason)
-        return replace(decision, shed=True) if pressed and model != calm else decision
+            return core.by_table(request, avoid, estimate)
+        asks: list[Ask] = []
+        decision = core.decide(request, estimate, avoid, self._chooser(request, asks))
+        return replace(decision, ask=asks[0]) if self.learns and asks else decision
 
     def learn(self, ask: Ask, model: str, score: float) -> None:
         """Take in how good an answer was; only a policy that learns heeds it."""
@@ -134,7 +134,7 @@ class LearnedRouter:
 
     def take_over(self, before: LearnedRouter) -> None:
         """Go on with the sessions, and with what was learned, of the router that this replaces."""
-        self._market.sessions = before._market.sessions
+        self._core.take_over(before._core)
         same = before.settings.sha256 == self.settings.sha256
         if same and before.settings.policy == self.settings.policy and self.learns:
             self._policy.restore(before._policy.arrays())  # type: ignore[attr-defined]
@@ -163,75 +163,25 @@ class LearnedRouter:
     def _owner(self) -> str:
         return f"{self.settings.policy} {self.settings.sha256}"
 
-    def _class_of(self, request: RouteRequest, estimate: Estimate) -> PlanClass:
-        """By prompt tokens, predicted answer tokens (the pool's mean), and difficulty."""
-        output = sum(estimate.output_tokens) / len(estimate.output_tokens)
-        hard = bisect_right(self._edges, estimate.difficulty)
-        return self._classes.find(request.input_tokens, limited(output, request), hard)
-
-    def _choose(
-        self,
-        request: RouteRequest,
-        found: PlanClass,
-        offers: Mapping[str, Offer],
-        avoid: Collection[str],
-    ) -> tuple[str, str]:
-        """The model, and why."""
+    def _chooser(self, request: RouteRequest, asks: list[Ask]) -> Chooser | None:
+        """By the request's wish, or by what feedback taught; ``asks`` gets what was asked."""
         wish = request.preference
-        if wish is not None and wish.kind != "default":
-            ask = self._by_preference.with_preference(self._ask(offers), wish)
-            choice = self._by_preference.choose(ask)
-            return choice.model, f"asked for {wish.kind}: {choice.reason}"
-        if self.learns:
-            choice = self._policy.choose(replace(self._ask(offers), worth=found.worth))
+        wishes = wish is not None and wish.kind != "default"
+        if not wishes and not self.learns:
+            return None
+
+        def choose(found: PlanClass, offers: Mapping[str, Offer]) -> tuple[str, str]:
+            asks.append(self._ask(offers))
+            if wishes:
+                assert wish is not None
+                choice = self._by_preference.choose(
+                    self._by_preference.with_preference(asks[0], wish)
+                )
+                return choice.model, f"asked for {wish.kind}: {choice.reason}"
+            choice = self._policy.choose(replace(asks[0], worth=found.worth))
             return choice.model, f"{self._policy.name}: {choice.reason}"
-        return self._by_plan.choose(found, offers, avoid, request.importance)
 
-    def _decided(
-        self,
-        request: RouteRequest,
-        found: PlanClass,
-        model: str,
-        offers: Mapping[str, Offer],
-        avoid: Collection[str],
-        reason: str,
-    ) -> Decision:
-        offer, market = offers[model], self._market
-        cached = market.sessions.cached(request.session, request.input_tokens)
-        if cached is not None and cached[0] in offer.groups:
-            group = min(offer.groups, key=offer.groups.__getitem__)
-        else:
-            group = self._by_plan.group(found, model, offer.groups)
-        load = market.load_s(group, request.input_tokens, offer.output_tokens, found.slo)
-        market.took(request, group, load, offer.output_tokens)
-        if avoid:
-            reason += f"; not {', '.join(sorted(avoid))}"
-        return Decision(
-            group,
-            model,
-            reason,
-            self._others(request, group, avoid),
-            quality=offer.quality,
-            cost_usd=load * market.prices.planned[group] / SECONDS_PER_HOUR,
-            ask=self._ask(offers) if self.learns else None,
-            output_tokens=offer.output_tokens,
-            slo=found.slo,
-        )
-
-    def _others(self, request: RouteRequest, group: str, avoid: Collection[str]) -> bool:
-        """Whether yet another group has room for the request's context."""
-        tokens = request.input_tokens + (request.max_output_tokens or 0)
-        return any(
-            name != group and name not in avoid and tokens <= room
-            for name, room in self._context_tokens.items()
-        )
-
-    def _by_table(self, request: RouteRequest, avoid: Collection[str], why: str) -> Decision:
-        decision = self.table.route(request, avoid)
-        output = self._output_tokens.get(request.model, self._output_tokens[AUTO])
-        load = self._market.load_s(decision.group, request.input_tokens, output, self._slo)
-        self._market.took(request, decision.group, load, output)
-        return replace(decision, reason=f"{why}; {decision.reason}") if why else decision
+        return choose
 
     def _ask(self, offers: Mapping[str, Offer]) -> Ask:
         return Ask(
@@ -267,15 +217,3 @@ def _mean_worth(plan: Plan, classes: PlanClasses) -> float:
     """lambda_Q of the stream in dollars per request and unit of quality."""
     told = plan.prices.quality.get(AUTO) if plan.prices else None
     return told / SECONDS_PER_HOUR if told is not None else max(c.worth for c in classes.all)
-
-
-def _mean_output_tokens(plan: Plan) -> dict[str, float]:
-    """The mean planned answer per stream; under ``auto`` that of all requests without its own."""
-
-    def mean(streams: Collection[str]) -> float:
-        routes = [r for r in plan.routes if r.stream in streams]
-        rate = sum(r.rate_rps for r in routes)
-        return sum(r.rate_rps * r.bucket.output_tokens for r in routes) / rate
-
-    streams = {r.stream for r in plan.routes}
-    return {AUTO: mean(streams)} | {s: mean({s}) for s in streams}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from placement.plan import Plan
+from serve_apps.router.base import RouteRequest
 from serve_apps.router.pricing import LivePrice
 
 TICK_S = 1.0
@@ -35,6 +36,30 @@ class LoadView(Protocol):
         """The predicted wait for a slot over the SLO's TTFT; 0 while there is room."""
 
 
+@runtime_checkable
+class FlowView(LoadView, Protocol):
+    """The dispatcher, as routers see it."""
+
+    @property
+    def arrived(self) -> int:
+        """Requests so far."""
+
+    @property
+    def gateways(self) -> int:
+        """How many like this one share the engines, each with its part of the requests."""
+
+    def now(self) -> float:
+        """The time in seconds."""
+
+    def begins_in_s(self, asked: RouteRequest, group: str) -> tuple[float, float]:
+        """Predicted seconds to the first token in a group, queue included, and on an idle engine
+        of it; the first is infinite where no engine is left.
+        """
+
+    def occupancy(self, group: str) -> tuple[int, int, int]:
+        """In flight, queued, and what the group's open engines hold at most."""
+
+
 class LivePrices:
     """Per group, dollars per hour for one replica kept at saturation: the plan's and today's.
 
@@ -55,6 +80,8 @@ class LivePrices:
         self.planned = {name: told.get(name, price) for name, price in rent.items()}
         self._calm = True
         self._view: LoadView | None = None
+        self.flow: FlowView | None = None
+        """The view, where it tells more than prices need."""
         self._rent = rent
         self._replicas = {g.name: g.replicas for g in plan.groups}
         self._live = {
@@ -83,6 +110,7 @@ class LivePrices:
     def heed(self, view: LoadView) -> None:
         """Follow what truly waits from now on."""
         self._view = view
+        self.flow = view if isinstance(view, FlowView) else None
 
     def add(self, group: str, load_s: float) -> None:
         """A request that takes so many replica-seconds went to the group."""

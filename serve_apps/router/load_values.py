@@ -7,11 +7,13 @@ with ``allow_pickle=False``; what it says of itself is JSON text.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +29,20 @@ from serve_apps.router.loads import LoadGrid
 KIND, VERSION = "orchestrator-load-policy", 1
 DESCRIPTION = "description"
 PER_MODEL, SHARED = 5, 2
+MOST_BYTES = 16 * 2**20
+"""Of all arrays unpacked; a policy has some tens of kilobytes, but a small file may claim more."""
+UNFIT = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    AttributeError,
+    RuntimeError,
+)
+"""What reading arrays raises that no training wrote."""
 MOST = 4.0
 """Features are cut here: beyond it a queue is simply too long."""
 
@@ -235,11 +251,30 @@ def load_values(path: Path) -> LoadValues:
         InputError: it is missing, damaged, of another kind or version, or not consistent.
     """
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; expected a load policy") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return values_of(content, str(path))
+
+
+def values_of(content: bytes, origin: str) -> LoadValues:
+    """The policy whose file has this content; ``origin`` is what errors call it.
+
+    Raises:
+        InputError: it is damaged, of another kind or version, or not consistent.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as listing:
+            size = sum(member.file_size for member in listing.infolist())
+        if size > MOST_BYTES:
+            raise ValueError(f"{size:,} bytes unpacked, expected at most {MOST_BYTES:,}")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             about = json.loads(str(file[DESCRIPTION]))
             if about.get("kind") != KIND or about.get("version") != VERSION:
                 raise InputError(
-                    f"{path}: expected a load policy of version {VERSION}, found "
+                    f"{origin}: expected a load policy of version {VERSION}, found "
                     f"{about.get('kind')!r} of version {about.get('version')!r}"
                 )
             layers = tuple(
@@ -250,11 +285,9 @@ def load_values(path: Path) -> LoadValues:
             k: tuple(v) if isinstance(v, list) else v for k, v in about["pool"].items()
         }
         return LoadValues(Pool(**pool), layers, Verdict(**about["verdict"]))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; expected a load policy") from None
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, EOFError) as error:
+    except UNFIT as error:
         raise InputError(
-            f"{path}: expected a load policy (.npz) as `orchestrator router train-load` writes, "
+            f"{origin}: expected a load policy (.npz) as `orchestrator router train-load` writes, "
             f"found another kind of file, or a damaged one ({error})"
         ) from None
 

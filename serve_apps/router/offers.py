@@ -10,9 +10,10 @@ from placement.plan import Plan
 from profiler.core import Slo
 from serve_apps.router.base import RouteRequest
 from serve_apps.router.classes import SECONDS_PER_HOUR
-from serve_apps.router.live import LivePrices
+from serve_apps.router.live import FlowView, LivePrices
 from serve_apps.router.loads import LoadGrid
 from serve_apps.router.quick import Estimate
+from serve_apps.router.risk import left_by_load
 from serve_apps.router.sessions import LastTurn, Sessions
 
 
@@ -22,6 +23,10 @@ class Offer:
 
     ``groups`` are those that would answer inside the SLO and need not be avoided, with what each
     takes now; ``price`` is the least of them, ``planned_price`` the least by the plan's prices.
+    ``best`` is the group of that price, the first to begin among equals; where none is left, the
+    one that would begin first. ``ttft_s`` and ``in_time`` are of that group: predicted seconds to
+    the first token, and what load leaves of the chance to keep the SLO. Without a dispatcher to
+    ask nobody waits.
     """
 
     quality: float
@@ -29,6 +34,9 @@ class Offer:
     price: float
     planned_price: float
     groups: Mapping[str, float]
+    best: str = ""
+    ttft_s: float = 0.0
+    in_time: float = 1.0
 
 
 class Market:
@@ -104,7 +112,34 @@ class Market:
                 load = min(load, loads[name](prefill, output))
             groups[name] = load * prices.now(name) / SECONDS_PER_HOUR
         price = min(groups.values(), default=math.inf)
-        return Offer(estimate.quality[at], output, price, planned / SECONDS_PER_HOUR, groups)
+        offer = estimate.quality[at], output, price, planned / SECONDS_PER_HOUR, groups
+        if prices.flow is None:
+            return Offer(*offer, min(groups, key=groups.__getitem__, default=""))
+        return Offer(*offer, *self._outlook(model, request, output, slo, groups, prices.flow))
+
+    def _outlook(
+        self,
+        model: str,
+        request: RouteRequest,
+        output_tokens: float,
+        slo: Slo,
+        groups: Mapping[str, float],
+        flow: FlowView,
+    ) -> tuple[str, float, float]:
+        """The best group, when it begins, and what that leaves of the chance to be in time."""
+        begins = {g: flow.begins_in_s(request, g) for g in groups or self._groups[model]}
+        best = min(begins, key=lambda g: (groups.get(g, 0.0), begins[g][0]))
+        ttft_s, lone_s = begins[best]
+        return best, ttft_s, left_by_load(ttft_s, lone_s, output_tokens, slo)
+
+    def occupancy(self, model: str) -> tuple[int, int, int]:
+        """In flight, queued and slots of all the model's groups, at all gateways."""
+        flow = self.prices.flow
+        if flow is None:
+            return 0, 0, 0
+        of = [flow.occupancy(g) for g in self._groups[model]]
+        in_flight, queued, slots = (flow.gateways * sum(part) for part in zip(*of, strict=True))
+        return in_flight, queued, slots
 
     def took(self, request: RouteRequest, group: str, load_s: float, output_tokens: float) -> None:
         """Note that a group got the request."""

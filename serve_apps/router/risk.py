@@ -23,3 +23,24 @@ def in_time(ttft_s: float, output_tokens: float, slo: Slo) -> float:
         return 0.0
     soon: float = 1.0 - (ttft_s / slo.ttft_s) ** SHARPNESS
     return soon * math.exp(-ttft_s / (max(output_tokens, 1.0) * slo.tpot_s))
+
+
+LONE_SLACK = 2.0
+"""A first token may take so many times what it takes on an idle engine, if that is longer."""
+
+
+def left_by_load(ttft_s: float, lone_ttft_s: float, output_tokens: float, slo: Slo) -> float:
+    """What load leaves of the chance that an idle engine would have, from 0 to 1.
+
+    A miss that the SLO forgives costs nothing: with ``slo.attainment`` of the chance all is as
+    planned.
+    """
+    allowed_s = max(slo.ttft_s, LONE_SLACK * lone_ttft_s)
+    if not ttft_s < allowed_s:
+        return 0.0
+    if ttft_s <= lone_ttft_s:
+        return 1.0
+    soon: float = 1.0 - (ttft_s / allowed_s) ** SHARPNESS
+    alone: float = 1.0 - (lone_ttft_s / allowed_s) ** SHARPNESS
+    stalls = (ttft_s - lone_ttft_s) / (max(output_tokens, 1.0) * slo.tpot_s)
+    return min(soon / alone * math.exp(-stalls) / slo.attainment, 1.0)
