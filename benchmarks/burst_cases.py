@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,20 +10,12 @@ import numpy as np
 
 from benchmarks.burst_fleet import FLEETS, Fleet, Prompts, fleet_of, prompts_of
 from benchmarks.burst_load import Scenario, load_of, part_of
-from benchmarks.burst_run import (
-    Asked,
-    Build,
-    Tuned,
-    causal,
-    large_only,
-    priced,
-    random_mix,
-    run,
-    run_hindsight,
-)
-from benchmarks.burst_table import Row
+from benchmarks.burst_results import Row
+from benchmarks.burst_run import Asked, Tuned, causal, random_mix, run, run_hindsight
 from orchestrator.simulation.load_policy import Learned
 from orchestrator.simulation.load_rules import QueueSettings
+from orchestrator.simulation.measures import Measures
+from orchestrator.simulator import Floats
 from profiler.traces import Trace
 from serve_apps.router.load_values import LoadValues, pool_of
 
@@ -48,11 +41,18 @@ CASES = (
         "ladder",
         "chat",
         40.0,
-        Tuned(2.0, 0.02, QueueSettings(1.5, 0.75, 0, 0.02)),
+        Tuned(0.5, 0.03, QueueSettings(1.5, 1.425, 0, 0.02)),
         span_s=600.0,
     ),
-    Case("pair chat", "pair", "chat", 16.0, Tuned(0.05, 0.02, QueueSettings(1.5, 1.125, 0, 0.02))),
-    Case("pair code", "pair", "code", 24.0, Tuned(0.02, 0.2, QueueSettings(0.5, 0.475, 0, 0.0))),
+    Case(
+        "pair chat",
+        "pair",
+        "chat",
+        16.0,
+        Tuned(0.05, 0.0, QueueSettings(1.5, 1.125, 0, -1.0)),
+        span_s=120.0,
+    ),
+    Case("pair code", "pair", "code", 24.0, Tuned(0.02, 0.2, QueueSettings(0.5, 0.475, 0, 0.02))),
 )
 
 
@@ -67,12 +67,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Job:
-    """A scenario of a case by one seed."""
+    """A scenario of a case by one seed; ``mix`` is that of ours where it is known already."""
 
     case: Case
     scenario: Scenario
     seed: int
-    only_availability: bool = False
+    policies: tuple[str, ...]
+    mix: tuple[float, ...] | None = None
 
 
 _shared: list[Setting] = []
@@ -104,26 +105,41 @@ def asked_of(case: Case, scenario: Scenario, seed: int, *, tuning: bool = False)
     return Asked(fleet, scenario, trace, drawn, seed)
 
 
-def run_job(job: Job, policies: Mapping[str, LoadValues]) -> list[Row]:
-    """All policies on it."""
+def told_of(case: Case, policy: str, learned: LoadValues | None) -> str:
+    """Everything that a policy is told; see `benchmarks.burst_results`."""
+    told = {
+        "threshold": f"margin {case.tuned.margin:g}",
+        "queue rule": str(case.tuned.queue),
+        "random": f"the mix of worth {case.tuned.worth_usd:g}",
+        "RL": _digest(*(part for layer in learned.layers for part in layer)) if learned else "",
+        "ours": f"worth {case.tuned.worth_usd:g}",
+    }
+    if policy not in told:
+        return ""
+    return f"{told[policy]}, estimates {_digest(_shared[0].test[case.name][1].expected)}"
+
+
+def _digest(*arrays: Floats) -> str:
+    return f"{zlib.crc32(b''.join(np.round(a, 6).tobytes() for a in arrays)):08x}"
+
+
+def run_job(job: Job, learned: Mapping[str, LoadValues]) -> list[Row]:
+    """Its policies on it."""
     asked = asked_of(job.case, job.scenario, job.seed)
-    case, tuned = job.case, job.case.tuned
-    builds = {"large-only": large_only, "ours": priced(tuned.worth_usd)}
-    if not job.only_availability:
-        builds = causal(tuned, _learned(policies.get(case.name)))
-    found = {name: run(asked, build) for name, build in builds.items()}
-    if not job.only_availability:
-        found["random"] = run(asked, random_mix(found["ours"].mix))
-        found["hindsight"] = run_hindsight(asked)
+    case, known = job.case, learned.get(job.case.name)
+    builds = causal(case.tuned, {"RL": lambda _: Learned(known)} if known else {})
+    found: dict[str, Measures] = {}
+    for name in sorted(job.policies, key=lambda p: p == "random"):
+        if name == "hindsight":
+            found[name] = run_hindsight(asked)
+        elif name == "random":
+            found[name] = run(asked, random_mix(job.mix or found["ours"].mix))
+        else:
+            found[name] = run(asked, builds[name])
     return [
-        Row(case.name, job.scenario, job.seed, name, measures) for name, measures in found.items()
+        Row(case.name, job.scenario, job.seed, name, measures, told_of(case, name, known))
+        for name, measures in found.items()
     ]
-
-
-def _learned(values: LoadValues | None) -> dict[str, Build]:
-    if values is None:
-        return {}
-    return {"RL": lambda _: Learned(values)}
 
 
 def train(case: Case, minutes: float) -> LoadValues:

@@ -96,13 +96,18 @@ def _at_rate(
     """A span of the trace at a mean rate over the trace (the span's own varies as it does)."""
     factor = rate_rps / part.mean_rate_rps
     if how == "superpose":
-        scaled = part.scaled(factor, how, int(rng.integers(2**31)))
-        start_s = rng.uniform(0, max(scaled.duration_s - span_s, 0.0))
-        return scaled.slice(start_s, start_s + span_s)
+        return _span(part.scaled(factor, how, int(rng.integers(2**31))), span_s, rng)
     long_enough = -(-span_s * factor // part.duration_s)
-    looped = _looped(part, int(long_enough) + 1).scaled(factor, "compress")
-    start_s = rng.uniform(0, max(looped.duration_s - span_s, 0.0))
-    return looped.slice(start_s, start_s + span_s)
+    return _span(_looped(part, int(long_enough) + 1).scaled(factor, "compress"), span_s, rng)
+
+
+def _span(trace: Trace, span_s: float, rng: np.random.Generator) -> Trace:
+    """From anywhere in the trace; a span in which nobody asks anything is drawn again."""
+    while True:
+        start_s = rng.uniform(0, max(trace.duration_s - span_s, 0.0))
+        first, end = np.searchsorted(trace.arrival_s, (start_s, start_s + span_s))
+        if first < end:
+            return trace.slice(start_s, start_s + span_s)
 
 
 def _looped(part: Trace, times: int) -> Trace:

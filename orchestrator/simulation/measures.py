@@ -19,6 +19,10 @@ WINDOW_S = 30.0
 HELD_S = 60.0
 """So long it has to hold before the fleet counts as recovered."""
 RECOVERED = 0.95
+PEAK_SHARE = 0.96
+"""Of what the large model's answers to all would be worth, for time to count as near the peak."""
+LEAST_IN_WINDOW = 100
+"""With fewer requests, which of them the small model happened to get right decides."""
 
 Flags = NDArray[np.bool_]
 
@@ -61,6 +65,29 @@ def recovery_s(
     return np.inf
 
 
+def near_peak(arrival_s: Floats, gained: Floats, large: Floats) -> float:
+    """Share of time in which quality was at least `PEAK_SHARE` of the large model's for all.
+
+    Time is cut every `WINDOW_S` seconds, and each piece joined with those that follow it until
+    they hold `LEAST_IN_WINDOW` arrivals; what is left at the end joins the last. ``gained`` is
+    each request's score if it came in time, else 0; ``large`` the large model's, however slow.
+    """
+    pieces = int(arrival_s[-1] // WINDOW_S) + 1
+    piece = np.minimum((arrival_s // WINDOW_S).astype(np.int64), pieces - 1)
+    count, ours, peak = (np.bincount(piece, w, pieces) for w in (None, gained, large))
+    ends: list[int] = []
+    held = 0
+    for k, arrivals in enumerate(count.tolist()):
+        held += arrivals
+        if held >= LEAST_IN_WINDOW:
+            ends.append(k + 1)
+            held = 0
+    ends = [*ends[:-1], pieces] if ends else [pieces]
+    starts = [0, *ends[:-1]]
+    good = np.add.reduceat(ours, starts) >= PEAK_SHARE * np.add.reduceat(peak, starts)
+    return float(np.diff([0, *ends]) @ good / pieces)
+
+
 @dataclass(frozen=True)
 class Measures:
     """One policy on one trace.
@@ -68,8 +95,7 @@ class Measures:
     ``quality_share`` sums the scores of answers in time, over what the large model would score
     on every arrival, however slow; ``earned_share`` counts only what met the SLO.
     ``goodput_rps`` counts requests inside the SLO. ``mix`` is the share of all arrivals that
-    each model answered. ``good_windows`` is the share of 30 s windows with at least 96 % of the
-    large model's quality.
+    each model answered. ``near_peak`` is the share of time near the peak, see `near_peak`.
     """
 
     attainment: float
@@ -78,7 +104,7 @@ class Measures:
     quality_share: float
     earned_share: float
     quality_per_gpu_hour: float
-    good_windows: float
+    near_peak: float
     recovery_s: float
     mix: tuple[float, ...]
 
@@ -111,15 +137,7 @@ def measure(
         quality_share=float(gained.sum() / scores[:, 0].sum()),
         earned_share=float(score[good].sum() / scores[:, 0].sum()),
         quality_per_gpu_hour=float(gained.sum() / (gpus * span_s / 3600)),
-        good_windows=_good_windows(arrival_s, gained, scores[:, 0]),
+        near_peak=near_peak(arrival_s, gained, scores[:, 0]),
         recovery_s=np.nan if burst_end_s is None else recovery_s(arrival_s, good, burst_end_s),
         mix=tuple(float((told & (column == m)).mean()) for m in range(models)),
     )
-
-
-def _good_windows(arrival_s: Floats, gained: Floats, large: Floats) -> float:
-    """Share of 30 s windows in which quality was at least 96 % of the large model's."""
-    window = (arrival_s // WINDOW_S).astype(np.int64)
-    ours, best = np.bincount(window, gained), np.bincount(window, large)
-    some = best > 0
-    return float((ours[some] >= 0.96 * best[some]).mean()) if some.any() else 1.0

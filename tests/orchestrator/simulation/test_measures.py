@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orchestrator.simulation.measures import answered, measure, met, recovery_s
+from orchestrator.simulation.measures import answered, measure, met, near_peak, recovery_s
 from orchestrator.simulation.result import FleetTimings, Outcome
 from profiler.core import Slo
 
@@ -97,3 +97,20 @@ def test_quality_is_of_the_model_that_answered_over_the_large_ones_for_all() -> 
     assert found.mix == pytest.approx((1 / 3, 1 / 3))
     assert found.quality_per_gpu_hour == pytest.approx(1.5 / (2 * 2 / 3600))
     assert np.isnan(found.recovery_s)
+
+
+def test_time_near_the_peak_is_told_by_windows_of_at_least_a_hundred_requests() -> None:
+    # 60 requests in each 30 s: two pieces make a window, and the fifth piece joins the second.
+    arrival_s = np.arange(0.25, 150, 0.5)
+    gained = np.ones(300)
+    assert near_peak(arrival_s, gained, np.ones(300)) == 1.0
+    gained[:6] = 0.0  # 95 % of the first 60 s, 98 % of all
+    assert near_peak(arrival_s, gained, np.ones(300)) == pytest.approx(90 / 150)
+    gained[:2] = 1.0  # 96.7 %, though the first 30 s alone have 93 %
+    assert near_peak(arrival_s, gained, np.ones(300)) == 1.0
+
+
+def test_few_requests_are_one_window() -> None:
+    gained = np.array([1.0, 1.0, 0.0])
+    assert near_peak(np.array([0.0, 100.0, 500.0]), gained, np.ones(3)) == 0.0
+    assert near_peak(np.array([0.0, 100.0, 500.0]), np.ones(3), np.ones(3)) == 1.0
