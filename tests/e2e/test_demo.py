@@ -26,6 +26,11 @@ pytestmark = [
 MARK = "ORCHESTRATOR_TEST_MARK"
 
 
+def heeds_interrupts() -> None:
+    """A shell's background jobs, these tests among them, may have been told to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def demo(tmp_path):
     """Starts the demo so that every process it leads to can be told by its environment."""
@@ -47,6 +52,7 @@ def demo(tmp_path):
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=heeds_interrupts,  # noqa: PLW1509 - no threads here
         )
         started.append(process)
         return process, mark

@@ -32,6 +32,7 @@ NEEDS = ("ray", "httptools")
 MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.alone,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 NUMBERS = itertools.count()
@@ -85,7 +86,7 @@ def engines(pool: Status) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for pid, args in processes(pool, b"profiler.emulated").items():
         found.setdefault(f"http://127.0.0.1:{int(args[-1])}", []).append(pid)
-    return found
+    return {url: sorted(pids) for url, pids in found.items()}
 
 
 def kill(pool: Status, url: str) -> None:

@@ -13,10 +13,15 @@ from orchestrator.deploy.local import running_plan
 from orchestrator.loading import load_service
 from orchestrator.planning import build_problem
 from placement.planner import mix, without_unservable
-from tests.e2e.test_autoscale import EMULATED, Autoscaler, Load, Pool, deployed, root
+from tests.e2e.scaling import Autoscaler, Load, Pool
+from tests.e2e.test_autoscale import MISSING, deployed, root
 
 __all__ = ["deployed", "root"]
-pytestmark = pytest.mark.e2e
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.alone,
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
 
 SERVICE = """
 version: 1
@@ -29,7 +34,6 @@ gateway: {guard: {allow_anonymous: true}}
 """
 
 
-@EMULATED
 def test_a_cheaper_plan_comes_in_force_and_no_request_is_lost(
     deployed: Callable[..., Pool],
     root: Path,

@@ -231,6 +231,8 @@ def test_a_signal_unwinds_the_command(number):
 import os, signal, sys
 from orchestrator import cli
 
+signal.signal({int(number)}, signal.SIG_DFL)  # these tests may themselves run under nohup
+
 @cli.app.command()
 def work():
     try:
