@@ -41,7 +41,7 @@ CASES = (
         "ladder",
         "chat",
         40.0,
-        Tuned(0.5, 0.03, QueueSettings(1.5, 1.425, 0, 0.02)),
+        Tuned(0.8, 0.03, QueueSettings(1.5, 1.425, 0, 0.02)),
         span_s=600.0,
     ),
     Case(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from placement.plan import AUTO, Plan, Route
@@ -79,3 +79,15 @@ def _class(plan: Plan, route: Route) -> PlanClass:
         models=dict(by_model),
         groups={m: dict(shares) for m, shares in groups.items()},
     )
+
+
+def mean_output_tokens(plan: Plan) -> dict[str, float]:
+    """The mean planned answer per stream; under ``auto`` that of all requests without its own."""
+
+    def mean(streams: Collection[str]) -> float:
+        routes = [r for r in plan.routes if r.stream in streams]
+        rate = sum(r.rate_rps for r in routes)
+        return sum(r.rate_rps * r.bucket.output_tokens for r in routes) / rate
+
+    streams = {r.stream for r in plan.routes}
+    return {AUTO: mean(streams)} | {s: mean({s}) for s in streams}

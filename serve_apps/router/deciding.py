@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from placement.plan import AUTO, Plan
 from serve_apps.router.base import Decision, NoGroupLeftError, RouteRequest
 from serve_apps.router.by_plan import ByPlan, reason
-from serve_apps.router.classes import SECONDS_PER_HOUR, PlanClass, PlanClasses
+from serve_apps.router.classes import (
+    SECONDS_PER_HOUR,
+    PlanClass,
+    PlanClasses,
+    mean_output_tokens,
+)
 from serve_apps.router.live import FlowView, LivePrices
 from serve_apps.router.load_policies import LoadPolicy, LoadState, Priced, Supervised
 from serve_apps.router.offers import Market, Offer, limited
@@ -208,15 +213,3 @@ class _Rate:
         self._rps = self._rps * left + (arrived - self._arrived) / RATE_MEMORY_S
         self._seen_s, self._arrived = now_s, arrived
         return self._rps * flow.gateways
-
-
-def mean_output_tokens(plan: Plan) -> dict[str, float]:
-    """The mean planned answer per stream; under ``auto`` that of all requests without its own."""
-
-    def mean(streams: Collection[str]) -> float:
-        routes = [r for r in plan.routes if r.stream in streams]
-        rate = sum(r.rate_rps for r in routes)
-        return sum(r.rate_rps * r.bucket.output_tokens for r in routes) / rate
-
-    streams = {r.stream for r in plan.routes}
-    return {AUTO: mean(streams)} | {s: mean({s}) for s in streams}

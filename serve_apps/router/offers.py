@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from placement.plan import Plan
+from placement.plan import AUTO, Plan
 from profiler.core import Slo
 from serve_apps.router.base import RouteRequest
-from serve_apps.router.classes import SECONDS_PER_HOUR
+from serve_apps.router.classes import SECONDS_PER_HOUR, mean_output_tokens
+from serve_apps.router.clumps import Clumps
 from serve_apps.router.live import FlowView, LivePrices
 from serve_apps.router.loads import LoadGrid
 from serve_apps.router.quick import Estimate
@@ -25,8 +26,8 @@ class Offer:
     takes now; ``price`` is the least of them, ``planned_price`` the least by the plan's prices.
     ``best`` is the group of that price, the first to begin among equals; where none is left, the
     one that would begin first. ``ttft_s`` and ``in_time`` are of that group: predicted seconds to
-    the first token, and what load leaves of the chance to keep the SLO. Without a dispatcher to
-    ask nobody waits.
+    the first token, and what load and clumps of arrivals leave of the chance to keep the SLO.
+    Without a dispatcher to ask nobody waits.
     """
 
     quality: float
@@ -57,6 +58,14 @@ class Market:
         self.prices = LivePrices(plan, clock)
         self.sessions = Sessions()
         self._replicas = {g.name: g.replicas for g in plan.groups}
+        self._prefill_s = {
+            g.name: g.profile.step_time.per_prefill_token_s / g.replicas for g in plan.groups
+        }
+        """Per prompt token that comes to a group, what it stalls an answer in a replica of it."""
+        output = mean_output_tokens(plan)[AUTO]
+        self.clumps = Clumps(
+            {g.name: output * max(g.profile.step_time.base_s, 1e-6) for g in plan.groups}
+        )
         self._loads = {
             slo: {g.name: LoadGrid(g.profile, slo) for g in plan.groups} for slo in set(slos)
         }
@@ -130,7 +139,8 @@ class Market:
         begins = {g: flow.begins_in_s(request, g) for g in groups or self._groups[model]}
         best = min(begins, key=lambda g: (groups.get(g, 0.0), begins[g][0]))
         ttft_s, lone_s = begins[best]
-        return best, ttft_s, left_by_load(ttft_s, lone_s, output_tokens, slo)
+        met_s = flow.gateways * self.clumps.excess_tokens(best) * self._prefill_s[best]
+        return best, ttft_s, left_by_load(ttft_s, lone_s, output_tokens, slo, met_s)
 
     def occupancy(self, model: str) -> tuple[int, int, int]:
         """In flight, queued and slots of all the model's groups, at all gateways."""
@@ -144,6 +154,8 @@ class Market:
     def took(self, request: RouteRequest, group: str, load_s: float, output_tokens: float) -> None:
         """Note that a group got the request."""
         self.prices.add(group, load_s)
+        if self.prices.flow is not None:
+            self.clumps.came(self.prices.flow.now(), request.input_tokens, group)
         if request.session:
             context = request.input_tokens + output_tokens
             turn = LastTurn(group, request.input_tokens, context)

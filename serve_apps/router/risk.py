@@ -27,20 +27,27 @@ def in_time(ttft_s: float, output_tokens: float, slo: Slo) -> float:
 
 LONE_SLACK = 2.0
 """A first token may take so many times what it takes on an idle engine, if that is longer."""
+SIDES = 2.0
+"""Of a meeting: a prompt that comes later stalls this answer, as this prompt stalls others."""
 
 
-def left_by_load(ttft_s: float, lone_ttft_s: float, output_tokens: float, slo: Slo) -> float:
+def left_by_load(
+    ttft_s: float, lone_ttft_s: float, output_tokens: float, slo: Slo, met_s: float = 0.0
+) -> float:
     """What load leaves of the chance that an idle engine would have, from 0 to 1.
 
+    ``met_s``: seconds of prompts that are expected to come while the answer is written, beyond
+    what a steady stream would bring, see `router.clumps`. In the mean a request does as much to
+    others as they do to it, and who decides for all counts both.
     A miss that the SLO forgives costs nothing: with ``slo.attainment`` of the chance all is as
     planned.
     """
     allowed_s = max(slo.ttft_s, LONE_SLACK * lone_ttft_s)
     if not ttft_s < allowed_s:
         return 0.0
-    if ttft_s <= lone_ttft_s:
-        return 1.0
+    ttft_s = max(ttft_s, lone_ttft_s)
     soon: float = 1.0 - (ttft_s / allowed_s) ** SHARPNESS
     alone: float = 1.0 - (lone_ttft_s / allowed_s) ** SHARPNESS
-    stalls = (ttft_s - lone_ttft_s) / (max(output_tokens, 1.0) * slo.tpot_s)
+    stalls_s = ttft_s - lone_ttft_s + SIDES * met_s
+    stalls = stalls_s / (max(output_tokens, 1.0) * slo.tpot_s)
     return min(soon / alone * math.exp(-stalls) / slo.attainment, 1.0)

@@ -97,3 +97,25 @@ def test_simulator_and_gateway_decide_alike(
         router.at(i)
         told = [side.ask((large, small), tokens) for side in (simulated, live)]
         assert told[0] == told[1]
+
+
+def chosen_after(clump: int) -> str:
+    """Who answers on idle engines when the large model had two requests a second in clumps of
+    this size, each answered at once, and the next clump is due. The plan says the large one.
+    """
+    p = plan(share=1.0, worth=20.0)
+    side = _Side(p)
+    router = PolicyRouter(p, Priced(), {"large": 0.8, "small": 0.75})
+    side.follow(router)
+    for i in range(200):
+        side.flow.now = clump * (i // clump) / 2
+        lease = side.flow.lease(model="large", tokens=1000)
+        lease.first_byte()
+        lease.done(Result.OK)
+    side.now = 100.0
+    return str(side.ask((0.8, 0.75), 50.0)[1])
+
+
+def test_clumps_are_expected_again_and_a_steady_stream_goes_by_the_plan() -> None:
+    assert chosen_after(1) == "large"
+    assert chosen_after(40) == "small"

@@ -18,7 +18,7 @@ from serve_apps.router.load_values import (
     load_values,
     pool_of,
 )
-from serve_apps.router.risk import in_time
+from serve_apps.router.risk import in_time, left_by_load
 from tests.serve_apps.flow import flows
 
 VERDICT = Verdict(0.97, 0.95, 0.005, 0.99, 0.99, 24, 1.0)
@@ -121,3 +121,11 @@ def test_the_chance_to_be_in_time_falls_with_the_wait_and_with_short_answers() -
     assert chances == sorted(chances, reverse=True)
     assert chances[-2:] == [0.0, 0.0]
     assert in_time(0.5, 5, slo) < in_time(0.5, 100, slo)
+
+
+def test_prompts_to_come_spoil_short_answers_once_the_slo_does_not_forgive_it() -> None:
+    slo = Slo(ttft_s=2.0, tpot_s=0.1, attainment=0.95)
+    left = [left_by_load(0.1, 0.1, 30, slo, met_s) for met_s in (0.0, 0.05, 0.5, 1.0)]
+    assert left[:2] == [1.0, 1.0]
+    assert left[1:] == sorted(set(left[1:]), reverse=True)
+    assert left_by_load(0.1, 0.1, 300, slo, 0.5) == 1.0
