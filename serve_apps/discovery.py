@@ -19,7 +19,7 @@ ENGINE = "engine"
 RETRY_S = 1.0
 POLL_S = 0.1
 TAKEOVER_S = 10.0
-"""So long those that are not wanted any more are kept, while others have no replica yet."""
+"""So long are those not wanted any more kept, and a plan in force, while others have no replica."""
 
 log = logging.getLogger("orchestrator.discovery")
 
@@ -44,9 +44,27 @@ class Discovery:
         Others are forgotten once these have replicas: one that takes another's place does so
         without a gap.
         """
-        self._wanted = set(apps)
+        self._want(set(apps))
+
+    async def expect(self, apps: Iterable[str]) -> None:
+        """Look for these too; return when each has replicas, or was waited for long enough.
+
+        For a plan that is to come in force: its first request finds engines.
+        """
+        expected = set(apps)
+        self._want(self._wanted | expected)
+        await self._known(expected)
+
+    def _want(self, apps: set[str]) -> None:
+        self._wanted = apps
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._follow())
+
+    async def _known(self, apps: set[str]) -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + TAKEOVER_S
+        while loop.time() < until_s and not all(map(self._board.has, apps)):
+            await asyncio.sleep(POLL_S)
 
     async def close(self) -> None:
         """Look no further."""
@@ -74,10 +92,7 @@ class Discovery:
 
     async def _forget(self) -> None:
         """Drop others than those wanted, when these are there or were waited for long enough."""
-        loop = asyncio.get_running_loop()
-        until_s = loop.time() + TAKEOVER_S
-        while loop.time() < until_s and not all(map(self._board.has, self._wanted)):
-            await asyncio.sleep(POLL_S)
+        await self._known(self._wanted)
         for app in self._handles.keys() - self._wanted:
             del self._handles[app]
             self._board.remove(app)

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,18 @@ class Ingress:
         """
         config = {key: value for key, value in user_config.items() if key != "scaled"}
         if config != self._config:
-            await self._configure(config)
+            await self._configure(config, user_config.get("scaled", {}))
             self._config = config
         self._gateway.scaled(user_config.get("scaled", {}))
 
-    async def _configure(self, user_config: dict[str, Any]) -> None:
+    async def _configure(self, user_config: dict[str, Any], scaled: Mapping[str, int]) -> None:
         plan = Plan.model_validate(user_config["plan"])
+        named = user_config.get("apps") or {}
+        apps = {g.name: named.get(g.name, g.name) for g in plan.groups}
+        if self._opening is not None:  # the plan in force serves until this one's engines are known
+            await self._discovery.expect(
+                app for group, app in apps.items() if scaled.get(group, 1) > 0
+            )
         files = user_config.get("router")
         if files is None:
             self._gateway.configure(plan)
@@ -95,8 +102,7 @@ class Ingress:
             self._gateway.start()
             self._discovery.start(self._gateway.found)
             self._opening = asyncio.create_task(self._open())
-        named = user_config.get("apps") or {}
-        self._discovery.watch(named.get(g.name, g.name) for g in plan.groups)
+        self._discovery.watch(apps.values())
 
     async def check_health(self) -> None:
         """

@@ -80,6 +80,26 @@ async def test_a_group_that_comes_back_still_has_its_replicas(fake: Serve) -> No
     await discovery.close()
 
 
+async def test_what_is_expected_is_waited_for_and_nothing_else_is_forgotten(fake: Serve) -> None:
+    from serve_apps.discovery import Discovery
+
+    told: list[tuple[Replica, ...]] = []
+    discovery = Discovery(fake.board)
+    discovery.start(told.append)
+    discovery.watch(["a"])
+    await found(told, "a")
+    expecting = asyncio.create_task(discovery.expect(["b"]))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not expecting.done()
+    fake.known.add("b")
+    await expecting
+    await found(told, "a", "b")
+    discovery.watch(["b"])
+    await found(told, "b")
+    await discovery.close()
+
+
 OLD, NEW = Replica("r1", "chat", "http://old"), Replica("r2", "chat", "http://new")
 
 
