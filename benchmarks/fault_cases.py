@@ -7,7 +7,9 @@ on, and times (``*_s``) that depend on the machine.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -172,6 +174,44 @@ async def hanging_engine(stand: Stand, requests: int = 80, timeout_s: float = 5.
         "slowest_s": max(r.took_s for r in replies),
         "back_in_rotation_s": back_s,
     }
+
+
+async def stalled(stand: Stand, seconds: float, *, engines: bool) -> Figures:
+    """SIGSTOP to the ingress under load, and to the engines too: as a host that stalls.
+
+    None of it is an engine's failure, so none is ejected, and no request is lost or refused.
+    """
+    pids = [stand.gateway_pid, *(e.pid for e in stand.engines if engines)]
+    async with Client(stand.url) as client:
+        times_s = arrivals(RATE_RPS, 2 * seconds + 1.0)
+        first = int(0.5 * RATE_RPS)
+
+        async def ask(i: int) -> Reply:
+            if i == first:
+                stopping.append(asyncio.create_task(_stop(pids, seconds)))
+            return await client.ask(stream=i % 2 == 0)
+
+        stopping: list[asyncio.Task[None]] = []
+        replies = await at(times_s, ask)
+        await asyncio.gather(*stopping)
+        state = await at_rest(client)
+        await trusted(client)
+    return {
+        "requests": len(replies),
+        "failed": failed(replies),
+        "retried": float(str(state["retried"])),
+        "ejected": sum(s != "open" for s in dict(state["states"]).values()),  # type: ignore[call-overload]
+    }
+
+
+async def _stop(pids: Sequence[int], seconds: float) -> None:
+    """The ingress comes back first, and finds engines that have said nothing."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+        await asyncio.sleep(0.02)
 
 
 async def bad_input(stand: Stand, requests: int = 60) -> Figures:

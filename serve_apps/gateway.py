@@ -38,6 +38,7 @@ from serve_apps.seeing.seeing import Seeing
 from serve_apps.seeing.settings import SeeingSettings
 from serve_apps.seeing.snapshot import Snapshot
 from serve_apps.snapshots import snapshot_of
+from serve_apps.stalls import Stalls
 from serve_apps.upstream import EngineGoneError, SilentEngineError, Upstream
 
 TICK_S = 0.05
@@ -96,7 +97,8 @@ class Gateway:
         self.seeing = Seeing(self.snapshot, seeing, name)
         self._peers = peers
         self.feedback = Feedback()
-        self.upstream = Upstream(key=engine_key)
+        self._stalls = Stalls()
+        self.upstream = Upstream(key=engine_key, stalls=self._stalls)
         self.started_s = int(time.time())
         self.was_ready = False
         """Whether each model had a replica at some time: from then on requests may come here. What
@@ -314,6 +316,7 @@ class Gateway:
         """Let time pass: queues, probes, what is sampled. Ends with `close`."""
         if self._ticking is None:
             self._ticking = asyncio.create_task(self._tick())
+            self._stalls.start(self._stalled)
 
     async def close(self) -> None:
         """Stop, and close the connections to the engines."""
@@ -323,6 +326,7 @@ class Gateway:
             probes = self._probes.values()
             await asyncio.gather(self._ticking, *probes, *apart, return_exceptions=True)
             self._ticking = None
+        self._stalls.close()
         self._remember()
         self.upstream.close()
         if self.estimating is not None:
@@ -341,6 +345,10 @@ class Gateway:
             return Snapshot()
         found = snapshot_of(self._plan, self._dispatcher.snapshot(), self._wanted)
         return dataclasses.replace(found, ingresses=self._peers())
+
+    def _stalled(self, seconds: float) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.stalled(seconds)
 
     async def _tick(self) -> None:
         sampled_s = synced_s = self.clock()

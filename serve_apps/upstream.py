@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from profiler.errors import InputError
+from serve_apps.stalls import Stalls
 
 CONNECT_TIMEOUT_S = 2.0
 IDLE_S = 4.0
@@ -66,6 +67,7 @@ class Answer(asyncio.Protocol):
         "_pool",
         "_reusable",
         "_silent",
+        "_stalled_s",
         "_timer",
         "_transport",
         "_waiter",
@@ -84,7 +86,7 @@ class Answer(asyncio.Protocol):
         self._transport: Any = None
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._due_s = 0.0
+        self._due_s = self._stalled_s = 0.0
         self._paused = False
         self.used = False
         self.lost = False
@@ -236,8 +238,12 @@ class Answer(asyncio.Protocol):
             raise EngineGoneError("the engine's connection ended", sent=True)
 
     def _arm(self) -> None:
-        """Watch the time from now; a timer that is set for earlier looks again when it is due."""
+        """Watch the time from now; a timer that is set for earlier looks again when it is due.
+
+        While this process stands still no time passes.
+        """
         self._due_s = self._loop.time() + self._idle_s
+        self._stalled_s = self._pool.stalls.lost_s
         if self._timer is not None and self._timer.when() <= self._due_s:
             return
         self._disarm()
@@ -250,10 +256,11 @@ class Answer(asyncio.Protocol):
 
     def _look(self) -> None:
         self._timer = None
-        if self._waiter is None:
+        if self._waiter is None or self._waiter.done():
             return
-        if self._loop.time() < self._due_s - TICK_S:
-            self._timer = self._loop.call_at(self._due_s, self._look)
+        due_s = self._due_s + self._pool.stalls.total_s() - self._stalled_s
+        if self._loop.time() < due_s - TICK_S:
+            self._timer = self._loop.call_at(due_s, self._look)
             return
         self._silent = True
         self._wake()
@@ -266,9 +273,10 @@ class Answer(asyncio.Protocol):
 class _Pool:
     """The connections to one engine."""
 
-    def __init__(self, host: str, port: int, key: str = "") -> None:
+    def __init__(self, host: str, port: int, stalls: Stalls, key: str = "") -> None:
         self.host = host
         self.port = port
+        self.stalls = stalls
         name = f"[{host}]" if ":" in host else host
         shown = f"authorization: Bearer {key}\r\n" if key else ""
         self.head = f"host: {name}:{port}\r\ncontent-type: application/json\r\n{shown}".encode()
@@ -308,25 +316,36 @@ class _Pool:
         """A new connection.
 
         Raises:
-            EngineGoneError: refused, unreachable, or too slow.
+            EngineGoneError: refused, unreachable, or too slow, and not for a stall of ours.
         """
         loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(timeout_s):
-                _, answer = await loop.create_connection(
-                    functools.partial(Answer, self, loop), self.host, self.port
-                )
-        except (OSError, TimeoutError) as error:
-            raise EngineGoneError(f"no connection: {error}", sent=False) from None
-        self.open.add(answer)
-        return answer
+        while True:
+            stalled_s = self.stalls.total_s()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    _, answer = await loop.create_connection(
+                        functools.partial(Answer, self, loop), self.host, self.port
+                    )
+            except TimeoutError:
+                if self.stalls.total_s() == stalled_s:
+                    raise EngineGoneError(f"no connection in {timeout_s} s", sent=False) from None
+            except OSError as error:
+                raise EngineGoneError(f"no connection: {error}", sent=False) from None
+            else:
+                self.open.add(answer)
+                return answer
 
 
 class Upstream:
     """All engines. One per event loop."""
 
-    def __init__(self, connect_timeout_s: float = CONNECT_TIMEOUT_S, key: str = "") -> None:
-        """``key``: shown to every engine.
+    def __init__(
+        self,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        key: str = "",
+        stalls: Stalls | None = None,
+    ) -> None:
+        """``key``: shown to every engine. ``stalls`` are left out of every time limit.
 
         Raises:
             InputError: it cannot stand in a header.
@@ -335,6 +354,7 @@ class Upstream:
             raise InputError("the engine key holds blanks or more than printable ASCII")
         self._connect_timeout_s = connect_timeout_s
         self._key = key
+        self._stalls = stalls or Stalls()
         self._pools: dict[str, _Pool] = {}
 
     async def ask(
@@ -412,5 +432,6 @@ class Upstream:
         pool = self._pools.get(url)
         if pool is None:
             parts = urlsplit(url)
-            pool = self._pools[url] = _Pool(parts.hostname or "", parts.port or 80, self._key)
+            host, port = parts.hostname or "", parts.port or 80
+            pool = self._pools[url] = _Pool(host, port, self._stalls, self._key)
         return pool

@@ -166,6 +166,12 @@ class Dispatcher(Desk):
 
     # Health.
 
+    def stalled(self, seconds: float) -> None:
+        """This process did not run for so long, until now: no engine is late by that."""
+        now = self._clock()
+        for _, engine in self._pool.engines.values():
+            engine.excuse(seconds, now)
+
     def due_probes(self, now: float | None = None) -> list[Replica]:
         """Replicas to be asked for their health now, each with a short timeout; ask again every
         50 to 100 ms, and tell `probed`.

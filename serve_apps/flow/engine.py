@@ -35,6 +35,7 @@ class Engine:
     """A replica's work in flight and pace; see `Health` for whether it may be used."""
 
     __slots__ = (
+        "_blind_s",
         "_decode_per_s",
         "_known_s",
         "_kv_tokens",
@@ -88,6 +89,8 @@ class Engine:
         self.ejected = self.gone = False
         self.failures = 0
         self.failed_s = now
+        self._blind_s = -math.inf
+        """Until when nobody here looked; what was under way then tells nothing of its pace."""
         self.warm: int | None = None
         self.probe_after_s = math.inf
         self.probe_interval_s = settings.probe_s
@@ -212,7 +215,8 @@ class Engine:
         if lease.decodes:
             self.decoding -= 1
             self._kv_tokens -= lease.task.asked.input_tokens + self.ticks - lease.start_tick
-            if output_tokens is not None and output_tokens >= FEWEST_TOKENS:
+            judged = lease.dispatched_s > self._blind_s
+            if judged and output_tokens is not None and output_tokens >= FEWEST_TOKENS:
                 steps = self.ticks - lease.start_tick
                 self.tpot_ratio = self._towards(
                     self.tpot_ratio, self.tpot_ratio * steps / (output_tokens - 1)
@@ -260,8 +264,9 @@ class Engine:
 
         Who is late will be later still: it may hang, long before that is sure.
         """
-        for lease in self.pending:
-            return max(now - lease.dispatched_s - lease.overdue_s / self._settings.silence, 0.0)
+        for lease, overdue_s in self.pending.items():
+            expected_s = overdue_s - lease.overdue_s * (1.0 - 1.0 / self._settings.silence)
+            return max(now - expected_s, 0.0)
         return 0.0
 
     # -- health
@@ -270,6 +275,12 @@ class Engine:
         """A request failed, and not by its own fault."""
         self.failures += 1
         self.failed_s = now
+
+    def excuse(self, seconds: float, now: float) -> None:
+        """Nobody here looked for so long, until now: it may have answered all the while."""
+        self._blind_s = now
+        for lease in self.pending:
+            self.pending[lease] += seconds
 
     def hangs(self, now: float) -> bool:
         """Whether it has had work and sent no byte for far longer than predicted."""
@@ -323,7 +334,7 @@ class Engine:
 
         Who is late by little work is late for another reason: a host that is busy, a network.
         """
-        if not lease.task.asked.stream:
+        if not lease.task.asked.stream or lease.dispatched_s <= self._blind_s:
             return
         work_s = lease.work_s
         took_s = now - lease.dispatched_s - self._law.overhead_s

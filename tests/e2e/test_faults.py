@@ -66,6 +66,12 @@ def test_an_engine_that_hangs_lets_nobody_wait_for_it(stand: Stand) -> None:
     assert found["failed"] <= 1
 
 
+def test_a_host_that_stalls_costs_no_request_and_ejects_no_engine(stand: Stand) -> None:
+    found = asyncio.run(faults.stalled(stand, 2.0, engines=True))
+    assert found["requests"] > 100
+    assert found["failed"] == found["ejected"] == 0
+
+
 def test_bad_input_ejects_no_engine(stand: Stand) -> None:
     found = asyncio.run(faults.bad_input(stand))
     assert found["answered_400"] == found["bad"]

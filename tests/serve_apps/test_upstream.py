@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from profiler.engine import free_port
 from serve_apps import upstream as upstreams
+from serve_apps.stalls import Stalls
 from serve_apps.upstream import Answer, EngineGoneError, SilentEngineError, Upstream
 
 PATH = b"/v1/chat/completions"
@@ -45,12 +47,12 @@ class Engine:
 
 @contextlib.asynccontextmanager
 async def engine(
-    script: Script, host: str = "127.0.0.1"
+    script: Script, host: str = "127.0.0.1", stalls: Stalls | None = None
 ) -> AsyncIterator[tuple[Engine, Upstream, str]]:
     made = Engine(script)
     server = await asyncio.start_server(made.accept, host, 0)
     port = server.sockets[0].getsockname()[1]
-    upstream, name = Upstream(), f"[{host}]" if ":" in host else host
+    upstream, name = Upstream(stalls=stalls), f"[{host}]" if ":" in host else host
     try:
         async with asyncio.timeout(20):
             yield made, upstream, f"http://{name}:{port}"
@@ -176,6 +178,35 @@ async def test_silence_has_an_end_before_the_first_byte_and_after() -> None:
         with pytest.raises(SilentEngineError):
             await answer.next(0.01)
         answer.close()
+
+
+async def test_an_engine_is_not_silent_while_this_process_stands_still() -> None:
+    go = asyncio.Event()
+
+    async def answers(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        writer.write(WHOLE)
+
+    stalls = Stalls()
+    async with engine(answers, stalls=stalls) as (made, upstream, url):
+        stalls.start(lambda _: None)
+        asking = asyncio.create_task(upstream.ask(url, PATH, b"{}", 0.25))
+        while not made.requests:
+            await asyncio.sleep(0)
+        time.sleep(0.4)
+        await asyncio.sleep(0.01)  # the time limit was looked at
+        go.set()
+        assert (await asking).status == 200
+        stalls.close()
+
+
+async def test_what_came_while_this_process_stood_still_counts_as_in_time() -> None:
+    async def answers(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(WHOLE)
+        time.sleep(0.1)  # the loop's next turn finds the answer, and the end of the time limit
+
+    async with engine(answers) as (_, upstream, url):
+        assert (await upstream.ask(url, PATH, b"{}", 0.05)).status == 200
 
 
 async def test_leaving_an_answer_ends_its_connection() -> None:

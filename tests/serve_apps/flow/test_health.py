@@ -66,6 +66,30 @@ def test_failures_between_successes_do_not_eject() -> None:
     assert flow.dispatcher.snapshot().groups[0].states == {"open": 2}
 
 
+def test_an_engine_is_not_late_by_the_time_in_which_nobody_looked() -> None:
+    flow = pair()
+    flow.lease()
+    flow.now += 5.0
+    flow.dispatcher.stalled(5.0)
+    assert flow.dispatcher.due_probes() == []
+    flow.now += 5.0
+    assert len(flow.dispatcher.due_probes()) == 1
+
+
+@pytest.mark.parametrize(("stalled", "learns"), [(False, True), (True, False)])
+def test_nothing_is_learnt_of_its_pace_by_who_did_not_look(stalled: bool, learns: bool) -> None:
+    flow = pair()
+    lease = flow.lease(stream=True)
+    flow.now += 5.0
+    if stalled:
+        flow.dispatcher.stalled(5.0)
+    answer(lease)
+    [engine] = [
+        e for e in flow.dispatcher.snapshot().groups[0].replicas if e.id == lease.replica.id
+    ]
+    assert (engine.ttft_ratio > 1.0) == learns
+
+
 @dataclass
 class Hang:
     """Requests to two engines of which one stops answering at once; as the gateway would, those
