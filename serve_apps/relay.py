@@ -215,6 +215,7 @@ class Call:
                 asked.body_for(lease.decision.model),
                 min(lease.patience_s, LONGEST_ANSWER_S),
                 gateway.engine_headers(record),
+                lambda: gateway.dispatcher.more_patience_s(lease),
             )
             if answer.status not in _DOWN:
                 return Result.OK, answer

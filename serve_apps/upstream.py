@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ HIGH_WATER_BYTES = 1024 * 1024
 """An answer that nobody takes away is read no further than this."""
 PASSED_BACK = frozenset((b"content-type", b"retry-after", b"cache-control", b"x-emulated"))
 _SSE = b"text/event-stream"
+More = Callable[[], float]
+"""Asked when a first byte is overdue: for how many seconds more to wait for it."""
 
 
 class EngineGoneError(Exception):
@@ -61,6 +64,7 @@ class Answer(asyncio.Protocol):
         "_idle_s",
         "_length",
         "_loop",
+        "_more",
         "_parser",
         "_paused",
         "_pieces",
@@ -103,6 +107,7 @@ class Answer(asyncio.Protocol):
         self._silent = False
         self._length = self._chunked = False
         self._idle_s = 0.0
+        self._more: More | None = None
 
     # asyncio.Protocol
 
@@ -178,13 +183,15 @@ class Answer(asyncio.Protocol):
         """A plain answer, in whole."""
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
-    async def begin(self, request: bytes, first_byte_s: float) -> None:
+    async def begin(self, request: bytes, first_byte_s: float, more: More | None = None) -> None:
         """Send a request, and wait for a plain answer in whole or a stream's first piece."""
         self._reset()
+        self._more = more
         self._idle_s = first_byte_s
         self._transport.write(request)
         while not (self._complete or (self.stream and self._pieces)):
             await self._wait()
+        self._more = None
 
     async def next(self, idle_s: float) -> bytes:
         """The next bytes of a stream, all that have come; empty at its end.
@@ -261,6 +268,10 @@ class Answer(asyncio.Protocol):
         due_s = self._due_s + self._pool.stalls.total_s() - self._stalled_s
         if self._loop.time() < due_s - TICK_S:
             self._timer = self._loop.call_at(due_s, self._look)
+            return
+        more_s = self._more() if self._more is not None else 0.0
+        if more_s > 0.0:
+            self._timer = self._loop.call_later(more_s, self._look)
             return
         self._silent = True
         self._wake()
@@ -364,6 +375,7 @@ class Upstream:
         body: bytes,
         first_byte_s: float,
         headers: bytes = b"",
+        more: More | None = None,
     ) -> Answer:
         """POST a JSON body; the answer is whole, or a stream whose first bytes have come.
 
@@ -372,12 +384,12 @@ class Upstream:
 
         Raises:
             EngineGoneError: before the first byte.
-            SilentEngineError: no first byte within ``first_byte_s``.
+            SilentEngineError: no first byte within ``first_byte_s``, nor in what ``more`` gives.
         """
         pool = self._pool(url)
         length = b"content-length: %d\r\n\r\n" % len(body)
         head = b"".join((b"POST ", path, b" HTTP/1.1\r\n", pool.head, headers, length))
-        return await self._ask(pool, head + body, first_byte_s)
+        return await self._ask(pool, head + body, first_byte_s, more)
 
     async def get(self, url: str, path: bytes, timeout_s: float) -> Answer:
         """GET a path; the answer is whole.
@@ -391,19 +403,24 @@ class Upstream:
             pool, b"".join((b"GET ", path, b" HTTP/1.1\r\n", pool.head, b"\r\n")), timeout_s
         )
 
-    async def _ask(self, pool: _Pool, request: bytes, first_byte_s: float) -> Answer:
+    async def _ask(
+        self, pool: _Pool, request: bytes, first_byte_s: float, more: More | None = None
+    ) -> Answer:
         answer = pool.take(asyncio.get_running_loop().time())
         if answer is not None:
             try:
-                return await self._begin(answer, request, first_byte_s)
+                return await self._begin(answer, request, first_byte_s, more)
             except EngineGoneError:
                 if answer.status:
                     raise
-        return await self._begin(await pool.connect(self._connect_timeout_s), request, first_byte_s)
+        answer = await pool.connect(self._connect_timeout_s)
+        return await self._begin(answer, request, first_byte_s, more)
 
-    async def _begin(self, answer: Answer, request: bytes, first_byte_s: float) -> Answer:
+    async def _begin(
+        self, answer: Answer, request: bytes, first_byte_s: float, more: More | None
+    ) -> Answer:
         try:
-            await answer.begin(request, first_byte_s)
+            await answer.begin(request, first_byte_s, more)
         except BaseException:
             answer.end()
             raise

@@ -35,6 +35,8 @@ from serve_apps.router.base import (
 )
 
 UPKEEP_S = 0.05
+MOST_PATIENCES = 4.0
+"""Beyond so many times its patience a request without a byte is given up in any case."""
 DEFAULTS = FlowSettings()
 
 
@@ -135,12 +137,10 @@ class Dispatcher(Desk):
         503, 504). None: no replica is left, no time, or the retry budget is spent. A connection
         that failed costs no budget: its replica is ejected, so there are few.
         """
-        task, now = lease.task, self._clock()
-        if lease.first_byte_s is not None or lease.attempt >= self._settings.attempts:
+        now = self._clock()
+        if not self._in_time(lease, now):
             return None
-        if task.given and now >= task.deadline_s:
-            return None
-        tried = (*lease.tried, lease.replica.id)
+        task, tried = lease.task, (*lease.tried, lease.replica.id)
         found = self._elsewhere(task, tried, now)
         if found is None or not (lease.result is Result.UNREACHABLE or self._budget.spend()):
             return None
@@ -149,6 +149,27 @@ class Dispatcher(Desk):
         again.attempt, again.tried, again.waited_s = lease.attempt + 1, tried, lease.waited_s
         self._retried += 1
         return again
+
+    def more_patience_s(self, lease: Lease) -> float:
+        """Seconds for which to wait on for a first byte that is overdue; 0: give the engine up.
+
+        Who could not be sent elsewhere gains nothing by that: on a host without a core to spare
+        all engines are late together. Asked again and again it ends after some patiences more.
+        """
+        now = self._clock()
+        overlong = now - lease.dispatched_s > MOST_PATIENCES * lease.patience_s
+        if overlong or not self._in_time(lease, now):
+            return 0.0
+        tried = (*lease.tried, lease.replica.id)
+        if self._budget.enough and self._elsewhere(lease.task, tried, now) is not None:
+            return 0.0
+        return self._settings.least_silence_s
+
+    def _in_time(self, lease: Lease, now: float) -> bool:
+        """Whether another engine may try at all."""
+        if lease.first_byte_s is not None or lease.attempt >= self._settings.attempts:
+            return False
+        return not lease.task.given or now < lease.task.deadline_s
 
     def tick(self) -> None:
         """Let time pass: refuse those that waited too long, use room that came free."""

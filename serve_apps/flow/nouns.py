@@ -124,8 +124,8 @@ class Lease:
     ``predicted_ttft_s`` counts from the dispatch, ``waited_s`` is the time in the queue before
     it. ``shed``: load moved it to another model than it would have had in a calm hour.
     ``patience_s``: without a byte for so long after the dispatch the engine is to be given up
-    on: call ``done(Result.TIMEOUT)``, then `Dispatcher.retry`; infinite where no other engine
-    could take the request.
+    on: call ``done(Result.TIMEOUT)``, then `Dispatcher.retry`, unless `more_patience_s` gives it
+    more; infinite where no other engine could take the request.
     """
 
     __slots__ = (

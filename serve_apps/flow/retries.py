@@ -19,9 +19,14 @@ class RetryBudget:
         """A request came, and pays its share of a retry."""
         self._tokens = min(self._tokens + self._share, self._most)
 
+    @property
+    def enough(self) -> bool:
+        """Whether there is enough for a retry."""
+        return self._tokens >= 1.0
+
     def spend(self) -> bool:
         """Pay for a retry, if there is enough for one."""
-        if self._tokens < 1.0:
+        if not self.enough:
             return False
         self._tokens -= 1.0
         return True

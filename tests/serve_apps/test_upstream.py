@@ -180,6 +180,27 @@ async def test_silence_has_an_end_before_the_first_byte_and_after() -> None:
         answer.close()
 
 
+async def test_a_first_byte_that_is_overdue_is_waited_for_as_long_as_more_time_is_given() -> None:
+    go, given = asyncio.Event(), [0.01, 0.01]
+
+    async def answers(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        writer.write(WHOLE)
+
+    def more() -> float:
+        if len(given) == 1:
+            go.set()
+        return given.pop() if given else 60.0
+
+    async with engine(answers) as (_, upstream, url):
+        assert (await upstream.ask(url, PATH, b"{}", 0.01, more=more)).status == 200
+    async with engine(hang) as (_, upstream, url):
+        given = [0.01, 0.0]
+        with pytest.raises(SilentEngineError):
+            await upstream.ask(url, PATH, b"{}", 0.01, more=lambda: given.pop(0))
+        assert not given
+
+
 async def test_an_engine_is_not_silent_while_this_process_stands_still() -> None:
     go = asyncio.Event()
 

@@ -81,3 +81,29 @@ def test_a_named_model_is_retried_on_that_model_only() -> None:
     lease = flow.lease(model="m1")
     lease.done(Result.UNREACHABLE)
     assert flow.dispatcher.retry(lease) is None
+
+
+def test_who_can_go_elsewhere_gives_up_a_silent_engine_and_the_last_one_is_waited_for() -> None:
+    flow = Flow(flows.plan(flows.group(replicas=2)))
+    leases = [flow.lease(), flow.lease()]
+    assert {x.replica.id for x in leases} == {"a/0", "a/1"}
+    flow.now += leases[0].patience_s
+    assert flow.dispatcher.more_patience_s(leases[0]) == 0.0
+    leases[0].done(Result.TIMEOUT)
+    assert flow.dispatcher.more_patience_s(leases[1]) > 0.0
+    flow.probe()
+    flow.now += 3600.0
+    assert flow.dispatcher.more_patience_s(leases[1]) == 0.0
+
+
+def test_who_could_not_pay_for_a_retry_waits_on_until_it_can() -> None:
+    flow = Flow(flows.plan(flows.group(replicas=8)))
+    leases = [flow.lease() for _ in range(16)]
+    flow.now += leases[0].patience_s
+    while flow.dispatcher.more_patience_s(leases[0]) == 0.0:
+        late = leases.pop()
+        late.done(Result.TIMEOUT)
+        assert flow.dispatcher.retry(late) is not None
+    for _ in range(10):
+        flow.lease()
+    assert flow.dispatcher.more_patience_s(leases[0]) == 0.0
