@@ -18,8 +18,9 @@ ENGINE = "engine"
 """Name of the deployment in each group's application."""
 RETRY_S = 1.0
 POLL_S = 0.1
-TAKEOVER_S = 10.0
-"""So long are those not wanted any more kept, and a plan in force, while others have no replica."""
+TAKEOVER_S = 60.0
+"""So long are those not wanted any more kept, and a plan in force, while others have no replica.
+Longer than any news of theirs take on a crowded node: to drop those that answer helps nobody."""
 
 log = logging.getLogger("orchestrator.discovery")
 

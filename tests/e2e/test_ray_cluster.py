@@ -22,7 +22,7 @@ from orchestrator.deploy.rayserve.writing import look
 from placement.plan import Plan
 from profiler.engine import free_port
 from profiler.errors import ClusterError
-from tests import kube_builders
+from tests import builders, kube_builders
 from tests.many_nodes import HOST, TOKEN, ManyNodes, many_nodes
 from tests.plan_builders import route
 
@@ -47,7 +47,10 @@ THEIRS = {
     "import_path": "tests.foreign_app:app",
     "runtime_env": {"env_vars": {"SECRET": "kept"}},
 }
-WAIT_S = 240.0
+WAIT_S = 600.0
+"""On a crowded machine: a quiet one takes a tenth."""
+LENIENT = builders.slo(ttft_s=60.0, tpot_s=1.0)
+"""Nobody is to be refused for the speed of this machine."""
 RATE_RPS = 4.0
 OUTPUT_TOKENS = 12
 
@@ -68,7 +71,7 @@ def fleet(small: int = 4, *, second: bool = False) -> Plan:
         groups[2] = groups[2].model_copy(update={"profile": tuned})
     shares = {g.name: 0.25 for g in groups}
     routes = (route(shares, outputs=(0, 2 * OUTPUT_TOKENS)),)
-    return kube_builders.plan(*groups, routes=routes)
+    return kube_builders.plan(*groups, routes=routes, slo=LENIENT)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,7 @@ def options() -> RayOptions:
 def service(dashboard: Dashboard, options: RayOptions) -> Iterator[Status]:
     dashboard.put({"applications": [THEIRS], "proxy_location": "Disabled"})
     yield deploy(dashboard, fleet(), options)
-    delete_ray(dashboard, "demo", Waiting(60))
+    delete_ray(dashboard, "demo", Waiting(WAIT_S))
 
 
 def deploy(dashboard: Dashboard, plan: Plan, options: RayOptions) -> Status:
@@ -140,7 +143,7 @@ class Load:
     async def _send_all(self) -> None:
         import aiohttp
 
-        timeout = aiohttp.ClientTimeout(total=60)
+        timeout = aiohttp.ClientTimeout(total=WAIT_S)
         async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
             while not self._stop.is_set():
                 group.create_task(self._send(session))
@@ -172,7 +175,7 @@ class Load:
         self.answers.append(("ok", "") if whole else ("cut", text[-300:]))
 
 
-def until(true: Callable[[], bool], what: str, wait_s: float = 90) -> None:
+def until(true: Callable[[], bool], what: str, wait_s: float = WAIT_S) -> None:
     deadline_s = time.monotonic() + wait_s
     while not true():
         assert time.monotonic() < deadline_s, what
@@ -256,7 +259,7 @@ def test_delete_leaves_nothing_of_ours_and_all_of_others(
 
     before = theirs()
     assert before[0] == THEIRS and len(before[1]) == 1
-    assert delete_ray(dashboard, "demo", Waiting(90))
+    assert delete_ray(dashboard, "demo", Waiting(WAIT_S))
     assert ray_status(dashboard, "demo") is None
     assert set(look(dashboard, "demo").apps) == {"theirs"}
     assert theirs() == before
