@@ -7,6 +7,7 @@ which knows its own API better than any copy of it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from typing import Any
@@ -103,8 +104,13 @@ def with_model(body: bytes, model: str) -> bytes:
         value = _VALUE.match(body, body.index(_KEY) + len(_KEY))
         if value is not None:
             start, end = value.span(1)
-            return b"".join((body[:start], json.dumps(model).encode(), body[end:]))
+            return b"".join((body[:start], _quoted(model), body[end:]))
     return replace(body, {"model": model})
+
+
+@functools.lru_cache
+def _quoted(model: str) -> bytes:
+    return json.dumps(model).encode()
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

@@ -24,6 +24,11 @@ GRAMMARS = (
 RARE = frozenset((*LISTS, *GRAMMARS, "stop"))
 """Most bodies have none of these, and are looked at no further."""
 
+LENGTHS = ("max_tokens", "max_completion_tokens", "min_tokens")
+WIDTHS = ("n", "best_of")
+LOGPROBS = ("logprobs", "top_logprobs", "prompt_logprobs")
+NUMBERS = frozenset((*LENGTHS, *WIDTHS, *LOGPROBS))
+
 
 def clean(fields: Mapping[str, Any], settings: GuardSettings) -> tuple[str, ...]:
     """The top-level keys that must not reach the engine; usually none.
@@ -33,7 +38,8 @@ def clean(fields: Mapping[str, Any], settings: GuardSettings) -> tuple[str, ...]
     """
     dropped = tuple(key for key in fields if _drops(key, fields[key], settings))
     limits = settings.body
-    _check_numbers(fields, limits)
+    if not NUMBERS.isdisjoint(fields):
+        _check_numbers(fields, limits)
     if not RARE.isdisjoint(fields):
         _check_lists(fields, limits)
         for name in GRAMMARS:
@@ -64,11 +70,11 @@ def _drops(key: str, value: Any, settings: GuardSettings) -> bool:
 
 def _check_numbers(fields: Mapping[str, Any], limits: BodyLimits) -> None:
     if limits.max_output_tokens is not None:
-        for name in ("max_tokens", "max_completion_tokens", "min_tokens"):
+        for name in LENGTHS:
             _at_most(fields, name, limits.max_output_tokens)
-    for name in ("n", "best_of"):
+    for name in WIDTHS:
         _at_most(fields, name, limits.max_n, least=1)
-    for name in ("logprobs", "top_logprobs", "prompt_logprobs"):  # -1 asks for the vocabulary
+    for name in LOGPROBS:  # -1 asks for the vocabulary
         _at_most(fields, name, limits.max_logprobs)
 
 
