@@ -104,8 +104,9 @@ class LivePrices:
     @property
     def calm(self) -> bool:
         """Whether every group's price is the plan's."""
-        view = self._view
-        return self._calm and (view is None or not any(map(view.strain, self._now)))
+        if not self._calm or self._view is None:
+            return self._calm
+        return not any(map(self._view.strain, self._now))
 
     def heed(self, view: LoadView) -> None:
         """Follow what truly waits from now on."""

@@ -21,7 +21,7 @@ FAILURES = 3
 REST_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take three times as long to make
 class ModelOption:
     """One model's answer to one request, by its best group.
 
@@ -48,7 +48,7 @@ class ModelOption:
     bias_usd: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LoadState:
     """What else a policy may look at.
 
