@@ -76,9 +76,11 @@ class Admission:
 
     def begins_in_s(self, request: Request, group: Group, now: float) -> float:
         """Predicted seconds from now to the first token; infinite where no engine is left."""
-        if group.name not in request.begins:
+        begins_s = request.begins.get(group.name)
+        if begins_s is None:
             self.late_s(request, group, now)
-        return request.begins.get(group.name, math.inf)
+            begins_s = request.begins.get(group.name, math.inf)
+        return begins_s
 
     def wait_s(self, request: Request, group: Group) -> float:
         """Predicted seconds in the group's queue."""
@@ -96,8 +98,8 @@ class Admission:
         """
         given_s = request.deadline_s
         if given_s is None:
-            lone_s = group.law.lone_ttft_s(prefill_tokens)
-            return self._settings.patience * max(group.slo.ttft_s, LONE_SLACK * lone_s)
+            lone_s, slo_s = LONE_SLACK * group.law.lone_ttft_s(prefill_tokens), group.slo.ttft_s
+            return self._settings.patience * (lone_s if lone_s > slo_s else slo_s)
         if request.asked.stream:
             return given_s
         context = prefill_tokens + request.output_tokens / 2

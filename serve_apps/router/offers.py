@@ -24,8 +24,9 @@ class Offer:
 
     ``groups`` are those that would answer inside the SLO and need not be avoided, with what each
     takes now; ``price`` is the least of them, ``planned_price`` the least by the plan's prices.
-    ``best`` is the group of that price, the first to begin among equals; where none is left, the
-    one that would begin first. ``ttft_s`` and ``in_time`` are of that group: predicted seconds to
+    ``loads`` are the replica-seconds that it takes of each group inside the SLO, with nothing
+    cached. ``best`` is the group of that price, the first to begin among equals; where none is
+    left, the one that would begin first. ``ttft_s`` and ``in_time`` are of that group: predicted seconds to
     the first token, and what load and clumps of arrivals leave of the chance to keep the SLO.
     Without a dispatcher to ask nobody waits.
     """
@@ -35,6 +36,7 @@ class Offer:
     price: float
     planned_price: float
     groups: Mapping[str, float]
+    loads: Mapping[str, float]
     best: str = ""
     ttft_s: float = 0.0
     in_time: float = 1.0
@@ -116,25 +118,28 @@ class Market:
         at, loads, prices = self.position[model], self._loads_of(slo), self.prices
         output = limited(estimate.output_tokens[at], request)
         groups: dict[str, float] = {}
+        plain: dict[str, float] = {}
         price = planned = math.inf
         for name in self._groups[model]:
             load = loads[name](request.input_tokens, output)
             if load == math.inf:
                 continue
-            planned = min(planned, load * prices.planned[name])
+            plain[name] = load
+            at_plan = load * prices.planned[name]
+            planned = at_plan if at_plan < planned else planned
             if name in avoid:
                 continue
             if cached is not None and cached[0] == name:
                 prefill = request.input_tokens - cached[1] / self._replicas[name]
                 load = min(load, loads[name](prefill, output))
             groups[name] = now = load * prices.now(name) / SECONDS_PER_HOUR
-            price = min(price, now)
+            price = now if now < price else price
         quality, planned_price = estimate.quality[at], planned / SECONDS_PER_HOUR
         if prices.flow is None:
             best = min(groups, key=groups.__getitem__, default="")
-            return Offer(quality, output, price, planned_price, groups, best)
+            return Offer(quality, output, price, planned_price, groups, plain, best)
         best, ttft_s, in_time = self._outlook(model, request, output, slo, groups, prices.flow)
-        return Offer(quality, output, price, planned_price, groups, best, ttft_s, in_time)
+        return Offer(quality, output, price, planned_price, groups, plain, best, ttft_s, in_time)
 
     def _outlook(
         self,
