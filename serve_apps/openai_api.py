@@ -28,7 +28,7 @@ _ESCAPED = b"\\u006"
 """How JSON's escapes of the letters of ``model`` begin; a key with one is not found by bytes."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)  # not frozen: that would take three times as long to make
 class ApiRequest:
     """The part of a request that routing needs; ``prompt`` only where it was asked for."""
 
@@ -163,6 +163,8 @@ def _prompts(prompt: str | list[Any]) -> int:
 def _width(fields: dict[str, Any]) -> int:
     """Answers to each prompt. What is no such number is the engine's to refuse."""
     told = (fields.get("n"), fields.get("best_of"))
+    if told == (None, None):
+        return 1
     numbers = [v for v in told if isinstance(v, int | float) and 1 <= v <= MOST_ANSWERS]
     return int(max(numbers, default=1))
 
@@ -170,8 +172,9 @@ def _width(fields: dict[str, Any]) -> int:
 def _session(fields: dict[str, Any]) -> str | None:
     """What tells a conversation: the key made for it, else who asks."""
     for name in ("prompt_cache_key", "user"):
-        if isinstance(fields.get(name), str) and fields[name]:
-            return str(fields[name])
+        found = fields.get(name)
+        if isinstance(found, str) and found:
+            return found
     return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from serve_apps.api_error import ApiError
-from serve_apps.guard.fields import FIXED, REASONS, TEMPLATE_OWN
+from serve_apps.guard.fields import DECIDED, FIXED, REASONS, TEMPLATE_OWN
 from serve_apps.guard.grammar import check_grammar
 from serve_apps.guard.media import check_media
 from serve_apps.guard.settings import BodyLimits, GuardSettings
@@ -21,6 +21,8 @@ GRAMMARS = (
     "guided_choice", "guided_grammar", "guided_whitespace_pattern", "structural_tag",
 )  # fmt: skip
 
+SPECIAL = frozenset((*FIXED, *DECIDED))
+"""All else passes, unless the operator says otherwise."""
 RARE = frozenset((*LISTS, *GRAMMARS, "stop"))
 """Most bodies have none of these, and are looked at no further."""
 
@@ -36,7 +38,9 @@ def clean(fields: Mapping[str, Any], settings: GuardSettings) -> tuple[str, ...]
     Raises:
         ApiError: 400, naming the field that is refused or beyond its limit.
     """
-    dropped = tuple(key for key in fields if _drops(key, fields[key], settings))
+    dropped: tuple[str, ...] = ()
+    if not (SPECIAL.isdisjoint(fields) and settings.fields.keys().isdisjoint(fields)):
+        dropped = tuple([key for key in fields if _drops(key, fields[key], settings)])
     limits = settings.body
     if not NUMBERS.isdisjoint(fields):
         _check_numbers(fields, limits)
@@ -107,7 +111,9 @@ def _check_prompts(fields: Mapping[str, Any], limits: BodyLimits) -> None:
     prompts = _prompts(fields.get("prompt"))
     if prompts > limits.max_prompts:
         raise too_many("prompt", prompts, limits.max_prompts, "prompts")
-    wide = max((w for w in map(fields.get, ("n", "best_of")) if isinstance(w, int)), default=1)
+    wide = 1
+    if not NUMBERS.isdisjoint(fields):
+        wide = max((w for w in map(fields.get, WIDTHS) if isinstance(w, int)), default=1)
     if prompts * wide > limits.max_sequences:
         raise too_many("prompt", prompts * wide, limits.max_sequences, "prompts times n")
     messages = fields.get("messages")
