@@ -131,9 +131,10 @@ def features(
         row[:form] = told[t]
         row[form:] = around[t]
         for i in range(mean.size):
-            apart = (row[i] - mean[i]) / spread[i]
+            row[i] = (row[i] - mean[i]) / spread[i]
             # An outlier in one feature must not outweigh all the others.
-            row[i] = min(max(apart, -MOST_SPREADS), MOST_SPREADS)
+            if abs(row[i]) > MOST_SPREADS:
+                row[i] = MOST_SPREADS if row[i] > 0 else -MOST_SPREADS
         _add(table, words[word_ends[t] : word_ends[t + 1]], weight, sums, leading)
         _add(table, grams[gram_ends[t] : gram_ends[t + 1]], weight, sums, leading)
     return out
