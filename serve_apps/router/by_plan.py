@@ -93,9 +93,9 @@ class ByPlan:
             balance.bias(model) if balance is not None and planned else 0.0,
         )
 
-    def quiet(self, found: PlanClass, offers: Mapping[str, Offer]) -> bool:
+    def quiet(self, found: PlanClass, offers: Mapping[str, Offer], *, calm: bool) -> bool:
         """Whether nothing costs more than planned, or less, and the plan's models are in time."""
-        if not self._market.prices.calm:
+        if not calm:
             return False
         for model, o in offers.items():
             if not o.groups:

@@ -105,12 +105,12 @@ class Deciding:
             NoGroupLeftError: none is left, or the policy refuses.
         """
         found = self.class_of(request, estimate)
-        offers = self.market.offers(request, estimate, found.slo, avoid)
-        if not any([offer.groups for offer in offers.values()]):
+        offers, calm = self.market.offers(request, estimate, found.slo, avoid)
+        if not any(offer.groups for offer in offers.values()):
             return self.by_table(request, avoid, "no group left keeps the SLO at this size")
-        quiet = self._by_plan.quiet(found, offers)
+        quiet = self._by_plan.quiet(found, offers, calm=calm)
         pressed = bool(avoid) or not quiet
-        calm = self._by_plan.calm_choice(found, offers) if pressed else None
+        usual = self._by_plan.calm_choice(found, offers) if pressed else None
         if chooser is not None:
             model, why = chooser(found, offers)
         else:
@@ -119,7 +119,7 @@ class Deciding:
             if self.supervised is not None and self.supervised.acted:
                 why = f"{self.supervised.name}; {why}"
         decision = self._decided(request, found, model, offers, avoid, why)
-        return replace(decision, shed=True) if pressed and model != calm else decision
+        return replace(decision, shed=True) if pressed and model != usual else decision
 
     def by_table(self, request: RouteRequest, avoid: Collection[str], why: str) -> Decision:
         """By the plan's shares alone.

@@ -97,13 +97,17 @@ class Priced:
                 if not o.planned:
                     standing[o.model] = min(_planned_utility(o, worth), most)
 
-        def now(option: ModelOption) -> float:
-            """Late is late for everybody, but prices are divided by importance."""
-            rise = option.price_usd - option.planned_price_usd
-            late = worth * option.quality * (1 - option.in_time)
-            return standing[option.model] - late - rise / state.asked.importance
-
-        return max((o for o in able if o.model in standing), key=now).model
+        best, most, importance = "", 0.0, state.asked.importance
+        for o in able:
+            if o.model not in standing:
+                continue
+            # Late is late for everybody, but prices are divided by importance.
+            rise = o.price_usd - o.planned_price_usd
+            late = worth * o.quality * (1 - o.in_time)
+            now = standing[o.model] - late - rise / importance
+            if not best or now > most:
+                best, most = o.model, now
+        return best
 
 
 def _planned_utility(option: ModelOption, worth_usd: float) -> float:

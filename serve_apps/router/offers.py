@@ -26,9 +26,9 @@ class Offer:
     takes now; ``price`` is the least of them, ``planned_price`` the least by the plan's prices.
     ``loads`` are the replica-seconds that it takes of each group inside the SLO, with nothing
     cached. ``best`` is the group of that price, the first to begin among equals; where none is
-    left, the one that would begin first. ``ttft_s`` and ``in_time`` are of that group: predicted seconds to
-    the first token, and what load and clumps of arrivals leave of the chance to keep the SLO.
-    Without a dispatcher to ask nobody waits.
+    left, the one that would begin first. ``ttft_s`` and ``in_time`` are of that group: predicted
+    seconds to the first token, and what load and clumps of arrivals leave of the chance to keep the
+    SLO. Without a dispatcher to ask nobody waits.
     """
 
     quality: float
@@ -101,10 +101,15 @@ class Market:
 
     def offers(
         self, request: RouteRequest, estimate: Estimate, slo: Slo, avoid: Collection[str]
-    ) -> dict[str, Offer]:
-        """One offer per hosted model."""
+    ) -> tuple[dict[str, Offer], bool]:
+        """One offer per hosted model; and whether every group's price is the plan's."""
         cached = self.sessions.cached(request.session, request.input_tokens)
-        return {m: self._offer(m, request, estimate, slo, avoid, cached) for m in self.position}
+        prices, calm = self.prices.current()
+        offers = {
+            model: self._offer(model, request, estimate, slo, avoid, cached, prices)
+            for model in self.position
+        }
+        return offers, calm
 
     def _offer(
         self,
@@ -114,6 +119,7 @@ class Market:
         slo: Slo,
         avoid: Collection[str],
         cached: tuple[str, float] | None,
+        now: Mapping[str, float],
     ) -> Offer:
         at, loads, prices = self.position[model], self._loads_of(slo), self.prices
         output = limited(estimate.output_tokens[at], request)
@@ -132,8 +138,8 @@ class Market:
             if cached is not None and cached[0] == name:
                 prefill = request.input_tokens - cached[1] / self._replicas[name]
                 load = min(load, loads[name](prefill, output))
-            groups[name] = now = load * prices.now(name) / SECONDS_PER_HOUR
-            price = now if now < price else price
+            groups[name] = usd = load * now[name] / SECONDS_PER_HOUR
+            price = usd if usd < price else price
         quality, planned_price = estimate.quality[at], planned / SECONDS_PER_HOUR
         if prices.flow is None:
             best = min(groups, key=groups.__getitem__, default="")
