@@ -84,7 +84,8 @@ async def asked(port: int, load: Load, seconds: float) -> float:
     await child.wait()
     if said["failed"] or not said["answers"]:
         raise RuntimeError(f"{load.name}: {said['failed']:.0f} failed of {said['answers']:.0f}")
-    return used_s * 1e6 / said["answers"]
+    answers: int = said["answers"]
+    return used_s * 1e6 / answers
 
 
 async def decided(made: Gateway) -> float:

@@ -295,11 +295,18 @@ def _problem(
     """Why a request's head is refused: status and message."""
     if len(headers) > MOST_HEADERS:
         return 431, f"more than {MOST_HEADERS} headers"
-    if sum(len(n) + len(v) for n, v in headers) + len(url) > MOST_HEAD_BYTES:
+    size, hosts, lengths, coded = len(url), 0, 0, False
+    for name, value in headers:
+        size += len(name) + len(value)
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            lengths += 1
+        elif name == b"transfer-encoding":
+            coded = True
+    if size > MOST_HEAD_BYTES:
         return 431, f"the head is larger than {MOST_HEAD_BYTES} bytes"
-    names = [name for name, _ in headers]
-    hosts = names.count(b"host")
-    if b"transfer-encoding" in names or names.count(b"content-length") > 1:
+    if coded or lengths > 1:
         coding = [v.lower() for n, v in headers if n in (b"transfer-encoding", b"content-length")]
         if coding != [b"chunked"] or version != "1.1":
             return 400, "the body's length is told in more than one way, or in none that is known"

@@ -29,7 +29,8 @@ RARE = frozenset((*LISTS, *GRAMMARS, "stop"))
 LENGTHS = ("max_tokens", "max_completion_tokens", "min_tokens")
 WIDTHS = ("n", "best_of")
 LOGPROBS = ("logprobs", "top_logprobs", "prompt_logprobs")
-NUMBERS = frozenset((*LENGTHS, *WIDTHS, *LOGPROBS))
+COUNTS = frozenset((*WIDTHS, *LOGPROBS))
+"""As rare, and looked at only where there is one."""
 
 
 def clean(fields: Mapping[str, Any], settings: GuardSettings) -> tuple[str, ...]:
@@ -42,8 +43,11 @@ def clean(fields: Mapping[str, Any], settings: GuardSettings) -> tuple[str, ...]
     if not (SPECIAL.isdisjoint(fields) and settings.fields.keys().isdisjoint(fields)):
         dropped = tuple([key for key in fields if _drops(key, fields[key], settings)])
     limits = settings.body
-    if not NUMBERS.isdisjoint(fields):
-        _check_numbers(fields, limits)
+    if limits.max_output_tokens is not None:
+        for name in LENGTHS:
+            _at_most(fields, name, limits.max_output_tokens)
+    if not COUNTS.isdisjoint(fields):
+        _check_counts(fields, limits)
     if not RARE.isdisjoint(fields):
         _check_lists(fields, limits)
         for name in GRAMMARS:
@@ -72,10 +76,7 @@ def _drops(key: str, value: Any, settings: GuardSettings) -> bool:
     return action != "pass"
 
 
-def _check_numbers(fields: Mapping[str, Any], limits: BodyLimits) -> None:
-    if limits.max_output_tokens is not None:
-        for name in LENGTHS:
-            _at_most(fields, name, limits.max_output_tokens)
+def _check_counts(fields: Mapping[str, Any], limits: BodyLimits) -> None:
     for name in WIDTHS:
         _at_most(fields, name, limits.max_n, least=1)
     for name in LOGPROBS:  # -1 asks for the vocabulary
@@ -112,7 +113,7 @@ def _check_prompts(fields: Mapping[str, Any], limits: BodyLimits) -> None:
     if prompts > limits.max_prompts:
         raise too_many("prompt", prompts, limits.max_prompts, "prompts")
     wide = 1
-    if not NUMBERS.isdisjoint(fields):
+    if not COUNTS.isdisjoint(fields):
         wide = max((w for w in map(fields.get, WIDTHS) if isinstance(w, int)), default=1)
     if prompts * wide > limits.max_sequences:
         raise too_many("prompt", prompts * wide, limits.max_sequences, "prompts times n")
