@@ -44,7 +44,7 @@ PEN = "orchestrator.pen"
 """Name of the scope's extension that holds a `Pen`."""
 _NEVER = float("inf")
 _CHUNKED = b"transfer-encoding: chunked\r\n"
-_CLOSE = b"connection: close\r\n\r\n"
+_CLOSE = b"connection: close\r\n"
 _NOT_IN_VALUES = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -268,7 +268,9 @@ def _head(
     if _NOT_IN_VALUES.search(b"".join([value for _, value in headers])):
         return None
     lines = [b"%b: %b\r\n" % header for header in headers]
-    return b"".join((STATUS_LINE[status], *lines, more, b"\r\n" if keep_alive else _CLOSE))
+    if not keep_alive:
+        lines.append(_CLOSE)
+    return b"".join((STATUS_LINE[status], *lines, more, b"\r\n"))
 
 
 def _unchunked(cycle: RequestResponseCycle) -> Send:

@@ -218,8 +218,9 @@ class Answer(asyncio.Protocol):
         """
         self._idle_s, self._into = idle_s, into
         try:
-            while not self._complete and self._poured(into):
-                await self._wait()
+            if not self._complete and self._poured(into):
+                while not (self._complete or self._pieces):
+                    await self._wait()
         finally:
             self._into = None
 

@@ -76,11 +76,9 @@ class Admission:
 
     def begins_in_s(self, request: Request, group: Group, now: float) -> float:
         """Predicted seconds from now to the first token; infinite where no engine is left."""
-        begins_s = request.begins.get(group.name)
-        if begins_s is None:
+        if group.name not in request.begins:
             self.late_s(request, group, now)
-            begins_s = request.begins.get(group.name, math.inf)
-        return begins_s
+        return request.begins.get(group.name, math.inf)
 
     def wait_s(self, request: Request, group: Group) -> float:
         """Predicted seconds in the group's queue."""

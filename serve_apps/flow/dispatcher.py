@@ -225,7 +225,9 @@ class Dispatcher(Desk):
         found, request = self._pool.groups[group], self._asking
         if request is None or request.asked is not asked:
             request = self._request(asked, Anyone(), self._clock(), None)
-        begins_s = self._admission.begins_in_s(request, found, self._clock())
+        begins_s = request.begins.get(group)
+        if begins_s is None:
+            begins_s = self._admission.begins_in_s(request, found, self._clock())
         return begins_s, found.law.lone_ttft_s(float(asked.input_tokens))
 
     def snapshot(self) -> FlowSnapshot:

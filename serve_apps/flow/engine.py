@@ -151,7 +151,8 @@ class Engine:
             needed = prefill_tokens + self._settings.kv_growth * output_tokens
             if self.reserved_tokens + needed > law.kv_tokens:
                 return math.inf
-            if per_prefill_s * backlog * min(self.ttft_ratio, MOST_HELD) > backlog_s:
+            pace = self.ttft_ratio if self.ttft_ratio < MOST_HELD else MOST_HELD
+            if per_prefill_s * backlog * pace > backlog_s:
                 return math.inf
         tokens = backlog + prefill_tokens
         kv = self._kv_tokens + self._decode_per_s * (now - self._known_s)
@@ -163,8 +164,9 @@ class Engine:
         tpot_s = self.tpot_ratio * step_s / left
         if count and busy > 0.0:
             # Of the prompts that come while an answer is written some answers meet more.
-            met = max(self._prefill_per_s * output_tokens * tpot_s / prefill_tokens, 1.0)
-            most = min(busy * (1.0 + SPREAD / math.sqrt(met)), MOST_PREFILL)
+            met = self._prefill_per_s * output_tokens * tpot_s / prefill_tokens
+            most = busy * (1.0 + (SPREAD / math.sqrt(met) if met > 1.0 else SPREAD))
+            most = most if most < MOST_PREFILL else MOST_PREFILL
             if self.tpot_ratio * step_s / (1.0 - most) > tpot_limit_s:
                 return math.inf
         steps = -(-tokens // (law.budget - self.decoding or 1)) + (0.5 if count else 0.0)
@@ -264,7 +266,8 @@ class Engine:
         Who is late will be later still: it may hang, long before that is sure.
         """
         for lease in self.pending:
-            return max(now - lease.dispatched_s - lease.overdue_s / self._settings.silence, 0.0)
+            late_s = now - lease.dispatched_s - lease.overdue_s / self._settings.silence
+            return late_s if late_s > 0.0 else 0.0
         return 0.0
 
     # -- health

@@ -190,4 +190,6 @@ class Market:
 def limited(output_tokens: float, request: RouteRequest) -> float:
     """An expected answer, within the client's limit."""
     limit = request.max_output_tokens
-    return output_tokens if limit is None else min(output_tokens, max(limit, 1))
+    if limit is None or output_tokens <= limit:
+        return output_tokens
+    return limit if limit > 1 else min(output_tokens, 1)

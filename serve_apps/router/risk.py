@@ -50,5 +50,6 @@ def left_by_load(
     soon: float = 1.0 - (ttft_s / allowed_s) ** SHARPNESS
     alone: float = 1.0 - (lone_ttft_s / allowed_s) ** SHARPNESS
     stalls_s = ttft_s - lone_ttft_s + SIDES * met_s
-    stalls = stalls_s / (max(output_tokens, 1.0) * slo.tpot_s)
-    return min(soon / alone * math.exp(-stalls) / slo.attainment, 1.0)
+    stalls = stalls_s / ((output_tokens if output_tokens > 1.0 else 1.0) * slo.tpot_s)
+    left = soon / alone * math.exp(-stalls) / slo.attainment
+    return left if left < 1.0 else 1.0
