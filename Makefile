@@ -68,7 +68,7 @@ $(VENV)/.engine: $(VENV)/.python pyproject.toml
 	$(PIP) --no-deps $(ENGINE)
 	@touch $@
 
-# All in one go: a second look at what is installed takes pip as long as a first.
+# All in one go: each further pass of pip over so large an environment takes a dozen seconds.
 $(VENV)/.dev: $(VENV)/.python pyproject.toml
 	@echo "installing Ray Serve, vLLM's CPU build and the tools of tests into $(VENV) (some minutes)" >&2
 	$(PIP) $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
