@@ -126,7 +126,6 @@ def test_a_learned_router_in_trouble_loses_no_request(tmp_path: Path) -> None:
             assert found["added_most_s"] < 0.1 * LATE, harm  # it hangs for 5 s
 
 
-@pytest.mark.alone
 def test_overload_costs_no_goodput_and_refusals_say_when_to_come_back() -> None:
     with loads.slow_stand() as stand:
         found = asyncio.run(loads.overload(stand, 5.0, 5.0))
@@ -135,7 +134,6 @@ def test_overload_costs_no_goodput_and_refusals_say_when_to_come_back() -> None:
     assert found["refused_otherwise"] == 0
 
 
-@pytest.mark.alone
 def test_a_loud_tenant_takes_nothing_from_a_quiet_one(tmp_path: Path) -> None:
     guard, keys = loads.keys_of(tmp_path, ("loud", "quiet"))
     with loads.slow_stand(IngressSettings(port=0, guard=guard)) as stand:

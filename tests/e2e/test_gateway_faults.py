@@ -32,7 +32,6 @@ NEEDS = ("ray", "httptools")
 MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.alone,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 NUMBERS = itertools.count()
@@ -243,7 +242,7 @@ async def test_streams_on_a_killed_engine_end_with_an_error_and_others_go_on(poo
 
 
 async def test_clients_that_leave_at_random_points_leave_nothing_behind(pool: Status) -> None:
-    """What they asked for would take 9 s, were it alone."""
+    """What they asked for would take 9 s, had each an engine to itself."""
     await at_strength(pool)
     rng = random.Random(0)
 
