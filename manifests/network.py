@@ -9,7 +9,8 @@ from manifests.pods import DASHBOARD_PORT, DOOR, METRICS_PORT
 from manifests.worker_groups import INGRESS, WorkerGroup
 
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
-OPERATOR = {"app.kubernetes.io/name": "kuberay-operator"}
+OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}
+"""On its pods, whether its chart or its kustomize base was installed; their names differ."""
 
 
 def network_policies(naming: Naming) -> list[Object]:

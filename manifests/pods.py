@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from manifests.objects import GROUP_LABEL, Naming, Object
+from manifests.objects import APP_LABEL, GROUP_LABEL, Naming, Object
 from manifests.settings import KubernetesSettings, ModelCache, PodSize, SecretKey
 from manifests.worker_groups import INGRESS, WorkerGroup
 from placement.plan import Plan
@@ -17,7 +17,11 @@ MODELS_PATH = "/models"
 ROUTER_PATH = "/etc/llm-orchestrator/router"
 KEYS_PATH = "/etc/llm-orchestrator/keys"
 DOOR = "serve"
-"""Name of the port at which clients come; of the ingress's pods alone."""
+"""Name of the port at which clients come, in the ingress's pods.
+
+The head names it too, though nobody listens there: without it the operator makes no Service for
+Serve, and so never calls the RayService ready.
+"""
 READY_PATH = "/health/ready"
 RAYLET_PATH = "/api/local_raylet_healthz"
 AGENT_PORT = 52365
@@ -35,7 +39,8 @@ CONTAINER = "ray"
 def head_template(naming: Naming) -> Object:
     """The head: GCS, dashboard and Serve's controller; no engine and no ingress runs on it."""
     s = naming.settings
-    container = _container(s, s.head.cpu, s.head.memory, HEAD_PORTS)
+    ports = HEAD_PORTS | {DOOR: s.network.port}
+    container = _container(s, s.head.cpu, s.head.memory, ports)
     container["livenessProbe"] = _alive("/api/gcs_healthz", DASHBOARD_PORT)
     spec = _pod(s, [container])
     spec["serviceAccountName"] = naming.name("head" if s.autoscaling.in_tree else "")
@@ -203,14 +208,16 @@ def _container(
             "limits": {"memory": memory},
         },
         "volumeMounts": [],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": unprivileged(),
         # Kubernetes takes a pod out of its Services first, then waits for this.
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(settings.drain_s)]}}},
         "livenessProbe": _alive(RAYLET_PATH, AGENT_PORT),
     }
+
+
+def unprivileged() -> Object:
+    """The security context of a container, as the Pod Security Standard "restricted" wants it."""
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 def _alive(path: str, port: int) -> Object:
@@ -231,7 +238,8 @@ def _engine_key(settings: KubernetesSettings) -> list[dict[str, Any]]:
 
 
 def _template(naming: Naming, group: str, spec: Object) -> Object:
-    labels = naming.labels | {GROUP_LABEL: group}
+    """The operator's own Service for heads asks for its own value of `APP_LABEL`."""
+    labels = {k: v for k, v in naming.labels.items() if k != APP_LABEL} | {GROUP_LABEL: group}
     return {"metadata": {"labels": labels}, "spec": spec}
 
 

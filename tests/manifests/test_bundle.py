@@ -192,9 +192,28 @@ def test_tokens_come_by_reference_and_the_dashboard_stays_inside() -> None:
         "kubernetes.io/metadata.name": "apps"
     }
     assert 8265 in [p["port"] for p in operator["ports"]]
-    assert "podSelector" in operator["from"][0]
+    (peer,) = operator["from"]
+    assert peer["podSelector"]["matchLabels"] == {
+        "app.kubernetes.io/component": "kuberay-operator"
+    }
     assert [p["port"] for p in scraped["ports"]] == [8080, 8000]
     assert "ports" not in inside
+
+
+def test_every_container_is_unprivileged_the_one_that_the_operator_adds_too() -> None:
+    cluster = one(render(kb.plan(), kb.settings()), "RayService")["spec"]["rayClusterConfig"]
+    templates = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    contexts = [pod(t)["containers"][0]["securityContext"] for t in templates]
+    contexts.append(cluster["autoscalerOptions"]["securityContext"])
+    for context in contexts:
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_pods_keep_the_label_by_which_the_operators_service_finds_the_head() -> None:
+    cluster = one(render(kb.plan(), kb.settings()), "RayService")["spec"]["rayClusterConfig"]
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        assert "app.kubernetes.io/name" not in group["template"]["metadata"]["labels"]
 
 
 def test_clients_come_to_pods_that_listen_and_to_no_others() -> None:
