@@ -274,9 +274,11 @@ class Served:
         verb = {"GET": "get" if name else "list", "PATCH": "patch", "DELETE": "delete"}
         if refusal := self.cluster.refuse(verb[request.method], kind, name):
             raise refusal
-        if kind in self.cluster.unknown_kinds:
-            raise RefusedError(404, "the server could not find the requested resource", "NotFound")
+        if kind in self.cluster.unknown_kinds:  # its whole group: no Status object, as in Go
+            return web.Response(text="404 page not found\n", status=404)
         if rest == "log":
+            if not request.query.get("container"):
+                raise RefusedError(400, "a container name must be specified", "BadRequest")
             return web.Response(text=self.cluster.logs.get(name, ""))
         key = (kind, space, name)
         if request.method == "GET":
