@@ -12,8 +12,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from manifests.kustomize import Files, file_name
 from manifests.objects import Object
+from manifests.serve_config import INGRESS_APP, app_names
 from manifests.settings import KubernetesSettings
 from manifests.text import to_yaml
 from manifests.worker_groups import INGRESS, WorkerGroup, worker_groups
@@ -149,8 +152,9 @@ def _replicas(group: str) -> str:
 
 def _open_replicas(config: str, plan: Plan, marks: _Marks) -> str:
     """The first ``num_replicas`` after each application's name is its own."""
-    counts = {g.name: f"int {_replicas(g.name)}" for g in plan.groups}
-    counts["Ingress"] = ".Values.ingressReplicas"
+    names = app_names(yaml.safe_load(config))
+    counts = {names[g.name]: f"int {_replicas(g.name)}" for g in plan.groups}
+    counts[INGRESS_APP] = ".Values.ingressReplicas"
     parts = re.split(r"(?m)^(  - name: (\S+)$)", config)
     out = parts[0]
     for line, name, rest in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):

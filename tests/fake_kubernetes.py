@@ -47,6 +47,8 @@ class FakeKubernetes:
         self.unknown_kinds: set[str] = set()
         self.refuse: Callable[[str, str, str], RefusedError | None] = lambda *_: None
         self.after_write: Callable[[], None] = lambda: None
+        self.after_look: Callable[[], None] = lambda: None
+        """After a RayService was read: time has passed, the operator has looked again."""
         self.writes: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
         self._version = 100
@@ -282,7 +284,10 @@ class Served:
             return web.Response(text=self.cluster.logs.get(name, ""))
         key = (kind, space, name)
         if request.method == "GET":
-            return web.json_response(self._read(key, request.query.get("labelSelector", "")))
+            answer = web.json_response(self._read(key, request.query.get("labelSelector", "")))
+            if kind == "RayService" and name:
+                self.cluster.after_look()
+            return answer
         if request.method == "DELETE":
             self._find(key)
             self._wrote("delete", key)

@@ -46,7 +46,8 @@ def replicas(client: Any, wanted: int) -> dict[str, Any]:
     for _ in range(240):
         apps = client.get_serve_details()["applications"]
         running = all(a["status"] == "RUNNING" for a in apps.values())
-        found = apps.get("chat", {}).get("deployments", {}).get("engine", {}).get("replicas", [])
+        chat = next((a for n, a in apps.items() if n.startswith("chat.")), {})
+        found = chat.get("deployments", {}).get("engine", {}).get("replicas", [])
         if running and len(found) == wanted:
             return {"ids": sorted(r["replica_id"] for r in found)}
         time.sleep(0.5)

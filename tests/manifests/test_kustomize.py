@@ -21,7 +21,7 @@ def test_serves_config_reads_line_by_line() -> None:
         t for n, t in kustomize_files(render(kb.plan(), kb.settings())).items() if "rayservice" in n
     )
     assert "serveConfigV2: |\n" in text
-    assert "\n      - name: chat\n" in text
+    assert "\n      - name: chat." in text
 
 
 def test_the_overlay_patches_the_image_of_every_pod() -> None:
