@@ -58,7 +58,7 @@ class FakeKubeRay:
             return
         cluster = self.cluster.get("RayCluster", names[-1])
         assert cluster is not None
-        ready = not self.broken_pods and not self.failing_apps and not self.failure
+        ready = not self.broken_pods and not self.failure
         ready &= _has_serve_port(cluster["spec"]["headGroupSpec"])
         service["status"] = self._status(service, cluster, ready=ready)
         if service["spec"]["serveConfigV2"] != self._serve:
