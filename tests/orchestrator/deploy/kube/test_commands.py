@@ -20,7 +20,7 @@ TARGET = ("--target", "kubernetes")
 def there(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A plan, its settings and a kubeconfig for the double in the working directory."""
     monkeypatch.setattr("orchestrator.deploy.kube.waiting.POLL_S", 0.01)
-    monkeypatch.setattr("orchestrator.deploy.kube.waiting.SETTLE_S", 0.02)
+    monkeypatch.setattr("orchestrator.deploy.kube.waiting.SETTLE_S", 0.1)
     documents.write(tmp_path / "plan.yaml", documents.dump(plan()))
     (tmp_path / "kubernetes.yaml").write_text("image: registry.example/llm:1\n")
     cluster = {"name": "c", "cluster": {"server": place.url}}
