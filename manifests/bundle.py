@@ -46,15 +46,16 @@ def render(
     naming = Naming(plan.service, settings)
     _check_names(plan, settings)
     router_map, files = _router(naming, plan, artefact)
+    workers = worker_groups(plan)
     objects = [
         *_namespace(naming),
-        *access(naming),
+        *access(naming, [w.name for w in workers]),
         _plan_map(naming, plan),
         *router_map,
         *_claim(naming),
         *network_policies(naming),
         client_service(naming),
-        *disruption_budgets(naming, worker_groups(plan)),
+        *disruption_budgets(naming, workers),
         ray_service(naming, plan, files, before),
         *monitoring(naming, rule_groups, dashboards),
     ]

@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from manifests.kustomize import Files, file_name
-from manifests.objects import Object
+from manifests.network import BUDGET
+from manifests.objects import GROUP_LABEL, Object
 from manifests.serve_config import INGRESS_APP, app_names
 from manifests.settings import KubernetesSettings
 from manifests.text import to_yaml
@@ -117,6 +118,9 @@ def _template(obj: Object, plan: Plan) -> str:
         subject["namespace"] = marks.put(".Release.Namespace")
     if obj["kind"] == "RayService":
         _open(obj["spec"], plan, marks)
+    if obj["kind"] == BUDGET:
+        pods = _counts(plan)[obj["spec"]["selector"]["matchLabels"][GROUP_LABEL]]
+        obj["spec"]["minAvailable"] = marks.put(f"max 0 (sub ({pods}) 1)")
     return marks.fill(to_yaml(obj))
 
 
@@ -128,14 +132,19 @@ def _open(spec: Object, plan: Plan, marks: _Marks) -> None:
         container["image"] = marks.put(".Values.image | quote")
         container["imagePullPolicy"] = marks.put(".Values.imagePullPolicy")
         template["spec"]["imagePullSecrets"] = marks.text(PULL_SECRETS)
-    counts = {INGRESS: ".Values.ingressReplicas"}
-    counts |= {w.name: _pods(w) for w in worker_groups(plan)}
+    counts = _counts(plan)
     for group in groups:
         if (count := counts.get(group["groupName"])) is not None:
             factor = group["maxReplicas"] / max(1, group["replicas"])
             group["replicas"] = marks.put(count)
             group["maxReplicas"] = marks.put(f"ceil (mulf {factor:g} ({count})) | int")
     spec["serveConfigV2"] = _open_replicas(spec["serveConfigV2"], plan, marks)
+
+
+def _counts(plan: Plan) -> dict[str, str]:
+    """Pods of each worker group, as Helm reckons them."""
+    counts = {INGRESS: ".Values.ingressReplicas"}
+    return counts | {w.name: _pods(w) for w in worker_groups(plan)}
 
 
 def _pods(worker: WorkerGroup) -> str:

@@ -9,9 +9,11 @@ replicas, so a group keeps one.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from manifests.objects import PLAN_ANNOTATION, Object
+from manifests.network import BUDGET
+from manifests.objects import Object
 from manifests.serve_config import INGRESS_APP
 from manifests.worker_groups import INGRESS, worker_groups
 from orchestrator.autoscale_targets import Target
@@ -21,7 +23,15 @@ from orchestrator.deploy.kube.errors import ApiError
 from orchestrator.deploy.kube.health import Seen, look
 from orchestrator.deploy.kube.owned import owned
 from orchestrator.deploy.kube.pods import group_of, is_ready
-from orchestrator.deploy.kube.replicas import config_of, replicas_of, with_replicas
+from orchestrator.deploy.kube.replicas import (
+    config_of,
+    plan_of,
+    pods_of,
+    replicas_of,
+    with_budget,
+    with_replicas,
+    worker_of,
+)
 from orchestrator.deploy.ray_scaling import RayMeter
 from orchestrator.simulation.events import GroupState
 from placement.plan import Plan
@@ -91,6 +101,14 @@ class KubeActuator:
             in_tree = bool(service["spec"]["rayClusterConfig"].get("enableInTreeAutoscaling"))
             for wanted in resizing.growth(seen.cluster, service, in_tree=in_tree):
                 resizing.resize(self._api, wanted)
+        self._budget(worker_of(self._plan, group).name, pods_of(self._plan, replicas_of(service)))
+
+    def _budget(self, worker: str, pods: Mapping[str, int]) -> None:
+        """Let one pod of a worker group go at a time, of those that there are to be now."""
+        live = self._api.get(BUDGET, f"{self._plan.service}-{worker}")
+        part = owned(live) if live is not None else None
+        if part is not None and "spec" in part:
+            self._api.apply(with_budget(part, pods[worker]))
 
     def _resized(self, service: Object, group: str, replicas: int) -> Object:
         """What we applied of the RayService, with another number of replicas and of pods."""
@@ -108,8 +126,7 @@ class KubeActuator:
         seen = look(self._api, name)
         if seen is None:
             raise ClusterError(f"no service {name!r} runs in namespace {self._api.namespace!r}")
-        told = seen.service["metadata"].get("annotations") or {}
-        if told.get(PLAN_ANNOTATION) != self._plan.digest:
+        if plan_of(seen.service) != self._plan.digest:
             raise ClusterError(f"{name!r} runs another plan; deploy this one first")
         return seen
 

@@ -18,7 +18,7 @@ from orchestrator.deploy.kube.applying import Applied
 from orchestrator.deploy.kube.changes import Change, find_changes, same_pods
 from orchestrator.deploy.kube.health import Seen, look, status_of
 from orchestrator.deploy.kube.pods import group_of
-from orchestrator.deploy.kube.replicas import names_of
+from orchestrator.deploy.kube.replicas import as_it_runs, names_of, plan_of
 from orchestrator.deploy.kube.waiting import (
     DEFAULT_WAIT_S,
     POLL_S,
@@ -109,6 +109,8 @@ def prepare(
         rule_groups=rule_groups,
         dashboards=dashboards,
     )
+    if seen is not None and plan_of(seen.service) == plan.digest:
+        objects = as_it_runs(plan, objects, seen.service)
     changes = find_changes(api, plan.service, objects, force=force)
     return Prepared(plan, settings, tuple(changes), seen, force)
 

@@ -277,6 +277,9 @@ def test_the_autoscaler_may_resize_this_service_and_nothing_else() -> None:
     verbs = {r["resources"][0]: set(r["verbs"]) for r in rules}
     assert verbs["rayservices"] == {"get", "patch"}
     assert rules[0]["resourceNames"] == ["demo"]
+    assert verbs["poddisruptionbudgets"] == {"get", "patch"}
+    named = next(r for r in rules if "poddisruptionbudgets" in r["resources"])["resourceNames"]
+    assert named == ["demo-l4-1x", "demo-a100-80gb-1x"]
     assert not {"*", "create", "delete"} & set().union(*verbs.values())
     assert "secrets" not in verbs
 
@@ -287,7 +290,7 @@ def test_budgets_let_one_pod_go_and_a_lone_pod_always() -> None:
         for o in render(kb.plan(), kb.settings())
         if o["kind"] == "PodDisruptionBudget"
     }
-    assert budgets == {"demo-ingress": 1, "demo-a100-80gb-1x": 1}
+    assert budgets == {"demo-ingress": 1, "demo-l4-1x": 0, "demo-a100-80gb-1x": 1}
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_helm_counts_pods_from_replicas(tmp_path: Path) -> None:
     groups = {g["groupName"]: g for g in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]}
     assert groups["l4-1x"]["replicas"] == 4
     assert groups["l4-1x"]["maxReplicas"] == 8
+    assert found["PodDisruptionBudget", "demo-l4-1x"]["spec"]["minAvailable"] == 3
     assert groups["h100-8x"]["replicas"] == 2  # five replicas of two GPUs on nodes of eight
     apps = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
     assert [a["deployments"][0]["num_replicas"] for a in apps] == [4, 5, 2]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from manifests.objects import Object
+from manifests.network import BUDGET, least_available
+from manifests.objects import GROUP_LABEL, PLAN_ANNOTATION, Object
 from manifests.serve_config import ENGINE_DEPLOYMENT, app_names
 from manifests.worker_groups import WorkerGroup, worker_groups
 from placement.plan import Plan
@@ -32,6 +33,12 @@ def _parsed(text: str) -> Object:
 def names_of(service: Mapping[str, Any]) -> Mapping[str, str]:
     """The application of each replica group, by group."""
     return app_names(config_of(service))
+
+
+def plan_of(service: Mapping[str, Any]) -> str | None:
+    """The digest of the plan that a RayService is of."""
+    found: str | None = (service["metadata"].get("annotations") or {}).get(PLAN_ANNOTATION)
+    return found
 
 
 def replicas_of(service: Mapping[str, Any]) -> dict[str, int]:
@@ -62,11 +69,46 @@ def with_replicas(plan: Plan, service: Object, replicas: Mapping[str, int]) -> O
             engine_in(config, names[group])["num_replicas"] = count
     made["spec"]["serveConfigV2"] = dump_data(config)
     pods = pods_of(plan, replicas_of(made))
-    for spec in made["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
+    for spec in _groups(made):
         if (count := pods.get(spec["groupName"], 0)) and count != spec.get("replicas"):
             spec["replicas"] = count
             spec["maxReplicas"] = max(count, int(spec.get("maxReplicas", 0)))
     return made
+
+
+def as_it_runs(plan: Plan, objects: Sequence[Object], live: Object) -> list[Object]:
+    """A plan's objects with the numbers that an autoscaler has set since that plan was deployed."""
+    replicas = replicas_of(live)
+    pods = pods_of(plan, replicas)
+    made = []
+    for obj in objects:
+        if obj["kind"] == "RayService":
+            obj = _no_less(with_replicas(plan, obj, replicas), live, pods)
+        elif obj["kind"] == BUDGET:
+            obj = with_budget(obj, pods.get(obj["spec"]["selector"]["matchLabels"][GROUP_LABEL]))
+        made.append(obj)
+    return made
+
+
+def _no_less(service: Object, live: Object, pods: Mapping[str, int]) -> Object:
+    """Limits that have grown stay."""
+    most = {g["groupName"]: int(g.get("maxReplicas", 0)) for g in _groups(live)}
+    for group in _groups(service):
+        if (name := group["groupName"]) in pods:
+            group["maxReplicas"] = max(int(group["maxReplicas"]), most.get(name, 0))
+    return service
+
+
+def _groups(service: Mapping[str, Any]) -> list[Object]:
+    found: list[Object] = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    return found
+
+
+def with_budget(budget: Object, pods: int | None) -> Object:
+    """A disruption budget for another number of pods."""
+    if pods is None:
+        return budget
+    return budget | {"spec": budget["spec"] | {"minAvailable": least_available(pods)}}
 
 
 def pods_of(plan: Plan, replicas: Mapping[str, int]) -> dict[str, int]:

@@ -45,6 +45,34 @@ def test_replicas_and_pods_follow_one_write_and_no_second_cluster_is_made(
     assert place.cluster.names("RayCluster") == ["demo-1"]
 
 
+def test_a_drain_may_take_one_pod_of_those_that_there_are_now(place: Place) -> None:
+    found = actuator(place)
+
+    def kept() -> int:
+        budget = place.cluster.get("PodDisruptionBudget", "demo-l4-1x")
+        assert budget is not None
+        return int(budget["spec"]["minAvailable"])
+
+    assert kept() == 1
+    found.set("chat", 5)
+    assert kept() == 4
+    found.set("chat", 1)
+    assert kept() == 0  # or the node of the last pod could never drain
+
+
+def test_the_same_plan_again_leaves_what_was_scaled(place: Place) -> None:
+    found = actuator(place)
+    found.set("chat", 6)
+    found.set("chat", 3)
+    prepared = prepare(place.api, FLEET, settings())
+    assert prepared.lines == []
+    status = deploy_kubernetes(place.api, prepared, waiting=place.waiting())
+    assert status.message == "already running; nothing changed"
+    prepared = prepare(place.api, FLEET, settings(monitoring={"interval_s": 30}))
+    assert [line.split()[1] for line in prepared.lines] == ["PodMonitor", "PodMonitor"]
+    assert counted(found)["chat"] == (3, 0, 0)
+
+
 def test_status_tells_what_runs_and_what_was_planned(place: Place) -> None:
     found = actuator(place)
     found.set("chat", 1)
