@@ -17,6 +17,8 @@ SERVICE_LABEL = "llm-orchestrator/service"
 GROUP_LABEL = "llm-orchestrator/worker-group"
 APP_LABEL = "app.kubernetes.io/name"
 PLAN_ANNOTATION = "llm-orchestrator/plan-digest"
+STEP_ANNOTATION = "llm-orchestrator/step"
+"""On a RayService on its way from one plan to the next: which step it is at."""
 MAX_NAME = 47
 """KubeRay's limit for a RayService's name; it appends to it for what it makes itself."""
 LIMIT_BYTES = 1024 * 1024

@@ -26,6 +26,8 @@ class FakeKubeRay:
         self.cluster, self.service = cluster, service
         self.broken_pods: dict[str, Object] = {}
         """Pod status of every pod of a worker group, instead of a ready one."""
+        self.suffix = ""
+        """Of pods' names: others have others."""
         self.failing_apps: dict[str, str] = {}
         self.failure = ""
         self.draining = False
@@ -115,7 +117,7 @@ class FakeKubeRay:
         for group in cluster["spec"]["workerGroupSpecs"]:
             for i in range(0 if self.failure else group["replicas"]):
                 labels = group["template"]["metadata"]["labels"] | {"ray.io/cluster": name}
-                meta = {"name": f"{group['groupName']}-{i}", "namespace": "default"}
+                meta = {"name": f"{group['groupName']}-{i}{self.suffix}", "namespace": "default"}
                 status = self.broken_pods.get(group["groupName"]) or self._ready()
                 self.cluster.put({"kind": "Pod", "metadata": meta | {"labels": labels},
                                   "spec": {}, "status": status})  # fmt: skip

@@ -269,7 +269,8 @@ class Served:
         try:
             return self._route(request, await request.text())
         except RefusedError as refusal:
-            return web.json_response(refusal.body, status=refusal.status)
+            wait = {"Retry-After": "0"} if refusal.status == 429 else {}
+            return web.json_response(refusal.body, status=refusal.status, headers=wait)
 
     def _route(self, request: web.Request, text: str) -> web.Response:
         kind, space, name, rest = self._target(request.path)

@@ -127,7 +127,9 @@ class KubeActuator:
         if seen is None:
             raise ClusterError(f"no service {name!r} runs in namespace {self._api.namespace!r}")
         if plan_of(seen.service) != self._plan.digest:
-            raise ClusterError(f"{name!r} runs another plan; deploy this one first")
+            raise ClusterError(
+                f"{name!r} runs another plan, or one is being put in force; deploy this one first"
+            )
         return seen
 
     def ingress_urls(self) -> list[str]:

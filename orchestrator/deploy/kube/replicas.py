@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from manifests.network import BUDGET, least_available
-from manifests.objects import GROUP_LABEL, PLAN_ANNOTATION, Object
+from manifests.objects import GROUP_LABEL, PLAN_ANNOTATION, STEP_ANNOTATION, Object
 from manifests.serve_config import ENGINE_DEPLOYMENT, app_names
 from manifests.worker_groups import WorkerGroup, worker_groups
 from placement.plan import Plan
@@ -36,9 +36,11 @@ def names_of(service: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def plan_of(service: Mapping[str, Any]) -> str | None:
-    """The digest of the plan that a RayService is of."""
-    found: str | None = (service["metadata"].get("annotations") or {}).get(PLAN_ANNOTATION)
-    return found
+    """The digest of the plan that a RayService is of; None while a deployment is at it, or where
+    one was left half-way."""
+    told = service["metadata"].get("annotations") or {}
+    found: str | None = told.get(PLAN_ANNOTATION)
+    return None if STEP_ANNOTATION in told else found
 
 
 def replicas_of(service: Mapping[str, Any]) -> dict[str, int]:

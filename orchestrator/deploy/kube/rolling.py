@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from manifests.objects import Object
+from manifests.objects import STEP_ANNOTATION, Object
 from manifests.ray_service import NODE_LABEL
 from manifests.serve_config import ENGINE_IMPORT, INGRESS_APP
 from manifests.worker_groups import CPU_SLOT
@@ -32,7 +32,6 @@ class Step:
     ``room`` are the worker groups in which engines that are to go have pods.
     """
 
-    name: str
     service: Object
     room: frozenset[str] = frozenset()
 
@@ -51,10 +50,10 @@ def steps(live: Object, wanted: Object, cluster: Object) -> list[Step]:
     engines = _beside(going, new, live, wanted)
     made = []
     if added or (going and starting):
-        service = _staged(live, wanted, cluster, [*engines, fronts[0]])
-        made.append(Step("start engines", service, frozenset(map(_worker, going.values()))))
+        service = _staged("start engines", live, wanted, cluster, [*engines, fronts[0]])
+        made.append(Step(service, frozenset(map(_worker, going.values()))))
     if going and fronts[0] != fronts[1]:
-        made.append(Step("route", _staged(live, wanted, cluster, [*engines, fronts[1]])))
+        made.append(Step(_staged("route", live, wanted, cluster, [*engines, fronts[1]])))
     return made
 
 
@@ -79,8 +78,11 @@ def _beside(going: Apps, new: Apps, live: Object, wanted: Object) -> list[Object
     return engines + [_with_count(a, kept[n]) for n, a in going.items() if n not in new and kept[n]]
 
 
-def _staged(live: Object, wanted: Object, cluster: Object, apps: list[Object]) -> Object:
+def _staged(
+    step: str, live: Object, wanted: Object, cluster: Object, apps: list[Object]
+) -> Object:
     made = copy.deepcopy(wanted)
+    made["metadata"].setdefault("annotations", {})[STEP_ANNOTATION] = step
     made["spec"]["serveConfigV2"] = dump_data({**config_of(wanted), "applications": apps})
     needed = _gpus({a["name"]: a for a in apps if a["import_path"] == ENGINE_IMPORT})
     before = {g["groupName"]: g for g in cluster["spec"].get("workerGroupSpecs", ())}

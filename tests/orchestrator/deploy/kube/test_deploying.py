@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from placement.plan import Plan, PlannedRouter, ReplicaGroup
 from profiler.errors import ClusterError, EngineError
 from profiler.files import sha256_of
 from tests.fake_kuberay import unschedulable, waiting
-from tests.fake_kubernetes import Object
+from tests.fake_kubernetes import Object, RefusedError
 from tests.kube_builders import group, plan, settings
 from tests.orchestrator.deploy.kube.conftest import Place
 
@@ -159,6 +160,46 @@ def test_a_crash_loop_shows_the_end_of_the_log(place: Place) -> None:
     with pytest.raises(EngineError, match="ended 4 times, last with OOMKilled") as caught:
         deploy(place)
     assert caught.value.log_tail.endswith("Killed")
+
+
+def test_pods_that_fail_and_are_replaced_by_others_that_fail_end_the_deployment(
+    place: Place,
+) -> None:
+    """Under Ray's autoscaler no pod is started again, so none says that it is in a loop."""
+    ended = {"reason": "Error", "exitCode": 1}
+    state = {"name": "ray", "state": {"terminated": ended}}
+    place.operator.broken_pods["l4-1x"] = {"phase": "Failed", "containerStatuses": [state]}
+    turns = iter(range(99))
+
+    def other_pods(*_: object) -> None:
+        place.operator.suffix = f"{next(turns)}"
+        place.operator.reconcile()
+
+    place.cluster.after_look = other_pods
+    place.cluster.logs |= {f"l4-1x-0{i}": f"wrong token {i}" for i in range(99)}
+    with pytest.raises(EngineError, match=r"l4-1x: 3 pods in a row failed; .* \(exit code 1\)") as got:
+        deploy(place)
+    assert "wrong token" in got.value.log_tail
+
+
+def test_an_api_server_that_is_away_for_a_minute_ends_nothing(place: Place) -> None:
+    def refuse(verb: str, kind: str, _name: str) -> RefusedError | None:
+        away = verb in ("get", "list") and 2 < place.now_s < 60
+        return RefusedError(503, "etcdserver: leader changed") if away else None
+
+    place.operator.broken_pods["l4-1x"] = unschedulable("no nodes")
+    prepared = prepare(place.api, plan(), settings())
+    place.cluster.refuse = refuse
+    waits = place.waiting()
+
+    def sleep(duration_s: float) -> None:
+        waits.sleep(duration_s)
+        if place.now_s >= 60:
+            place.operator.broken_pods.clear()
+            place.operator.reconcile()
+
+    patient = dataclasses.replace(waits, wait_s=300.0, sleep=sleep)
+    assert deploy_kubernetes(place.api, prepared, waiting=patient).state == "running"
 
 
 def test_pods_without_a_node_are_waited_for_and_counted_in_gpus(place: Place) -> None:
@@ -361,6 +402,36 @@ def test_delete_leaves_nothing_of_the_service_and_all_of_others(place: Place) ->
         ("ConfigMap", "default", "theirs")
     }
     assert not delete_kubernetes(place.api, "demo", place.waiting())
+
+
+def test_what_pods_need_to_end_well_goes_after_them(place: Place) -> None:
+    deploy(place)
+    place.operator.draining = True
+    waits = place.waiting()
+
+    def sleep(duration_s: float) -> None:
+        waits.sleep(duration_s)
+        kinds = {kind for kind, _, _ in place.cluster.objects}
+        assert {"ServiceAccount", "NetworkPolicy", "Pod"} <= kinds
+        place.operator.draining = False
+        place.operator.reconcile()
+
+    assert delete_kubernetes(place.api, "demo", dataclasses.replace(waits, sleep=sleep))
+    assert place.now_s > 0
+    assert {kind for kind, _, _ in place.cluster.objects} == KEPT
+
+
+def test_the_pod_of_an_autoscaler_is_not_waited_for(place: Place) -> None:
+    deploy(place)
+    labels = {"llm-orchestrator/service": "demo"}
+    place.operator.draining = True  # the double would take every pod
+    for kind in ("RayCluster", "Pod"):
+        for name in place.cluster.names(kind):
+            place.cluster.delete((kind, "default", name))
+    place.cluster.put(
+        {"kind": "Pod", "metadata": {"name": "scaler", "namespace": "default", "labels": labels}}
+    )
+    assert delete_kubernetes(place.api, "demo", place.waiting())
 
 
 def test_a_namespace_of_ours_is_made_and_goes_with_the_service(place: Place) -> None:
