@@ -21,7 +21,7 @@ START_RESOURCES = ("num-cpus", "num-gpus", "memory", "resources")
 UPGRADES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 TOKEN_SINCE = (2, 52, 0)
 SERVE_PORT = "serve"
-"""Of the head: the operator makes Serve's Service from it, or none (KubeRay ``BuildServeService``)."""
+"""Of the head: the operator makes Serve's Service from it, or none (``BuildServeService``)."""
 
 
 def check_all(objects: Sequence[Object]) -> None:

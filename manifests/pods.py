@@ -42,7 +42,7 @@ def head_template(naming: Naming) -> Object:
     ports = HEAD_PORTS | {DOOR: s.network.port}
     container = _container(s, s.head.cpu, s.head.memory, ports)
     container["livenessProbe"] = _alive("/api/gcs_healthz", DASHBOARD_PORT)
-    spec = _pod(s, [container])
+    spec = _pod(s, [container]) | _off_spot(s)
     spec["serviceAccountName"] = naming.name("head" if s.autoscaling.in_tree else "")
     spec["automountServiceAccountToken"] = s.autoscaling.in_tree
     _mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
@@ -60,7 +60,7 @@ def ingress_template(naming: Naming, router_map: str | None) -> Object:
     container = _container(s, size.cpu, size.memory, {DOOR: s.network.port})
     container["readinessProbe"] = _ready(READY_PATH, s.network.port)
     container["env"] += _engine_key(s)
-    spec = _pod(s, [container], naming)
+    spec = _pod(s, [container], naming) | _off_spot(s)
     _mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
     name = router_map or naming.name("router")
     _mount(spec, "router", ROUTER_PATH, {"configMap": {"name": name, "optional": True}}, True)
@@ -102,8 +102,8 @@ def engine_template(naming: Naming, plan: Plan, group: WorkerGroup) -> Object:
     if selector := node_selector(s, group):
         spec["nodeSelector"] = selector
     spec["tolerations"] += _tolerations(s, group)
-    if affinity := _affinity(s, group):
-        spec["affinity"] = affinity
+    if group.market != "spot":  # whose nodes could be taken from under it
+        spec |= _off_spot(s)
     # Whatever the count is: a template that changed with it would replace every pod.
     spec["topologySpreadConstraints"] = [_spread(naming, group.name, "topology.kubernetes.io/zone")]
     return _template(naming, group.name, spec)
@@ -149,15 +149,15 @@ def _tolerations(settings: KubernetesSettings, group: WorkerGroup) -> list[Objec
     return found
 
 
-def _affinity(settings: KubernetesSettings, group: WorkerGroup) -> Object:
-    """On-demand pods stay off spot nodes, which could be taken from under them."""
-    if group.market == "spot" or not settings.spot_node_labels:
-        return {}
+def _off_spot(settings: KubernetesSettings) -> Object:
+    """An affinity to nodes that are not of the spot market, as far as those are known."""
     off = [
         {"key": k, "operator": "NotIn", "values": [v]} for k, v in settings.spot_node_labels.items()
     ]
+    if not off:
+        return {}
     terms = {"nodeSelectorTerms": [{"matchExpressions": off}]}
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
 
 
 def _cpu_memory_gib(plan: Plan, group: WorkerGroup) -> float:
@@ -178,8 +178,12 @@ def _pod(
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
     }
     if settings.run_as_user is not None:
-        user = {"runAsUser": settings.run_as_user, "fsGroup": settings.run_as_user}
-        spec["securityContext"] |= {"runAsNonRoot": True, **user}
+        spec["securityContext"] |= {
+            "runAsNonRoot": True,
+            "runAsUser": settings.run_as_user,
+            "fsGroup": settings.run_as_user,
+            "fsGroupChangePolicy": "OnRootMismatch",  # not each file of the weights, each time
+        }
     if settings.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": n} for n in settings.image_pull_secrets]
     if naming is not None:

@@ -2,9 +2,9 @@
 API take.
 
 Serve accepts unknown fields without a word, so the models here are strict. Serve replaces every
-replica of an application whose ``import_path``, ``args``, ``runtime_env`` or claims change, and takes
-numbers of replicas and ``user_config`` over in place: hence ``args`` hold only what an engine sees,
-and an engine application's name ends in a digest of all that would restart it. Engines whose
+replica of an application whose ``import_path``, ``args``, ``runtime_env`` or claims change, and
+takes numbers of replicas and ``user_config`` over in place: hence ``args`` hold only what an engine
+sees, and an engine application's name ends in a digest of all that would restart it. Engines whose
 options change are new applications, which can start beside the old ones.
 Nothing here imports Ray.
 """

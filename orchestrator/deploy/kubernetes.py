@@ -64,9 +64,7 @@ class Prepared:
         """Whether a cluster runs and is changed, none made beside it."""
         seen = self.seen
         return (
-            seen is not None
-            and seen.cluster is not None
-            and same_pods(seen.service, self.service)
+            seen is not None and seen.cluster is not None and same_pods(seen.service, self.service)
         )
 
     @property

@@ -112,12 +112,17 @@ def test_a_worker_group_asks_for_its_gpus_on_nodes_that_have_them() -> None:
     assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
 
 
-def test_on_demand_pods_stay_off_spot_nodes() -> None:
-    spec = pod(groups(render(kb.plan(), kb.settings(cloud="eks")))["l4-1x"])
-    terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert terms["nodeSelectorTerms"][0]["matchExpressions"] == [
-        {"key": "eks.amazonaws.com/capacityType", "operator": "NotIn", "values": ["SPOT"]}
-    ]
+def test_on_demand_pods_head_and_ingress_stay_off_spot_nodes() -> None:
+    objects = render(kb.plan(kb.group("a"), kb.group("b", market="spot")), kb.settings(cloud="eks"))
+    head = one(objects, "RayService")["spec"]["rayClusterConfig"]["headGroupSpec"]
+    made = groups(objects)
+    for group in (head, made["ingress"], made["l4-1x"]):
+        affinity = pod(group)["affinity"]["nodeAffinity"]
+        terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        assert terms[0]["matchExpressions"] == [
+            {"key": "eks.amazonaws.com/capacityType", "operator": "NotIn", "values": ["SPOT"]}
+        ]
+    assert "affinity" not in pod(made["l4-spot-1x"])
 
 
 def test_groups_that_rent_the_same_pods_share_them() -> None:
@@ -193,9 +198,7 @@ def test_tokens_come_by_reference_and_the_dashboard_stays_inside() -> None:
     }
     assert 8265 in [p["port"] for p in operator["ports"]]
     (peer,) = operator["from"]
-    assert peer["podSelector"]["matchLabels"] == {
-        "app.kubernetes.io/component": "kuberay-operator"
-    }
+    assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/component": "kuberay-operator"}
     assert [p["port"] for p in scraped["ports"]] == [8080, 8000]
     assert "ports" not in inside
 

@@ -41,9 +41,7 @@ PASSING = (429, 500, 502, 503, 504)
 
 def passes(error: ClusterError) -> bool:
     """Whether asking again in a while may help."""
-    return isinstance(error, AwayError) or (
-        isinstance(error, ApiError) and error.status in PASSING
-    )
+    return isinstance(error, AwayError) or (isinstance(error, ApiError) and error.status in PASSING)
 
 
 def refused(status: int, body: str | bytes | None, verb: str, what: str) -> ApiError:

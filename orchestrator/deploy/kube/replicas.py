@@ -82,14 +82,16 @@ def as_it_runs(plan: Plan, objects: Sequence[Object], live: Object) -> list[Obje
     """A plan's objects with the numbers that an autoscaler has set since that plan was deployed."""
     replicas = replicas_of(live)
     pods = pods_of(plan, replicas)
-    made = []
-    for obj in objects:
+
+    def as_now(obj: Object) -> Object:
         if obj["kind"] == "RayService":
-            obj = _no_less(with_replicas(plan, obj, replicas), live, pods)
-        elif obj["kind"] == BUDGET:
-            obj = with_budget(obj, pods.get(obj["spec"]["selector"]["matchLabels"][GROUP_LABEL]))
-        made.append(obj)
-    return made
+            return _no_less(with_replicas(plan, obj, replicas), live, pods)
+        if obj["kind"] == BUDGET:
+            worker = obj["spec"]["selector"]["matchLabels"][GROUP_LABEL]
+            return with_budget(obj, pods[worker]) if worker in pods else obj
+        return obj
+
+    return [as_now(o) for o in objects]
 
 
 def _no_less(service: Object, live: Object, pods: Mapping[str, int]) -> Object:
@@ -106,10 +108,8 @@ def _groups(service: Mapping[str, Any]) -> list[Object]:
     return found
 
 
-def with_budget(budget: Object, pods: int | None) -> Object:
+def with_budget(budget: Object, pods: int) -> Object:
     """A disruption budget for another number of pods."""
-    if pods is None:
-        return budget
     return budget | {"spec": budget["spec"] | {"minAvailable": least_available(pods)}}
 
 

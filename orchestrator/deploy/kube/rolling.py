@@ -78,9 +78,7 @@ def _beside(going: Apps, new: Apps, live: Object, wanted: Object) -> list[Object
     return engines + [_with_count(a, kept[n]) for n, a in going.items() if n not in new and kept[n]]
 
 
-def _staged(
-    step: str, live: Object, wanted: Object, cluster: Object, apps: list[Object]
-) -> Object:
+def _staged(step: str, live: Object, wanted: Object, cluster: Object, apps: list[Object]) -> Object:
     made = copy.deepcopy(wanted)
     made["metadata"].setdefault("annotations", {})[STEP_ANNOTATION] = step
     made["spec"]["serveConfigV2"] = dump_data({**config_of(wanted), "applications": apps})

@@ -26,7 +26,7 @@ DEFAULT_WAIT_S = 1800.0
 """Nodes are bought, images pulled and weights loaded in this time."""
 POLL_S = 2.0
 SETTLE_S = 8.0
-"""The operator looks every two seconds; it must be seen healthy by looks after it took a change up."""
+"""The operator asks Serve every two seconds: after this it has, since it took a change up."""
 ROOM_S = 600.0
 """So long a node may be on its way."""
 AWAY_S = 180.0
