@@ -72,7 +72,7 @@ def _beside(going: Apps, new: Apps, live: Object, wanted: Object) -> list[Object
             worker = _worker(app)
             free = _slots(worker, live, wanted) - taken[worker]
             fits = max(0, min(fits, int(free // _claim(app))))
-            taken[worker] += fits * _claim(app)
+            taken[worker] += math.ceil(fits * _claim(app))
         kept[name] = _count(new.get(name)) + fits
     engines = [_with_count(a, kept.get(n, _count(a))) for n, a in new.items()]
     return engines + [_with_count(a, kept[n]) for n, a in going.items() if n not in new and kept[n]]
