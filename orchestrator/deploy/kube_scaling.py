@@ -32,7 +32,9 @@ from orchestrator.deploy.kube.replicas import (
     with_replicas,
     worker_of,
 )
+from orchestrator.deploy.kubernetes import deployed_plan
 from orchestrator.deploy.ray_scaling import RayMeter
+from orchestrator.deploy.same_plan import same_plan
 from orchestrator.simulation.events import GroupState
 from placement.plan import Plan
 from profiler.errors import ClusterError
@@ -153,8 +155,14 @@ def kubernetes_target(plan: Plan) -> Target:
     Raises:
         ClusterError: no cluster is configured, none runs there, or it runs another plan.
     """
-    api = KubeApi.connect(_namespace())
-    actuator = KubeActuator(api, plan)
+    return target_at(KubeApi.connect(_namespace()), plan)
+
+
+def target_at(api: KubeApi, plan: Plan) -> Target:
+    """The service that runs a plan where an API leads to; raises as `kubernetes_target`."""
+    there = api.get("RayService", plan.service) is not None
+    running = deployed_plan(api, plan.service) if there else plan
+    actuator = KubeActuator(api, running if same_plan(running, plan) else plan)
     actuator.current()
     return Target(actuator, RayMeter(actuator.ingress_urls), least=1)
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from orchestrator.deploy.kube.errors import ApiError
-from orchestrator.deploy.kube_scaling import KubeActuator
+from orchestrator.deploy.kube_scaling import KubeActuator, target_at
 from orchestrator.deploy.kubernetes import deploy_kubernetes, kubernetes_status, prepare
 from profiler.errors import ClusterError
 from tests.fake_kuberay import unschedulable
@@ -71,6 +71,15 @@ def test_the_same_plan_again_leaves_what_was_scaled(place: Place) -> None:
     prepared = prepare(place.api, FLEET, settings(monitoring={"interval_s": 30}))
     assert [line.split()[1] for line in prepared.lines] == ["PodMonitor", "PodMonitor"]
     assert counted(found)["chat"] == (3, 0, 0)
+
+
+def test_a_plan_that_was_deployed_with_options_is_still_the_plan_of_its_file(place: Place) -> None:
+    actuator(place)
+    shut = FLEET.model_copy(update={"gateway": {}})
+    assert shut.digest != FLEET.digest
+    assert set(target_at(place.api, shut).actuator.current()) == {"chat", "large"}
+    with pytest.raises(ClusterError, match="runs another plan"):
+        target_at(place.api, plan(group("chat", replicas=9), group("large", "A100-80GB", 1)))
 
 
 def test_status_tells_what_runs_and_what_was_planned(place: Place) -> None:
