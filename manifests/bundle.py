@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.access import access
+from manifests.autoscaler import autoscaler
 from manifests.checks import check_all
 from manifests.monitoring import monitoring
 from manifests.network import client_service, disruption_budgets, network_policies
@@ -57,6 +58,7 @@ def render(
         client_service(naming),
         *disruption_budgets(naming, workers),
         ray_service(naming, plan, files, before),
+        *autoscaler(naming, plan, PLAN_FILE),
         *monitoring(naming, rule_groups, dashboards),
     ]
     check_all(objects)

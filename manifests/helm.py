@@ -118,6 +118,8 @@ def _template(obj: Object, plan: Plan) -> str:
         subject["namespace"] = marks.put(".Release.Namespace")
     if obj["kind"] == "RayService":
         _open(obj["spec"], plan, marks)
+    if obj["kind"] == "Deployment":
+        _open_image(obj["spec"]["template"], marks)
     if obj["kind"] == BUDGET:
         pods = _counts(plan)[obj["spec"]["selector"]["matchLabels"][GROUP_LABEL]]
         obj["spec"]["minAvailable"] = marks.put(f"max 0 (sub ({pods}) 1)")
@@ -128,10 +130,7 @@ def _open(spec: Object, plan: Plan, marks: _Marks) -> None:
     cluster = spec["rayClusterConfig"]
     groups = cluster["workerGroupSpecs"]
     for template in [cluster["headGroupSpec"]["template"], *(g["template"] for g in groups)]:
-        container = template["spec"]["containers"][0]
-        container["image"] = marks.put(".Values.image | quote")
-        container["imagePullPolicy"] = marks.put(".Values.imagePullPolicy")
-        template["spec"]["imagePullSecrets"] = marks.text(PULL_SECRETS)
+        _open_image(template, marks)
     counts = _counts(plan)
     for group in groups:
         if (count := counts.get(group["groupName"])) is not None:
@@ -139,6 +138,13 @@ def _open(spec: Object, plan: Plan, marks: _Marks) -> None:
             group["replicas"] = marks.put(count)
             group["maxReplicas"] = marks.put(f"ceil (mulf {factor:g} ({count})) | int")
     spec["serveConfigV2"] = _open_replicas(spec["serveConfigV2"], plan, marks)
+
+
+def _open_image(template: Object, marks: _Marks) -> None:
+    container = template["spec"]["containers"][0]
+    container["image"] = marks.put(".Values.image | quote")
+    container["imagePullPolicy"] = marks.put(".Values.imagePullPolicy")
+    template["spec"]["imagePullSecrets"] = marks.text(PULL_SECRETS)
 
 
 def _counts(plan: Plan) -> dict[str, str]:

@@ -42,10 +42,10 @@ def head_template(naming: Naming) -> Object:
     ports = HEAD_PORTS | {DOOR: s.network.port}
     container = _container(s, s.head.cpu, s.head.memory, ports)
     container["livenessProbe"] = _alive("/api/gcs_healthz", DASHBOARD_PORT)
-    spec = _pod(s, [container]) | _off_spot(s)
+    spec = pod_spec(s, [container]) | off_spot(s)
     spec["serviceAccountName"] = naming.name("head" if s.autoscaling.in_tree else "")
     spec["automountServiceAccountToken"] = s.autoscaling.in_tree
-    _mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
+    mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
     return _template(naming, "head", spec)
 
 
@@ -60,13 +60,13 @@ def ingress_template(naming: Naming, router_map: str | None) -> Object:
     container = _container(s, size.cpu, size.memory, {DOOR: s.network.port})
     container["readinessProbe"] = _ready(READY_PATH, s.network.port)
     container["env"] += _engine_key(s)
-    spec = _pod(s, [container], naming) | _off_spot(s)
-    _mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
+    spec = pod_spec(s, [container], naming) | off_spot(s)
+    mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
     name = router_map or naming.name("router")
-    _mount(spec, "router", ROUTER_PATH, {"configMap": {"name": name, "optional": True}}, True)
+    mount(spec, "router", ROUTER_PATH, {"configMap": {"name": name, "optional": True}}, True)
     if s.api_keys is not None:
         secret = {"secret": {"secretName": s.api_keys.name, "defaultMode": 0o440}}
-        _mount(spec, "api-keys", KEYS_PATH, secret, True)
+        mount(spec, "api-keys", KEYS_PATH, secret, True)
     spec["topologySpreadConstraints"] = [
         _spread(naming, INGRESS, "kubernetes.io/hostname"),
         _spread(naming, INGRESS, "topology.kubernetes.io/zone"),
@@ -90,20 +90,23 @@ def engine_template(naming: Naming, plan: Plan, group: WorkerGroup) -> Object:
     if resource := GPU_RESOURCE.get(group.gpu.vendor):
         for kind in ("requests", "limits"):
             container["resources"][kind][resource] = str(group.pod_gpus)
-    spec = _pod(s, [container], naming)
-    _mount(
+    spec = pod_spec(s, [container], naming)
+    mount(
         spec, "shared-memory", "/dev/shm", _memory(f"{size.shared_memory_gib * group.pod_gpus:g}Gi")
     )
-    _mount(spec, "models", MODELS_PATH, _cache(naming))
-    container["env"] += [_value("HF_HOME", MODELS_PATH), _value("XDG_CACHE_HOME", MODELS_PATH)]
+    mount(spec, "models", MODELS_PATH, _cache(naming))
+    container["env"] += [
+        env_value("HF_HOME", MODELS_PATH),
+        env_value("XDG_CACHE_HOME", MODELS_PATH),
+    ]
     if s.hf_token is not None:
-        container["env"].append(_secret("HF_TOKEN", s.hf_token))
+        container["env"].append(env_secret("HF_TOKEN", s.hf_token))
     container["env"] += _engine_key(s)
     if selector := node_selector(s, group):
         spec["nodeSelector"] = selector
     spec["tolerations"] += _tolerations(s, group)
     if group.market != "spot":  # whose nodes could be taken from under it
-        spec |= _off_spot(s)
+        spec |= off_spot(s)
     # Whatever the count is: a template that changed with it would replace every pod.
     spec["topologySpreadConstraints"] = [_spread(naming, group.name, "topology.kubernetes.io/zone")]
     return _template(naming, group.name, spec)
@@ -149,7 +152,7 @@ def _tolerations(settings: KubernetesSettings, group: WorkerGroup) -> list[Objec
     return found
 
 
-def _off_spot(settings: KubernetesSettings) -> Object:
+def off_spot(settings: KubernetesSettings) -> Object:
     """An affinity to nodes that are not of the spot market, as far as those are known."""
     off = [
         {"key": k, "operator": "NotIn", "values": [v]} for k, v in settings.spot_node_labels.items()
@@ -167,9 +170,10 @@ def _cpu_memory_gib(plan: Plan, group: WorkerGroup) -> float:
     return float(round((largest + CPU_OVERHEAD_BYTES) / 2**30 + 0.5))
 
 
-def _pod(
+def pod_spec(
     settings: KubernetesSettings, containers: list[Object], naming: Naming | None = None
 ) -> Object:
+    """A pod without privileges; with ``naming`` under the service's own account."""
     spec: Object = {
         "containers": containers,
         "volumes": [],
@@ -206,7 +210,7 @@ def _container(
         "image": settings.image,
         "imagePullPolicy": settings.image_pull_policy,
         "ports": [{"name": n, "containerPort": p, "protocol": "TCP"} for n, p in ports.items()],
-        "env": [_value(k, v) for k, v in env.items()],
+        "env": [env_value(k, v) for k, v in env.items()],
         "resources": {
             "requests": {"cpu": cpu, "memory": memory},
             "limits": {"memory": memory},
@@ -238,7 +242,7 @@ def _ready(path: str, port: int) -> Object:
 
 def _engine_key(settings: KubernetesSettings) -> list[dict[str, Any]]:
     key = settings.engine_key
-    return [_secret(ENGINE_KEY, key)] if key is not None else []
+    return [env_secret(ENGINE_KEY, key)] if key is not None else []
 
 
 def _template(naming: Naming, group: str, spec: Object) -> Object:
@@ -247,12 +251,13 @@ def _template(naming: Naming, group: str, spec: Object) -> Object:
     return {"metadata": {"labels": labels}, "spec": spec}
 
 
-def _mount(spec: Object, name: str, path: str, volume: Object, read_only: bool = False) -> None:
+def mount(spec: Object, name: str, path: str, volume: Object, read_only: bool = False) -> None:
+    """Add a volume to a pod, and to its first container."""
     spec["volumes"].append({"name": name, **volume})
-    mount: Object = {"name": name, "mountPath": path}
+    at: Object = {"name": name, "mountPath": path}
     if read_only:
-        mount["readOnly"] = True
-    spec["containers"][0]["volumeMounts"].append(mount)
+        at["readOnly"] = True
+    spec["containers"][0]["volumeMounts"].append(at)
 
 
 def _memory(size: str) -> Object:
@@ -278,10 +283,12 @@ def _spread(naming: Naming, group: str, topology: str) -> Object:
     }
 
 
-def _value(name: str, value: str) -> dict[str, Any]:
+def env_value(name: str, value: str) -> dict[str, Any]:
+    """An environment variable."""
     return {"name": name, "value": value}
 
 
-def _secret(name: str, secret: SecretKey) -> dict[str, Any]:
+def env_secret(name: str, secret: SecretKey) -> dict[str, Any]:
+    """An environment variable by reference."""
     ref = {"name": secret.name, "key": secret.key}
     return {"name": name, "valueFrom": {"secretKeyRef": ref}}

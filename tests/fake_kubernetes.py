@@ -26,7 +26,14 @@ Path = tuple[str, ...]
 PLURALS = {(k.prefix, k.plural): name for name, k in KINDS.items()}
 IDENTITY = ("apiVersion", "kind")
 UNTRACKED = {("metadata", "name"), ("metadata", "namespace"), ("metadata", "resourceVersion")}
-WITH_GENERATION = ("RayService", "RayCluster", "NetworkPolicy", "PodDisruptionBudget", "PodMonitor")
+WITH_GENERATION = (
+    "RayService",
+    "RayCluster",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+    "PodMonitor",
+    "Deployment",
+)
 
 
 class RefusedError(Exception):

@@ -46,6 +46,7 @@ FULL: dict[str, Any] = {
     },
     "api_keys": {"name": "api-keys", "key": "keys.yaml"},
     "engine_key": {"name": "engine", "key": "key"},
+    "autoscaler": {"budget_usd_per_hour": 60, "minimum": {"chat": 2}},
 }
 
 
@@ -285,6 +286,33 @@ def test_the_autoscaler_may_resize_this_service_and_nothing_else() -> None:
     assert named == ["demo-l4-1x", "demo-a100-80gb-1x"]
     assert not {"*", "create", "delete"} & set().union(*verbs.values())
     assert "secrets" not in verbs
+
+
+def test_the_autoscaler_runs_beside_the_service_under_its_own_account() -> None:
+    assert "Deployment" not in {o["kind"] for o in render(kb.plan(), kb.settings())}
+    objects = render(kb.plan(), kb.settings(**FULL))
+    spec = one(objects, "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    made = spec["template"]["spec"]
+    assert made["serviceAccountName"] == one(objects, "Role")["metadata"]["name"]
+    (container,) = made["containers"]
+    env = {e["name"]: e for e in container["env"]}
+    assert env["ORCHESTRATOR_ADMIN_KEY"]["valueFrom"]["secretKeyRef"] == {
+        "name": "ops",
+        "key": "key",
+    }
+    mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
+    program, command, plan, *options = container["command"]
+    assert (program, command) == ("orchestrator", "autoscale")
+    assert plan == f"{mounts['plan']}/plan.yaml"
+    (plan_map,) = [v["configMap"]["name"] for v in made["volumes"] if v["name"] == "plan"]
+    assert "plan.yaml" in one(objects, "ConfigMap", plan_map)["data"]
+    assert options[options.index("--budget") + 1] == "60"
+    assert options[options.index("--min") + 1] == "chat=2"
+    policy = one(objects, "NetworkPolicy")["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()  # so it may ask
+    assert "llm-orchestrator/worker-group" not in labels  # no budget or client Service selects it
 
 
 def test_budgets_let_one_pod_go_and_a_lone_pod_always() -> None:

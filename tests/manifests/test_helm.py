@@ -17,7 +17,7 @@ from tests import kube_builders as kb
 from tests.kube_schemas import faults
 
 PLAN = kb.plan(kb.group("chat"), kb.group("large", "H100", 3, tensor_parallel=2, node_gpus=8))
-SETTINGS = kb.settings(image_pull_secrets=["registry"])
+SETTINGS = kb.settings(image_pull_secrets=["registry"], autoscaler={})
 ALERT = {"expr": "up", "alert": "A", "annotations": {"t": "{{ $value }}"}}
 RULES = [{"name": "a", "rules": [ALERT]}]
 OBJECTS = render(PLAN, SETTINGS, rule_groups=RULES)

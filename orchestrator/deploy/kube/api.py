@@ -42,6 +42,7 @@ KINDS: dict[str, Kind] = {
     "RoleBinding": Kind("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     "NetworkPolicy": Kind("/apis/networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": Kind("/apis/policy/v1", "poddisruptionbudgets"),
+    "Deployment": Kind("/apis/apps/v1", "deployments"),
     "RayService": Kind("/apis/ray.io/v1", "rayservices"),
     "RayCluster": Kind("/apis/ray.io/v1", "rayclusters"),
     "PodMonitor": Kind("/apis/monitoring.coreos.com/v1", "podmonitors", optional=True),

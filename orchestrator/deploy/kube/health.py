@@ -81,7 +81,7 @@ def look(api: KubeApi, name: str) -> Seen | None:
     service = api.get("RayService", name)
     if service is None:
         return None
-    pods = tuple(api.list("Pod", {SERVICE_LABEL: name}))
+    pods = tuple(p for p in api.list("Pod", {SERVICE_LABEL: name}) if group_of(p))
     seen = Seen(service, None, pods)
     cluster = seen.serving.get("rayClusterName")
     return dataclasses.replace(seen, cluster=api.get("RayCluster", cluster)) if cluster else seen
