@@ -43,6 +43,12 @@ def _role(naming: Naming, workers: Sequence[str]) -> Object:
             "resourceNames": [naming.name(w) for w in workers],
             "verbs": ["get", "patch"],
         },
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [naming.name("plan")],
+            "verbs": ["get"],
+        },
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
     ]
     return naming.object(f"{RBAC}/v1", "Role", "autoscaler", rules=rules)

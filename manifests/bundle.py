@@ -46,6 +46,7 @@ def render(
     """
     naming = Naming(plan.service, settings)
     _check_names(plan, settings)
+    _check_scaled(plan, settings)
     router_map, files = _router(naming, plan, artefact)
     workers = worker_groups(plan)
     objects = [
@@ -71,6 +72,15 @@ def _check_names(plan: Plan, settings: KubernetesSettings) -> None:
         if unknown := next((n for n in names if n not in known), None):
             raise InputError(
                 f"settings: {part}: the plan has no GPU type {unknown!r}; it has {', '.join(known)}"
+            )
+
+
+def _check_scaled(plan: Plan, settings: KubernetesSettings) -> None:
+    chosen, known = settings.autoscaler, [g.name for g in plan.groups]
+    for name in (*chosen.minimum, *chosen.maximum) if chosen is not None else ():
+        if name not in known:
+            raise InputError(
+                f"settings: autoscaler: the plan has no group {name!r}; it has {', '.join(known)}"
             )
 
 

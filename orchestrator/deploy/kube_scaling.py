@@ -160,9 +160,11 @@ def kubernetes_target(plan: Plan) -> Target:
 
 def target_at(api: KubeApi, plan: Plan) -> Target:
     """The service that runs a plan where an API leads to; raises as `kubernetes_target`."""
-    there = api.get("RayService", plan.service) is not None
-    running = deployed_plan(api, plan.service) if there else plan
-    actuator = KubeActuator(api, running if same_plan(running, plan) else plan)
+    service = api.get("RayService", plan.service)
+    if service is not None and plan_of(service) != plan.digest:
+        running = deployed_plan(api, plan.service)
+        plan = running if same_plan(running, plan) else plan
+    actuator = KubeActuator(api, plan)
     actuator.current()
     return Target(actuator, RayMeter(actuator.ingress_urls), least=1)
 

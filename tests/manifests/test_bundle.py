@@ -315,6 +315,11 @@ def test_the_autoscaler_runs_beside_the_service_under_its_own_account() -> None:
     assert "llm-orchestrator/worker-group" not in labels  # no budget or client Service selects it
 
 
+def test_an_autoscalers_limits_for_groups_that_are_not_there_are_refused() -> None:
+    chosen = kb.settings(autoscaler={"maximum": {"chta": 4}})
+    assert "the plan has no group 'chta'; it has chat, large" in refused(kb.plan(), chosen)
+
+
 def test_budgets_let_one_pod_go_and_a_lone_pod_always() -> None:
     budgets = {
         o["metadata"]["name"]: o["spec"]["minAvailable"]

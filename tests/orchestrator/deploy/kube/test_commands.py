@@ -113,6 +113,26 @@ def test_settings_that_are_missing_or_wrong_are_named(there, orchestrate, tmp_pa
     assert "no settings for Kubernetes" in orchestrate(*connected("deploy", "plan.yaml")).stderr
 
 
+def test_the_command_of_the_autoscalers_pod_is_one_of_ours(there, orchestrate, tmp_path) -> None:
+    (tmp_path / "kubernetes.yaml").write_text(
+        "image: x\nautoscaler: {budget_usd_per_hour: 60, minimum: {chat: 1}, maximum: {chat: 9}}\n"
+    )
+    assert orchestrate("render", "plan.yaml", "-d", "out").returncode == 0
+    made = yaml.safe_load((tmp_path / "out/base/deployment-demo-autoscaler.yaml").read_text())
+    command = made["spec"]["template"]["spec"]["containers"][0]["command"]
+    done = orchestrate(*command[1:])
+    assert done.returncode == 2
+    assert "/etc/llm-orchestrator/plan/plan.yaml" in done.stderr  # its options are known
+
+
+def test_deploy_with_an_autoscaler_makes_its_pod_and_without_removes_it(there, orchestrate) -> None:
+    assert orchestrate(*connected("deploy", "plan.yaml", "--autoscale")).returncode == 0
+    assert there.cluster.names("Deployment") == ["demo-autoscaler"]
+    done = orchestrate(*connected("deploy", "plan.yaml", "-y"))
+    assert "- Deployment demo-autoscaler" in done.stderr
+    assert there.cluster.names("Deployment") == []
+
+
 def test_render_writes_a_base_or_a_chart_and_keeps_what_is_there(
     there, orchestrate, tmp_path
 ) -> None:

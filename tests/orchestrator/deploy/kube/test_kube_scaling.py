@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from orchestrator.deploy.kube.api import KINDS
 from orchestrator.deploy.kube.errors import ApiError
 from orchestrator.deploy.kube_scaling import KubeActuator, target_at
 from orchestrator.deploy.kubernetes import deploy_kubernetes, kubernetes_status, prepare
@@ -80,6 +81,30 @@ def test_a_plan_that_was_deployed_with_options_is_still_the_plan_of_its_file(pla
     assert set(target_at(place.api, shut).actuator.current()) == {"chat", "large"}
     with pytest.raises(ClusterError, match="runs another plan"):
         target_at(place.api, plan(group("chat", replicas=9), group("large", "A100-80GB", 1)))
+
+
+def test_the_autoscalers_role_allows_what_it_asks_for(place: Place) -> None:
+    actuator(place)
+    role = place.cluster.get("Role", "demo-autoscaler")
+    assert role is not None
+    asked: set[tuple[str, str, str]] = set()
+
+    def note(verb: str, kind: str, name: str) -> None:
+        asked.add((verb, kind, name))
+
+    place.cluster.refuse = note
+    shut = FLEET.model_copy(update={"gateway": {}})
+    found = target_at(place.api, shut).actuator
+    found.set("chat", 4)
+    assert {kind for _, kind, _ in asked} >= {"RayService", "RayCluster", "ConfigMap", "Pod"}
+    for verb, kind, name in asked:
+        kinds = KINDS[kind]
+        group = "" if kinds.prefix == "/api/v1" else kinds.prefix.split("/")[2]
+        assert any(
+            group in r["apiGroups"] and kinds.plural in r["resources"] and verb in r["verbs"]
+            and name in r.get("resourceNames", [name])
+            for r in role["rules"]
+        ), (verb, kind, name)  # fmt: skip
 
 
 def test_status_tells_what_runs_and_what_was_planned(place: Place) -> None:
