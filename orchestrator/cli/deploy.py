@@ -55,7 +55,7 @@ AddressOption = Annotated[
         help="Of the Ray dashboard, such as http://HEAD:8265; ray only.",
     ),
 ]
-NO_AUTOSCALE = "--autoscale: on this machine and on Kubernetes; beside a Ray cluster run: orchestrator autoscale"
+NO_AUTOSCALE = "--autoscale: not on a Ray cluster; run beside it: orchestrator autoscale"
 NameArgument = Annotated[str, typer.Argument(help="The service's name.")]
 
 
