@@ -70,7 +70,8 @@ def until_healthy(api: KubeApi, goal: Goal, waiting: Waiting) -> Status:
 
     Raises:
         EngineError: waiting longer does not help; with the end of a crashed pod's log.
-        NoRoomError: pods found no node for `ROOM_S`, where others may make room.
+        NoRoomError: pods found no node for `ROOM_S`, or a quota forbids them, where others may
+            make room.
         ClusterError: the time is up, or the service is gone.
     """
     plan = goal.plan
@@ -98,6 +99,8 @@ def until_healthy(api: KubeApi, goal: Goal, waiting: Waiting) -> Status:
         faults = faults + 1 if fault else 0
         if fault and faults >= PATIENCE:
             message, pod = fault
+            if goal.room and pod is None and "exceeded quota" in message:
+                raise NoRoomError(f"no room beside old engines: {message}")
             raise EngineError(message, _tail(api, pod, previous=True) if pod is not None else "")
         crashes.check(seen)
         if now_s > goal.until_s and math.isinf(healthy_s):

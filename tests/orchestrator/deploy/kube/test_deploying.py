@@ -289,6 +289,15 @@ def test_engines_make_room_where_new_ones_find_no_node_beside_them(place: Place)
     assert any("no room beside old engines on l4-1x; these make room" in s for s in place.shown)
 
 
+def test_engines_make_room_in_a_quota_that_has_none_for_both(place: Place) -> None:
+    deploy(place)
+    place.operator.failure = "pods is forbidden: exceeded quota: gpus"
+    with pytest.raises(EngineError, match="exceeded quota"):  # the double forbids all, always
+        deploy(place, plan(with_seqs(group("chat"), 99), group("large", "A100-80GB", 2)))
+    said = "no room beside old engines: pods cannot be made: pods is forbidden: exceeded quota"
+    assert any(said in s and "these make room" in s for s in place.shown)
+
+
 def test_an_ingress_that_fails_at_a_new_plan_is_seen_though_the_operator_told_of_it_late(
     place: Place,
 ) -> None:
