@@ -72,9 +72,14 @@ def _troubles(pod: Mapping[str, Any]) -> Iterator[Trouble]:
             times = status.get("restartCount", 0)
             text = f"ended {times} times, last with {why} (exit code {code})"
             yield Trouble(name, group, text, final=True, crashed=status.get("name", ""))
-        elif ended := _failed(status):
+        elif not _taken(pod) and (ended := _failed(status)):
             text = f"ended with {ended.get('reason', 'Error')} (exit code {ended['exitCode']})"
             yield Trouble(name, group, text, final=False, crashed=status.get("name", ""))
+
+
+def _taken(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod was evicted, went with its node, or is being deleted."""
+    return bool(pod["metadata"].get("deletionTimestamp") or pod.get("status", {}).get("reason"))
 
 
 def _failed(status: Mapping[str, Any]) -> Object:
