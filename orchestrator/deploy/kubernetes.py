@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from manifests.bundle import PLAN_FILE, render
-from manifests.objects import SERVICE_LABEL, Object
+from manifests.objects import Object
 from manifests.settings import KubernetesSettings
 from orchestrator.deploy.base import Progress, Status
 from orchestrator.deploy.kube import resizing, rolling
-from orchestrator.deploy.kube.api import OURS, KubeApi
+from orchestrator.deploy.kube.api import KubeApi
 from orchestrator.deploy.kube.applying import Applied
 from orchestrator.deploy.kube.changes import Change, find_changes, same_pods
+from orchestrator.deploy.kube.deleting import DELETE_WAIT_S, delete_kubernetes
 from orchestrator.deploy.kube.health import Seen, look, status_of
-from orchestrator.deploy.kube.pods import group_of
 from orchestrator.deploy.kube.replicas import as_it_runs, names_of, plan_of
 from orchestrator.deploy.kube.waiting import (
     DEFAULT_WAIT_S,
-    POLL_S,
     Goal,
     NoRoomError,
     Waiting,
@@ -33,8 +32,7 @@ from placement.plan import Plan
 from profiler import documents
 from profiler.errors import ClusterError, EngineError, OrchestratorError
 
-DELETE_WAIT_S = 900.0
-PATIENT, DELETING = Waiting(), Waiting(DELETE_WAIT_S)
+PATIENT = Waiting()
 VOLUME_S = 150.0
 """Kubelets bring a changed ConfigMap into running pods within a minute or two."""
 
@@ -173,49 +171,6 @@ def deployed_plan(api: KubeApi, name: str) -> Plan:
             "deployed by this program"
         )
     return documents.parse(found["data"][PLAN_FILE], Plan, f"ConfigMap {name}-plan")
-
-
-def delete_kubernetes(api: KubeApi, name: str, waiting: Waiting = DELETING) -> bool:
-    """Remove all that carries the service's label: the RayService first, and what its pods need to
-    end well (policies, accounts, volumes) once they are gone.
-
-    False where there was nothing. The namespace goes only if this service's deployment made
-    it, and no other service is in it.
-
-    Raises:
-        ClusterError: refused, or pods are left after the time to wait.
-    """
-    labels = {SERVICE_LABEL: name}
-    there = api.delete("RayService", name) if _is_ours(api, name) else False
-    deadline_s = waiting.clock() + waiting.wait_s
-    while left := _left_of(api, labels):
-        if waiting.clock() > deadline_s:
-            names = ", ".join(left)
-            raise ClusterError(f"not gone after {waiting.wait_s:.0f} s: {names}")
-        waiting.sleep(POLL_S)
-    found = [(k, o["metadata"]["name"]) for k in OURS for o in api.list(k, labels)]
-    for kind, each in found:
-        api.delete(kind, each)
-    space = api.get("Namespace", api.namespace) if there or found else None
-    if space and space["metadata"].get("labels", {}).get(SERVICE_LABEL) == name:
-        others = [o for o in api.list("RayService", {}) if o["metadata"]["name"] != name]
-        if not others:
-            api.delete("Namespace", api.namespace)
-    return there or bool(found)
-
-
-def _left_of(api: KubeApi, labels: Mapping[str, str]) -> list[str]:
-    """Clusters and pods that the operator has still to remove; an autoscaler's pod carries the
-    service's label too, and is its owner's to remove."""
-    clusters = [f"RayCluster {o['metadata']['name']}" for o in api.list("RayCluster", labels)]
-    pods = [f"pod {p['metadata']['name']}" for p in api.list("Pod", labels) if group_of(p)]
-    return clusters + pods
-
-
-def _is_ours(api: KubeApi, name: str) -> bool:
-    service = api.get("RayService", name)
-    labels = (service or {}).get("metadata", {}).get("labels") or {}
-    return bool(labels.get(SERVICE_LABEL) == name)
 
 
 class KubernetesTarget:
