@@ -39,10 +39,11 @@ def _overlay(objects: Sequence[Object]) -> str:
     at = "/spec/rayClusterConfig/{}/template/spec/containers/0/image"
     paths = [at.format("headGroupSpec")]
     paths += [at.format(f"workerGroupSpecs/{i}") for i in range(len(cluster["workerGroupSpecs"]))]
-    patches = [_patch(service, paths, image)]
-    for obj in objects:
-        if obj["kind"] == "Deployment":
-            patches.append(_patch(obj, ["/spec/template/spec/containers/0/image"], image))
+    patches = [_patch(service, paths, image)] + [
+        _patch(o, ["/spec/template/spec/containers/0/image"], image)
+        for o in objects
+        if o["kind"] == "Deployment"
+    ]
     overlay = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
