@@ -66,9 +66,10 @@ class Prepared:
         )
 
     @property
-    def new_router(self) -> bool:
-        """Whether a router artefact is new, or another than before."""
-        return any(c.verb in ("create", "change") and "binaryData" in c.obj for c in self.changes)
+    def changes_in_place(self) -> bool:
+        """Whether the RayService of a cluster that runs changes, and the cluster stays."""
+        kinds = {c.obj["kind"] for c in self.changes if c.verb == "change"}
+        return "RayService" in kinds and self.in_place
 
     @property
     def service(self) -> Object:
@@ -199,24 +200,29 @@ def _put(
     applied: Applied, prepared: Prepared, resized: list[resizing.Resize], waiting: Waiting
 ) -> Status:
     """Apply in order and wait; a running cluster's engines are replaced step by step."""
-    goal = Goal(prepared.plan, waiting.clock() + waiting.wait_s)
+    goal = Goal(prepared.plan, waiting.clock() + waiting.wait_s, settle=prepared.changes_in_place)
+    router = [c for c in prepared.changes if "binaryData" in c.obj]
     for change in prepared.changes:
-        if change.obj["kind"] == "RayService" and change.verb == "change":
-            _wait_for_router(prepared, waiting)
-            if prepared.in_place:
-                goal = dataclasses.replace(goal, settle=True)
-                _roll(applied, prepared, change, resized, goal, waiting)
-        applied.apply([change])
+        if change.obj["kind"] == "RayService":
+            if prepared.changes_in_place:
+                _roll(applied, prepared, change, resized, router, goal, waiting)
+            _put_router(applied, prepared, router, waiting)
+        if "binaryData" not in change.obj:
+            applied.apply([change])
     _grow(applied.api, prepared, prepared.service, resized, waiting)
     return until_healthy(applied.api, goal, waiting)
 
 
-def _wait_for_router(prepared: Prepared, waiting: Waiting) -> None:
-    """A new router artefact is given time to reach the pods that run before the configuration
-    that names it."""
-    if prepared.new_router:
+def _put_router(
+    applied: Applied, prepared: Prepared, router: list[Change], waiting: Waiting
+) -> None:
+    """Put the router's artefact where pods find it, and give it time to reach those that run before
+    the configuration that names it; once, and not before: the one in force goes with it."""
+    applied.apply(router)
+    if prepared.seen is not None and any(c.verb in ("create", "change") for c in router):
         _tell(prepared, waiting, "the router's artefact is on its way to pods")
         waiting.sleep(VOLUME_S)
+    router.clear()
 
 
 def _roll(
@@ -224,6 +230,7 @@ def _roll(
     prepared: Prepared,
     change: Change,
     resized: list[resizing.Resize],
+    router: list[Change],
     goal: Goal,
     waiting: Waiting,
 ) -> None:
@@ -232,6 +239,8 @@ def _roll(
     assert prepared.seen.cluster is not None
     goal = dataclasses.replace(goal, names=names_of(change.obj))
     for step in rolling.steps(prepared.seen.service, change.obj, prepared.seen.cluster):
+        if step.routes:
+            _put_router(applied, prepared, router, waiting)
         applied.stage(change, step.service)
         _grow(applied.api, prepared, step.service, resized, waiting)
         try:

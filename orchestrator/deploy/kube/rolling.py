@@ -29,11 +29,13 @@ Apps = Mapping[str, Object]
 class Step:
     """A RayService to be in force before the one that is wanted.
 
-    ``room`` are the worker groups in which engines that are to go have pods.
+    ``room`` are the worker groups in which engines that are to go have pods; ``routes`` says that
+    the ingress goes by the new plan.
     """
 
     service: Object
     room: frozenset[str] = frozenset()
+    routes: bool = False
 
 
 def steps(live: Object, wanted: Object, cluster: Object) -> list[Step]:
@@ -53,7 +55,8 @@ def steps(live: Object, wanted: Object, cluster: Object) -> list[Step]:
         service = _staged("start engines", live, wanted, cluster, [*engines, fronts[0]])
         made.append(Step(service, frozenset(map(_worker, going.values()))))
     if going and fronts[0] != fronts[1]:
-        made.append(Step(_staged("route", live, wanted, cluster, [*engines, fronts[1]])))
+        service = _staged("route", live, wanted, cluster, [*engines, fronts[1]])
+        made.append(Step(service, routes=True))
     return made
 
 

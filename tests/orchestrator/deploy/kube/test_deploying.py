@@ -98,20 +98,23 @@ def test_a_new_router_artefact_has_time_to_reach_running_pods_before_it_is_named
 ) -> None:
     path = tmp_path / "r.npz"
 
-    def put(content: bytes) -> float:
+    def put(content: bytes, seqs: int) -> float:
         path.write_bytes(content)
         planned = PlannedRouter(artefact="r", sha256=sha256_of(path), models={"m1": "m1"})
-        prepared = prepare(place.api, plan(router=planned), settings(), artefact=path)
+        wanted = plan(with_seqs(group("chat"), seqs), router=planned)
+        prepared = prepare(place.api, wanted, settings(), artefact=path)
         began_s = place.now_s
         deploy_kubernetes(place.api, prepared, waiting=place.waiting())
         return place.now_s - began_s
 
-    assert put(b"one") < 60
-    assert put(b"one") < 60
-    assert put(b"two") >= 60
-    order = [(kind, name) for _, kind, name in place.cluster.writes]
-    last = len(order) - 1 - order[::-1].index(("ConfigMap", "demo-router"))
-    assert ("RayService", "demo") in order[last:]
+    assert put(b"one", 8) < 60
+    assert put(b"one", 8) < 60
+    before = len(place.cluster.writes)
+    assert put(b"two", 99) >= 60
+    told = [
+        kind for _, kind, name in place.cluster.writes[before:] if name in ("demo", "demo-router")
+    ]
+    assert told == ["RayService", "ConfigMap", "RayService", "RayService"]  # started, then routed
 
 
 def test_a_group_that_is_gone_keeps_its_place_without_pods_and_no_second_cluster_is_made(
