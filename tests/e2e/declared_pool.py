@@ -54,6 +54,16 @@ def replicas(client: Any, wanted: int) -> dict[str, Any]:
     return {"apps": {n: [a["status"], a["message"]] for n, a in apps.items()}}
 
 
+def opened(port: int) -> None:
+    """Wait as a Service does: nobody is sent to an ingress that has not found engines yet."""
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/health/ready", timeout=30):
+                return
+        except OSError:
+            time.sleep(0.5)
+
+
 def ask(port: int) -> int:
     body = {"model": "m1", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
     request = urllib.request.Request(
@@ -91,7 +101,9 @@ def main(port: int) -> None:
         serve.start(proxy_location="Disabled")
         client = _get_global_client()
         put(client, kb.plan(kb.group("chat")), port)
-        told: dict[str, Any] = {"first": replicas(client, 1), "answer": ask(port)}
+        told: dict[str, Any] = {"first": replicas(client, 1)}
+        opened(port)
+        told["answer"] = ask(port)
         told["ingresses"] = listening(port)
         more = kb.plan(kb.group("chat", replicas=2, usd_per_hour=9.0))
         l4 = more.gpus["L4"]
