@@ -20,6 +20,8 @@ LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)?")
 START_RESOURCES = ("num-cpus", "num-gpus", "memory", "resources")
 UPGRADES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 TOKEN_SINCE = (2, 52, 0)
+MAX_ACCOUNT = 50
+"""Of the head, under Ray's autoscaler (KubeRay ``CheckName``)."""
 SERVE_PORT = "serve"
 """Of the head: the operator makes Serve's Service from it, or none (``BuildServeService``)."""
 
@@ -76,6 +78,12 @@ def _cluster_faults(cluster: Mapping[str, Any]) -> Iterator[str]:
     if version < TOKEN_SINCE:
         yield f"rayVersion {cluster.get('rayVersion')!r}: tokens need 2.52.0 or later"
     head = cluster["headGroupSpec"]
+    account = head["template"]["spec"].get("serviceAccountName", "")
+    if cluster.get("enableInTreeAutoscaling") and len(account) > MAX_ACCOUNT:
+        yield (
+            f"head: its service account {account!r} would be clipped to {MAX_ACCOUNT} characters by "
+            "the operator; give the service a shorter name"
+        )
     if head.get("enableIngress") or head.get("serviceType", "ClusterIP") != "ClusterIP":
         yield "head: its Service would show the dashboard outside the cluster"
     if head.get("headService", {}).get("metadata", {}).get("name"):
