@@ -81,8 +81,8 @@ def _cluster_faults(cluster: Mapping[str, Any]) -> Iterator[str]:
     account = head["template"]["spec"].get("serviceAccountName", "")
     if cluster.get("enableInTreeAutoscaling") and len(account) > MAX_ACCOUNT:
         yield (
-            f"head: its service account {account!r} would be clipped to {MAX_ACCOUNT} characters by "
-            "the operator; give the service a shorter name"
+            f"head: its service account {account!r} would be clipped to {MAX_ACCOUNT} characters "
+            "by the operator; give the service a shorter name"
         )
     if head.get("enableIngress") or head.get("serviceType", "ClusterIP") != "ClusterIP":
         yield "head: its Service would show the dashboard outside the cluster"
