@@ -46,7 +46,7 @@ from benchmarks.autoscale_run import ASKED, Fared, Job, alone, fare
 from benchmarks.autoscale_search import Search
 
 TUNED_TO, TUNING_SLACK, JUDGING_SLACK = 0.955, 0.004, 0.006
-TUNED_AT_MOST, JUDGED_AT_MOST, SLOWLY_AT_MOST = 10, 7, 3
+TUNED_AT_MOST, JUDGED_AT_MOST, SLOWLY_AT_MOST = 10, 12, 3
 COLD_STEPS, WARM_STEPS, NEAR_STEPS = 10, 20, 40
 QUICK = ("azure-chat", "spike-5x-120s", "gamma-cv4")
 QUICK_RULES = ("clairvoyant", "ours", "knative", "wva")
@@ -74,20 +74,21 @@ class Hint:
 
 def crossed(names: Sequence[str]) -> Iterator[Job]:
     """The part of the cross that is run without options, the most telling first."""
-    others = [n for n in names if n not in TELLING]
     telling = [n for n in TELLING if n in names]
-    few = [n for n in telling if n not in ("servegen-day", "azure-code")]
-    short = [n for n in few if n != "azure2024-diurnal"]
+    others = [n for n in names if n not in TELLING]
+    short = [n for n in telling if n in QUICK]
+    days = [n for n in telling if n not in (*QUICK, "azure-code")]
+    bursts = [n for n in short if n != "gamma-cv4"]
     reactive = (*MAIN, "wva-tokens", "knative-10min")
     for rules, where, router, colds in (
         (MAIN, telling, "shedding", (COLD_S,)),
         (MAIN, others, "shedding", (COLD_S,)),
-        (reactive, [*short, "azure-code"], "balanced", (COLD_S,)),
-        (MAIN, few, "shedding", (60.0, 360.0)),
-        (MAIN, short, "flow", (COLD_S,)),
-        (tuple(RULES), telling, "shedding", (COLD_S,)),
+        (reactive, [n for n in telling if n not in days], "balanced", (COLD_S,)),
+        (MAIN, short, "shedding", (60.0, 360.0)),
+        (tuple(RULES), short, "shedding", (COLD_S,)),
+        ((NO_HISTORY,), days, "shedding", (COLD_S,)),
         (("ours", "knative", "wva", "dynamo-like"), short, "plan", (COLD_S,)),
-        (tuple(RULES), others, "shedding", (COLD_S,)),
+        (MAIN, bursts, "flow", (COLD_S,)),
     ):
         for case, cold_s, rule in product(where, colds, rules):
             yield Job(case, router, rule, cold_s)
