@@ -14,10 +14,11 @@ it does: ``usd_at_95`` is what rules are compared by. Cost is rent from asking f
 it is gone. The first ten minutes of a run are not judged: all begin with a fleet for the mean load.
 
 All cases, routers, rules and cold starts crossed (``--full``) take most of a day, so without
-options a part is run (`crossed`): every rule in every case behind the router that sheds, at a cold
-start of 104 s; other cold starts and routers with the rules and cases that tell most. They begin
-where tuning at 104 s ended, with the same GPU types. Behind ``flow``, production's dispatcher,
-nothing is tuned anew and one draw is judged: a simulated hour takes twenty seconds there.
+options a part is run (`crossed`), the most telling first: the five main rules in every case behind
+the router that sheds, at a cold start of 104 s; other routers, cold starts and rules in the cases
+of ``--quick``, and what the days are without a history. Other cold starts and routers begin where
+tuning at 104 s ended, with the same GPU types. Behind ``flow``, production's dispatcher, nothing is
+tuned anew and one draw is judged: a simulated hour takes twenty seconds there.
 
 The ratios in the last line compare rules each behind the router with which it was cheapest on the
 tuning draws; those ending in a router's name compare them behind that one.
