@@ -55,8 +55,11 @@ class Admission:
             if late_s > 0:
                 request.blocked[group.name] = late_s
 
-    def late_s(self, request: Request, group: Group, now: float) -> float:
-        """Seconds by which the group would be too late; infinite where it has no engine."""
+    def late_s(self, request: Request, group: Group, now: float, *, waits: bool = False) -> float:
+        """Seconds by which the group would be too late; infinite where it has no engine.
+
+        ``waits``: it is known not to get a slot at once.
+        """
         engines = group.open
         if not engines:
             return math.inf
@@ -67,7 +70,7 @@ class Admission:
             prefill = max(prefill - request.cached.tokens, 1.0)
         allowed_s = self.allowed_s(request, group, prefill)
         passed_s = now - request.arrived_s
-        if not group.busy:
+        if not (waits or group.busy):
             predicted_s = request.begins[group.name] = group.ttft_s(prefill, now)
             return passed_s + predicted_s - allowed_s
         predicted_s = self.wait_s(request, group) + group.admitted_ttft_s(prefill)
@@ -102,6 +105,15 @@ class Admission:
             return given_s
         context = prefill_tokens + request.output_tokens / 2
         return given_s - request.output_tokens * group.law.lone_tpot_s(context)
+
+    def claim(self, request: Request, groups: Iterable[Group], until_s: float) -> None:
+        """Until then one that is refused for want of room is remembered where it lacked least."""
+        blocked = request.blocked
+        full = [g for g in groups if g.busy and blocked.get(g.name, math.inf) < math.inf]
+        if full:
+            group = min(full, key=lambda g: blocked[g.name])
+            load_s = group.load_s(request.asked.input_tokens, request.output_tokens)
+            group.queue.refused(request.asker, load_s, until_s)
 
     def refusal(self, request: Request, groups: Collection[Group]) -> Refused:
         """Why nobody serves the request, and when it would be served."""

@@ -160,6 +160,7 @@ class Dispatcher(Desk):
                 engine.relax(elapsed_s, now)
                 engine.catch_up(now)
             group.full = False
+            group.queue.pass_time(now)
             self._pump(group, now)
             for wait in [w for w in group.queue if w.task.last_s <= now]:
                 self._turn_away(group, wait)

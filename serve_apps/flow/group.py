@@ -11,7 +11,7 @@ from profiler.core import Profile, Slo
 from serve_apps.flow.affinity import Cached
 from serve_apps.flow.engine import Engine
 from serve_apps.flow.law import Law
-from serve_apps.flow.nouns import Replica, Task
+from serve_apps.flow.nouns import Asker, Replica, Task
 from serve_apps.flow.placement import Limits, Placement
 from serve_apps.flow.queue import FairQueue
 from serve_apps.flow.settings import FlowSettings
@@ -19,6 +19,8 @@ from serve_apps.router.loads import LoadGrid
 
 LEAST_WAIT_RATIO, MOST_WAIT_RATIO = 0.3, 4.0
 WAIT_SMOOTHING = 0.05
+MOST_KEPT = 1 / 8
+"""Of the requests that a group holds when it is full, so many are kept for who was refused."""
 LEAST_JUDGED_S = 0.02
 """Predicted waits below this say nothing about the prediction."""
 
@@ -41,6 +43,8 @@ class Group:
         """Of all engines that ever were in the group."""
         self.full = False
         """The last request found no room, and nothing has happened since."""
+        self._full_at = 0
+        """In flight when a request last found no room."""
         self.wait_ratio = 1.0
         """Actual over predicted wait, of late."""
         self._reckoned_by: tuple[Profile, Slo] | None = None
@@ -144,7 +148,19 @@ class Group:
         engine = self._placement.pick(engines, task, now, self.limits, cached)
         if engine is None and not avoid:
             self.full = True
+            self._full_at = self.in_flight
         return engine
+
+    def keeps_from(self, asker: Asker) -> bool:
+        """Whether what room there is belongs to others, who were refused with less than this one.
+
+        It is kept for a moment, and never more than a part of it: they may not come back.
+        """
+        claimed = self.queue.claimed_before(asker) if self.queue.contested else 0
+        if not claimed:
+            return False
+        most = max(1, int(MOST_KEPT * self._full_at))
+        return self._full_at - self.in_flight <= min(claimed, most)
 
     def waited(self, uncorrected_s: float, actual_s: float) -> None:
         """Compare a wait with what it was predicted to be before any correction."""
