@@ -115,11 +115,11 @@ class Admission:
             load_s = group.load_s(request.asked.input_tokens, request.output_tokens)
             group.queue.refused(request.asker, load_s, until_s)
 
-    def refusal(self, request: Request, groups: Collection[Group]) -> Refused:
+    def refusal(self, request: Request, groups: Collection[Group], now: float) -> Refused:
         """Why nobody serves the request, and when it would be served."""
         asked = request.asked
         if not any(g.open for g in groups):
-            return Refused("unavailable", 1.0, f"no engine for {asked.model!r} can be reached")
+            return _unavailable(asked.model, groups, now)
         late = [s for s in request.blocked.values() if s < math.inf]
         after_s = min(max(min(late, default=0.0), SHORTEST_RETRY_S), LONGEST_RETRY_S)
         kind: RefusalKind = "overload" if request.deadline_s is None else "deadline"
@@ -130,3 +130,12 @@ class Admission:
         else:
             why = f"no engine for {asked.model!r} can answer within {request.deadline_s:g} s"
         return Refused(kind, after_s, f"{why}; try again in {after_s:.1f} s")
+
+
+def _unavailable(model: str, groups: Collection[Group], now: float) -> Refused:
+    """Engines that were lost are probed all the time; those that are not there have to start."""
+    if not groups or any(g.engines for g in groups):
+        return Refused("unavailable", 1.0, f"no engine for {model!r} can be reached")
+    after_s = min(g.waking.ready_in_s(now) for g in groups)
+    why = f"no engine for {model!r} runs at present; try again in {after_s:.0f} s"
+    return Refused("unavailable", after_s, why)

@@ -319,7 +319,7 @@ class Desk:
     def _refuse(self, request: Request, now: float) -> Refused:
         """Nobody serves it, now; its sender is remembered for a moment."""
         groups = self._pool.serving(request.asked.model)
-        refused = self._admission.refusal(request, groups)
+        refused = self._admission.refusal(request, groups, now)
         self._admission.claim(request, groups, now + claim_s(refused.retry_after_s))
         return self._no(refused)
 

@@ -15,6 +15,7 @@ from serve_apps.flow.nouns import Asker, Replica, Task
 from serve_apps.flow.placement import Limits, Placement
 from serve_apps.flow.queue import FairQueue
 from serve_apps.flow.settings import FlowSettings
+from serve_apps.flow.waking import Waking
 from serve_apps.router.loads import LoadGrid
 
 LEAST_WAIT_RATIO, MOST_WAIT_RATIO = 0.3, 4.0
@@ -45,6 +46,7 @@ class Group:
         """The last request found no room, and nothing has happened since."""
         self._full_at = 0
         """In flight when a request last found no room."""
+        self.waking = Waking()
         self.wait_ratio = 1.0
         """Actual over predicted wait, of late."""
         self._reckoned_by: tuple[Profile, Slo] | None = None
@@ -79,6 +81,7 @@ class Group:
             known.adopt(self.law)
             known.gone = False
         self.engines[replica.id] = known
+        self.waking.found(now)
         self.refresh()
 
     def remove(self, replica_id: str) -> None:
