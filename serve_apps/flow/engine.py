@@ -21,6 +21,8 @@ SPREAD = 2.0
 LEAST_RATIO, MOST_RATIO = 0.25, 8.0
 LAG_SCALE_S = 0.1
 """Of an error in the prediction of so much work, half is put down to the work."""
+SUDDEN = 1.5
+"""Slower than of late by more than this is no chance of one answer, nor a prompt beside it."""
 MOST_LAG_S = 5.0
 MOST_HELD = 2.0
 """A pace worse than the profile's by more than this holds no more prompts back: nobody knows
@@ -343,7 +345,9 @@ class Engine:
 
     def _towards(self, ratio: float, seen: float) -> float:
         seen = min(max(seen, LEAST_RATIO), MOST_RATIO)
-        return ratio + self._settings.smoothing * (seen - ratio)
+        sudden = seen > SUDDEN * ratio
+        weight = self._settings.alarm if sudden else self._settings.smoothing
+        return ratio + weight * (seen - ratio)
 
 
 def longest_answer(task: Task) -> float:

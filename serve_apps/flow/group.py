@@ -108,7 +108,12 @@ class Group:
     def wait_s(self, ahead_s: float, load_s: float) -> float:
         """Until a slot is free for one with so much load before it, when all slots are taken."""
         part = max(len(self.open), 1) / self._settings.gateways
-        return self.wait_ratio * (ahead_s + load_s) / part
+        return self.wait_ratio * self._pace() * (ahead_s + load_s) / part
+
+    def _pace(self) -> float:
+        """How much slower than by the profile slots come free; waits alone teach it too late."""
+        sample = self.open[:4]
+        return max(sum(e.tpot_ratio for e in sample) / len(sample), 1.0) if sample else 1.0
 
     def ttft_s(self, prefill_tokens: float, now: float) -> float:
         """On a replica as busy as most; on an idle one if there is any."""
