@@ -14,7 +14,7 @@ IMAGE_TOKENS = 576
 
 def chat_tokens(messages: Sequence[Any]) -> int:
     """Tokens of a chat's messages, as JSON has them; what is no message counts nothing."""
-    return sum(_message_tokens(m) for m in messages)
+    return sum(map(_message_tokens, messages))
 
 
 def prompt_tokens(prompt: str | Sequence[Any]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
+import os
 from collections.abc import AsyncIterator, Sequence
 
 from starlette.applications import Starlette
@@ -33,7 +33,7 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI entry point."""
         if scope["type"] == "http" and scope["path"] in READERS and scope["method"] == "POST":
-            call = Call(self._gateway, f"req_{uuid.uuid4().hex}", scope["path"], send)
+            call = Call(self._gateway, f"req_{os.urandom(16).hex()}", scope["path"], send)
             await call.run(scope, receive)
         else:
             await self._rest(scope, receive, send)

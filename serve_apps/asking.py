@@ -28,7 +28,7 @@ def route_request(
     Raises:
         ApiError: 400, a preference that is malformed, or that no router here can heed.
     """
-    told = {name.lower(): value for name, value in headers}
+    told = dict(headers)
     model, wish = request.model, None
     if model not in models:
         wish = _preference(model)

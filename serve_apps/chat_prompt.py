@@ -14,16 +14,21 @@ MOST_CHARS = 32_768
 
 def chat_prompt(fields: Mapping[str, Any], max_output_tokens: int | None) -> Prompt | None:
     """Last user message, system prompt, turns, tools and images; None without a user's text."""
-    by_role: dict[str, list[Any]] = {}
+    asked: list[Any] = []
+    told: dict[str, list[str]] = {"system": [], "developer": []}
     for message in fields["messages"]:
-        if isinstance(message, dict):
-            by_role.setdefault(str(message.get("role")), []).append(message.get("content"))
-    asked = by_role.get("user", [])
+        if not isinstance(message, dict):
+            continue
+        role = message.get("role")
+        if role == "user":
+            asked.append(message.get("content"))
+        elif isinstance(role, str) and role in told:
+            told[role].append(_text(message.get("content")))
     text = _text(asked[-1]) if asked else ""
-    images = [url for content in asked for url in _images(content)]
+    images = [url for c in asked if isinstance(c, list) for url in _images(c)]
     if not text and not images:
         return None
-    system = "\n".join(_text(c) for role in ("system", "developer") for c in by_role.get(role, []))
+    system = "\n".join(told["system"] + told["developer"])
     tools = fields.get("tools") or fields.get("functions")
     return Prompt(
         text=_ends(text),
@@ -31,7 +36,7 @@ def chat_prompt(fields: Mapping[str, Any], max_output_tokens: int | None) -> Pro
         turns=len(asked),
         tools=len(tools) if isinstance(tools, list) else 0,
         images=len(images),
-        image_pixels=sum(pixels(url) for url in images),
+        image_pixels=sum(map(pixels, images)),
         max_output_tokens=max_output_tokens,
     )
 
@@ -53,8 +58,8 @@ def _text(content: Any) -> str:
     return "\n".join(t for t in texts if isinstance(t, str))
 
 
-def _images(content: Any) -> Iterator[str]:
-    for part in content if isinstance(content, list) else []:
+def _images(content: list[Any]) -> Iterator[str]:
+    for part in content:
         if isinstance(part, dict) and part.get("type") == "image_url":
             link = part.get("image_url")
             url = link.get("url") if isinstance(link, dict) else link

@@ -43,6 +43,8 @@ LEFT = "orchestrator.left"
 PEN = "orchestrator.pen"
 """Name of the scope's extension that holds a `Pen`."""
 _NEVER = float("inf")
+_CHUNKED = b"transfer-encoding: chunked\r\n"
+_CLOSE = b"connection: close\r\n"
 _NOT_IN_VALUES = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -66,6 +68,7 @@ class DoorProtocol(HttpToolsProtocol):
         self._refused = False
         self._late_s = _NEVER
         self._stuck_s = _NEVER
+        self._resting_s = _NEVER
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Of `asyncio.Protocol`."""
@@ -87,6 +90,7 @@ class DoorProtocol(HttpToolsProtocol):
         """Of `asyncio.Protocol`."""
         if self._refused:
             return
+        self._resting_s = _NEVER
         in_head, heads = self._in_head, self._heads
         super().data_received(data)
         if in_head and self._in_head and self._heads == heads:
@@ -144,6 +148,17 @@ class DoorProtocol(HttpToolsProtocol):
         if not self._refused:
             super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Of uvicorn, which sets a timer for each rest; here `sweep` looks for them all."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._resting_s = self.loop.time() + KEEP_ALIVE_S
+
     def send_400_response(self, msg: str) -> None:
         """What uvicorn says to what it cannot parse."""
         self._refuse(400, msg)
@@ -154,6 +169,8 @@ class DoorProtocol(HttpToolsProtocol):
             self._refuse(408, "the request did not come in time")
         elif now_s > self._stuck_s:
             self.transport.abort()
+        elif now_s > self._resting_s:
+            self.transport.close()
 
     def _refuse(self, status: int, message: str) -> None:
         self._refused = True
@@ -192,28 +209,68 @@ class Pen:
             return False
         if cycle.disconnected:
             return True
-        if _NOT_IN_VALUES.search(b"".join([value for _, value in headers])):
+        head = _head(status, headers, b"", keep_alive=cycle.keep_alive)
+        if head is None:
             return False
-        lines = [b"%b: %b\r\n" % header for header in headers]
-        if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
-        cycle.response_started = cycle.response_complete = True
+        cycle.response_started = True
         cycle.waiting_for_100_continue = False
-        cycle.transport.write(b"".join((STATUS_LINE[status], *lines, b"\r\n", body)))
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            cycle.transport.close()
-        cycle.on_response()
+        cycle.transport.write(head + body)
+        self._end()
+        return True
+
+    def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """The head of an answer whose length nobody knows: it goes out in chunks."""
+        cycle = self._cycle
+        if cycle.response_started or cycle.flow.write_paused:
+            return False
+        head = _head(status, headers, _CHUNKED, keep_alive=cycle.keep_alive)
+        if head is None:
+            return False
+        cycle.response_started = cycle.chunked_encoding = True
+        cycle.waiting_for_100_continue = False
+        if not cycle.disconnected:
+            cycle.transport.write(head)
         return True
 
     def piece(self, body: bytes) -> bool:
-        """More of an answer that was begun by ``send``, and goes out in chunks."""
+        """More of an answer that goes out in chunks."""
         cycle = self._cycle
         if not cycle.chunked_encoding or not body or cycle.flow.write_paused:
             return False
         if not (cycle.disconnected or cycle.response_complete):
             cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
+
+    def last(self, body: bytes) -> bool:
+        """The last of an answer that goes out in chunks, and its end; ``body`` may be empty."""
+        cycle = self._cycle
+        if not cycle.chunked_encoding or cycle.response_complete or cycle.flow.write_paused:
+            return False
+        if not cycle.disconnected:
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            cycle.transport.write(chunk + b"0\r\n\r\n")
+            self._end()
+        return True
+
+    def _end(self) -> None:
+        cycle = self._cycle
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+
+
+def _head(
+    status: int, headers: Sequence[tuple[bytes, bytes]], more: bytes, *, keep_alive: bool
+) -> bytes | None:
+    """The head's bytes; None where a value cannot stand in one."""
+    if _NOT_IN_VALUES.search(b"".join([value for _, value in headers])):
+        return None
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    if not keep_alive:
+        lines.append(_CLOSE)
+    return b"".join((STATUS_LINE[status], *lines, more, b"\r\n"))
 
 
 def _unchunked(cycle: RequestResponseCycle) -> Send:
@@ -240,11 +297,18 @@ def _problem(
     """Why a request's head is refused: status and message."""
     if len(headers) > MOST_HEADERS:
         return 431, f"more than {MOST_HEADERS} headers"
-    if sum(len(n) + len(v) for n, v in headers) + len(url) > MOST_HEAD_BYTES:
+    size, hosts, lengths, coded = len(url), 0, 0, False
+    for name, value in headers:
+        size += len(name) + len(value)
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            lengths += 1
+        elif name == b"transfer-encoding":
+            coded = True
+    if size > MOST_HEAD_BYTES:
         return 431, f"the head is larger than {MOST_HEAD_BYTES} bytes"
-    names = [name for name, _ in headers]
-    hosts = names.count(b"host")
-    if b"transfer-encoding" in names or names.count(b"content-length") > 1:
+    if coded or lengths > 1:
         coding = [v.lower() for n, v in headers if n in (b"transfer-encoding", b"content-length")]
         if coding != [b"chunked"] or version != "1.1":
             return 400, "the body's length is told in more than one way, or in none that is known"

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from serve_apps.router.prompts import Prompt
@@ -24,7 +25,7 @@ STUCK_S = 30.0
 """After so long without an answer a thread is given up."""
 SLOW_S = 0.01
 """Estimates at once that take longer, ``SLOW_IN_A_ROW`` times, are made in the thread for a while.
-They take a hundredth of it: it is the machine that is slow."""
+It is this thread's processor time: where others have the processor, a thread gets no more of it."""
 SLOW_IN_A_ROW = 2
 REST_S = 10.0
 
@@ -166,13 +167,13 @@ class AtOnce:
             _settle(future)
 
     def _do(self, loop: asyncio.AbstractEventLoop, prompts: Sequence[Prompt]) -> None:
-        began_s = loop.time()
+        began_s = time.thread_time()
         with contextlib.suppress(Exception):  # who was not prepared goes by the plan's shares
             self._prepare(prompts)
-        ended_s = loop.time()
-        self._slow = self._slow + 1 if ended_s - began_s > self._slow_s else 0
+        slow = time.thread_time() - began_s > self._slow_s
+        self._slow = self._slow + 1 if slow else 0
         if self._slow >= SLOW_IN_A_ROW:
-            self._slow, self._rests_until_s = 0, ended_s + REST_S
+            self._slow, self._rests_until_s = 0, loop.time() + REST_S
 
 
 def _run(prepare: Prepare, work: queue.SimpleQueue[Batch | None]) -> None:

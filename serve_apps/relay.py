@@ -161,7 +161,7 @@ class Call:
         headers = scope["headers"]
         caller = gateway.guard.admit(headers)
         record.tenant, record.key_id = caller.tenant, caller.key_id
-        gateway.seeing.know(tenants=(caller.tenant,))  # of the keys file, so there are few
+        gateway.seeing.metrics.tenants.know((caller.tenant,))  # of the keys file: there are few
         body = await read_body(scope, receive, gateway.max_body_bytes)
         asked = gateway.ask(record, caller, body, headers)
         try:
@@ -251,30 +251,50 @@ class Call:
         await self._respond(answer.status, answer.headers, body)
 
     async def _stream(self, lease: Lease, answer: Answer) -> None:
-        """Send each piece as it comes; the status goes out with the first."""
+        """Send each piece as it comes; the status goes out with the first, the end with the last.
+
+        A piece that can be written at once is, in the call that brings it, and wakes nobody.
+        """
         record, send, pen = self.record, self._send, self._pen
         lease.first_byte()
         record.first_byte_s = self._gateway.clock()
-        record.output_tokens, tail = 0, b""  # counted as they go out: a client may leave early
-        await self._start(answer.status, answer.headers)
+        record.output_tokens = events = 0  # counted as they go out: a client may leave early
+        tail = b""
+
+        def count(piece: bytes) -> None:
+            nonlocal events, tail
+            events += piece.count(_EVENT_END)
+            record.output_tokens = events
+            tail = piece if len(piece) >= _TAIL_BYTES else tail[-_TAIL_BYTES:] + piece
+            lease.progress()
+
+        def write(piece: bytes) -> bool:
+            written = pen is not None and pen.piece(piece)
+            if written:
+                count(piece)
+            return written
+
+        await self._start(answer.status, answer.headers, pen)
         try:
-            while piece := await answer.next(IDLE_S):
-                record.output_tokens += piece.count(_EVENT_END)
-                tail = piece if len(piece) >= _TAIL_BYTES else tail[-_TAIL_BYTES:] + piece
-                lease.progress()
-                if pen is None or not pen.piece(piece):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            while True:
+                if pen is not None:
+                    await answer.pour(write, IDLE_S)
+                piece = await answer.next(IDLE_S)
+                count(piece)
+                if answer.ended:
+                    break
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         except (EngineGoneError, SilentEngineError) as error:
             record.outcome = Outcome.CUT
             silent = isinstance(error, SilentEngineError)
-            lease.done(Result.TIMEOUT if silent else Result.CUT, record.output_tokens)
+            lease.done(Result.TIMEOUT if silent else Result.CUT, events)
             await self._finish(cut_event())
             return
         record.outcome = _outcome(answer.status)
         told = _told_tokens(tail)
-        record.output_tokens = told if told is not None else max(record.output_tokens - 1, 0)
+        record.output_tokens = told if told is not None else max(events - 1, 0)
         lease.done(_RESULTS[record.outcome], record.output_tokens)
-        await self._finish(b"")
+        await self._finish(piece)
 
     def _decided(self, lease: Lease) -> None:
         gateway, record, decision = self._gateway, self.record, lease.decision
@@ -308,15 +328,20 @@ class Call:
         await self._start(status, [*headers, length])
         await self._finish(body)
 
-    async def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    async def _start(
+        self, status: int, headers: list[tuple[bytes, bytes]], pen: Pen | None = None
+    ) -> None:
+        """Send the head; with a ``pen``, of an answer whose length is not told."""
         self._started = True
         self.record.status = status
         headers = headers + self._headers
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        if pen is None or not pen.begin(status, headers):
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _finish(self, last: bytes) -> None:
         self._answered = True
-        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+        if self._pen is None or not self._pen.last(last):
+            await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:

@@ -103,8 +103,8 @@ def refusal_of(error: ApiError) -> tuple[Outcome, Refusal | None]:
 def decision_headers(decision: Decision) -> list[tuple[bytes, bytes]]:
     """What the answer tells of the choice; the last two only where a learned router made it."""
     told = [
-        (b"x-orchestrator-model", header_bytes(decision.model)),
-        (b"x-orchestrator-group", header_bytes(decision.group)),
+        (b"x-orchestrator-model", _name_bytes(decision.model)),
+        (b"x-orchestrator-group", _name_bytes(decision.group)),
         (b"x-orchestrator-reason", header_bytes(decision.reason)),
     ]
     if decision.quality is not None:
@@ -112,6 +112,11 @@ def decision_headers(decision: Decision) -> list[tuple[bytes, bytes]]:
     if decision.cost_usd is not None:
         told.append((b"x-orchestrator-predicted-cost-usd", b"%.3g" % decision.cost_usd))
     return told
+
+
+@functools.lru_cache
+def _name_bytes(name: str) -> bytes:
+    return header_bytes(name)
 
 
 def header_bytes(value: str) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -58,6 +59,7 @@ class Answer(asyncio.Protocol):
         "_complete",
         "_due_s",
         "_idle_s",
+        "_into",
         "_length",
         "_loop",
         "_parser",
@@ -85,6 +87,7 @@ class Answer(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = 0.0
+        self._into: Callable[[bytes], bool] | None = None
         self._paused = False
         self.used = False
         self.lost = False
@@ -119,14 +122,20 @@ class Answer(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self.lost = True
             self._transport.abort()
-        if self._complete or self.lost or (self.stream and self._pieces):
+        if self._complete or self.lost:
             self._wake()
+        elif self.stream and self._pieces:
+            if self._into is None or not self._poured(self._into):
+                self._wake()
+            else:
+                self._due_s = self._loop.time() + self._idle_s
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of `asyncio.Protocol`. Without a length, the end of the connection ends the answer."""
         if self.status >= 200 and not (self._length or self._chunked) and exc is None:
             self._complete = True
         self.lost = True
+        self._disarm()
         self._pool.forget(self)
         self._wake()
 
@@ -196,6 +205,41 @@ class Answer(asyncio.Protocol):
             if self._complete:
                 return b""
             await self._wait()
+        return self._taken()
+
+    async def pour(self, into: Callable[[bytes], bool], idle_s: float) -> None:
+        """Hand the pieces of a stream over as they come, in the very call that brings them.
+
+        Returns when the stream has ended, or when ``into`` says that it did not take a piece: what
+        is left is for `next`, the last piece of all included, that it can go out with the end.
+
+        Raises:
+            EngineGoneError, SilentEngineError: as `next`.
+        """
+        self._idle_s, self._into = idle_s, into
+        try:
+            if not self._complete and self._poured(into):
+                while not (self._complete or self._pieces):
+                    await self._wait()
+        finally:
+            self._into = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of the answer has been taken."""
+        return self._complete and not self._pieces
+
+    def _poured(self, into: Callable[[bytes], bool]) -> bool:
+        """Whether nothing is left that ``into`` did not take."""
+        if not self._pieces:
+            return True
+        piece = self.body
+        if not into(piece):
+            return False
+        self._taken()
+        return True
+
+    def _taken(self) -> bytes:
         taken = self.body
         self._pieces.clear()
         self._buffered = 0
@@ -206,7 +250,6 @@ class Answer(asyncio.Protocol):
 
     def close(self) -> None:
         """Give the connection back when the answer is complete, else end it."""
-        self._disarm()
         if self._complete and self._reusable and not (self.lost or self._paused):
             self._pool.give_back(self)
         else:
@@ -236,7 +279,9 @@ class Answer(asyncio.Protocol):
             raise EngineGoneError("the engine's connection ended", sent=True)
 
     def _arm(self) -> None:
-        """Watch the time from now; a timer that is set for earlier looks again when it is due."""
+        """Watch the time from now. A timer that is set for earlier looks again when it is due, and
+        so one serves for many requests: making one takes longer than a look.
+        """
         self._due_s = self._loop.time() + self._idle_s
         if self._timer is not None and self._timer.when() <= self._due_s:
             return

@@ -99,8 +99,8 @@ class Admission:
         """
         given_s = request.deadline_s
         if given_s is None:
-            lone_s = group.law.lone_ttft_s(prefill_tokens)
-            return self._settings.patience * max(group.slo.ttft_s, LONE_SLACK * lone_s)
+            lone_s, slo_s = LONE_SLACK * group.law.lone_ttft_s(prefill_tokens), group.slo.ttft_s
+            return self._settings.patience * (lone_s if lone_s > slo_s else slo_s)
         if request.asked.stream:
             return given_s
         context = prefill_tokens + request.output_tokens / 2

@@ -115,7 +115,7 @@ class Desk:
     ) -> Request:
         cached, holder = None, None
         if asked.session or asked.prefix is not None:
-            cached = self._affinity.cached(asked, self._clock())
+            cached = self._affinity.cached(asked, arrived_s)
             found = self._pool.engines.get(cached.replica) if cached is not None else None
             holder = found[0] if found is not None else None
         output = self._lengths.expected(asked.model, asked.input_tokens, asked.max_output_tokens)

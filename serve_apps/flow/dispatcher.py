@@ -230,12 +230,13 @@ class Dispatcher(Desk):
 
     def begins_in_s(self, asked: RouteRequest, group: str) -> tuple[float, float]:
         """See `router.live.FlowView`."""
-        found, now = self._pool.groups[group], self._clock()
-        request = self._asking
+        found, request = self._pool.groups[group], self._asking
         if request is None or request.asked is not asked:
-            request = self._request(asked, Anyone(), now, None)
-        lone_s = found.law.lone_ttft_s(float(asked.input_tokens))
-        return self._admission.begins_in_s(request, found, now), lone_s
+            request = self._request(asked, Anyone(), self._clock(), None)
+        begins_s = request.begins.get(group)
+        if begins_s is None:
+            begins_s = self._admission.begins_in_s(request, found, self._clock())
+        return begins_s, found.law.lone_ttft_s(float(asked.input_tokens))
 
     def snapshot(self) -> FlowSnapshot:
         """Everything at this moment."""

@@ -29,6 +29,7 @@ MOST_HELD = 2.0
 whether they are what takes so long."""
 FORGIVEN_S = 5.0
 """A failure so long ago is no reason any more to go elsewhere."""
+LEAST_TICK_S = 1e-6
 FEWEST_TOKENS = 8
 """Shorter answers say nothing of the time per token."""
 
@@ -115,9 +116,11 @@ class Engine:
     def work_s(self, prefill_tokens: float, now: float) -> float:
         """The same by the law alone: the step under way, the prompts here and its own."""
         law, decoding = self._law, self.decoding
-        step_s = law.step_s(decoding, self.context_tokens(now))
+        kv = self._kv_tokens + self._decode_per_s * (now - self._known_s)
+        step_s = law.step_s(decoding, kv)
         tokens = self.backlog_tokens + prefill_tokens
-        steps = -(-tokens // max(law.budget - decoding, 1)) + (0.5 if self.in_flight else 0.0)
+        room = law.budget - decoding
+        steps = -(-tokens // (room if room > 1 else 1)) + (0.5 if self.in_flight else 0.0)
         return steps * step_s + law.per_prefill_s * tokens
 
     def tpot_s(self, prefill_tokens: float, now: float) -> float:
@@ -150,7 +153,8 @@ class Engine:
             needed = prefill_tokens + self._settings.kv_growth * output_tokens
             if self.reserved_tokens + needed > law.kv_tokens:
                 return math.inf
-            if per_prefill_s * backlog * min(self.ttft_ratio, MOST_HELD) > backlog_s:
+            pace = self.ttft_ratio if self.ttft_ratio < MOST_HELD else MOST_HELD
+            if per_prefill_s * backlog * pace > backlog_s:
                 return math.inf
         tokens = backlog + prefill_tokens
         kv = self._kv_tokens + self._decode_per_s * (now - self._known_s)
@@ -162,8 +166,9 @@ class Engine:
         tpot_s = self.tpot_ratio * step_s / left
         if count and busy > 0.0:
             # Of the prompts that come while an answer is written some answers meet more.
-            met = max(self._prefill_per_s * output_tokens * tpot_s / prefill_tokens, 1.0)
-            most = min(busy * (1.0 + SPREAD / math.sqrt(met)), MOST_PREFILL)
+            met = self._prefill_per_s * output_tokens * tpot_s / prefill_tokens
+            most = busy * (1.0 + (SPREAD / math.sqrt(met) if met > 1.0 else SPREAD))
+            most = most if most < MOST_PREFILL else MOST_PREFILL
             if self.tpot_ratio * step_s / (1.0 - most) > tpot_limit_s:
                 return math.inf
         steps = -(-tokens // (law.budget - self.decoding or 1)) + (0.5 if count else 0.0)
@@ -263,7 +268,8 @@ class Engine:
         Who is late will be later still: it may hang, long before that is sure.
         """
         for lease in self.pending:
-            return max(now - lease.dispatched_s - lease.overdue_s / self._settings.silence, 0.0)
+            late_s = now - lease.dispatched_s - lease.overdue_s / self._settings.silence
+            return late_s if late_s > 0.0 else 0.0
         return 0.0
 
     # -- health
@@ -338,10 +344,12 @@ class Engine:
         """Work out the pace of a step, which holds until the next thing happens."""
         self._known_s = now
         law, decoding = self._law, self.decoding
-        busy = min(law.per_prefill_s * self._prefill_per_s, MOST_PREFILL)
-        step_s = law.step_s(max(decoding, 1), self._kv_tokens)
-        self._tick_s = max(self.tpot_ratio * step_s / (1.0 - busy), 1e-6)
-        self._decode_per_s = decoding / self._tick_s
+        busy = law.per_prefill_s * self._prefill_per_s
+        step_s = law.step_s(decoding or 1, self._kv_tokens)
+        left = 1.0 - busy if busy < MOST_PREFILL else 1.0 - MOST_PREFILL
+        tick_s = self.tpot_ratio * step_s / left
+        self._tick_s = tick_s = tick_s if tick_s > LEAST_TICK_S else LEAST_TICK_S
+        self._decode_per_s = decoding / tick_s
 
     def _towards(self, ratio: float, seen: float) -> float:
         seen = min(max(seen, LEAST_RATIO), MOST_RATIO)

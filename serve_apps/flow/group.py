@@ -122,7 +122,11 @@ class Group:
             if self.in_flight < len(engines):
                 return self.law.lone_ttft_s(prefill_tokens)
             engines = engines[:4]
-        return min(e.ttft_s(prefill_tokens, now) for e in engines)
+        least_s = math.inf
+        for engine in engines:
+            ttft_s = engine.ttft_s(prefill_tokens, now)
+            least_s = ttft_s if ttft_s < least_s else least_s
+        return least_s
 
     @property
     def busy(self) -> bool:

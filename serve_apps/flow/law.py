@@ -61,7 +61,10 @@ class Law:
 
     def lone_ttft_s(self, prefill_tokens: float) -> float:
         """The time to first token of a request that has the engine to itself."""
-        return self.overhead_s + self.prefill_s(prefill_tokens, 0, self.base_s)
+        steps = -(
+            -prefill_tokens // self.budget
+        )  # `prefill_s`, of which several are asked a request
+        return self.overhead_s + (steps * self.base_s + self.per_prefill_s * prefill_tokens)
 
     def lone_tpot_s(self, context_tokens: float) -> float:
         """The time per output token of a request that has the engine to itself."""

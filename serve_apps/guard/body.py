@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from serve_apps.api_error import ApiError
-from serve_apps.guard.fields import FIXED, REASONS, TEMPLATE_OWN
+from serve_apps.guard.fields import DECIDED, FIXED, REASONS, TEMPLATE_OWN
 from serve_apps.guard.grammar import check_grammar
 from serve_apps.guard.media import check_media
 from serve_apps.guard.settings import BodyLimits, GuardSettings
@@ -21,8 +21,16 @@ GRAMMARS = (
     "guided_choice", "guided_grammar", "guided_whitespace_pattern", "structural_tag",
 )  # fmt: skip
 
+SPECIAL = frozenset((*FIXED, *DECIDED))
+"""All else passes, unless the operator says otherwise."""
 RARE = frozenset((*LISTS, *GRAMMARS, "stop"))
 """Most bodies have none of these, and are looked at no further."""
+
+LENGTHS = ("max_tokens", "max_completion_tokens", "min_tokens")
+WIDTHS = ("n", "best_of")
+LOGPROBS = ("logprobs", "top_logprobs", "prompt_logprobs")
+COUNTS = frozenset((*WIDTHS, *LOGPROBS))
+"""As rare, and looked at only where there is one."""
 
 
 def clean(fields: Mapping[str, Any], settings: GuardSettings) -> tuple[str, ...]:
@@ -31,9 +39,15 @@ def clean(fields: Mapping[str, Any], settings: GuardSettings) -> tuple[str, ...]
     Raises:
         ApiError: 400, naming the field that is refused or beyond its limit.
     """
-    dropped = tuple(key for key in fields if _drops(key, fields[key], settings))
+    dropped: tuple[str, ...] = ()
+    if not (SPECIAL.isdisjoint(fields) and settings.fields.keys().isdisjoint(fields)):
+        dropped = tuple([key for key in fields if _drops(key, fields[key], settings)])
     limits = settings.body
-    _check_numbers(fields, limits)
+    if limits.max_output_tokens is not None:
+        for name in LENGTHS:
+            _at_most(fields, name, limits.max_output_tokens)
+    if not COUNTS.isdisjoint(fields):
+        _check_counts(fields, limits)
     if not RARE.isdisjoint(fields):
         _check_lists(fields, limits)
         for name in GRAMMARS:
@@ -62,13 +76,10 @@ def _drops(key: str, value: Any, settings: GuardSettings) -> bool:
     return action != "pass"
 
 
-def _check_numbers(fields: Mapping[str, Any], limits: BodyLimits) -> None:
-    if limits.max_output_tokens is not None:
-        for name in ("max_tokens", "max_completion_tokens", "min_tokens"):
-            _at_most(fields, name, limits.max_output_tokens)
-    for name in ("n", "best_of"):
+def _check_counts(fields: Mapping[str, Any], limits: BodyLimits) -> None:
+    for name in WIDTHS:
         _at_most(fields, name, limits.max_n, least=1)
-    for name in ("logprobs", "top_logprobs", "prompt_logprobs"):  # -1 asks for the vocabulary
+    for name in LOGPROBS:  # -1 asks for the vocabulary
         _at_most(fields, name, limits.max_logprobs)
 
 
@@ -101,7 +112,9 @@ def _check_prompts(fields: Mapping[str, Any], limits: BodyLimits) -> None:
     prompts = _prompts(fields.get("prompt"))
     if prompts > limits.max_prompts:
         raise too_many("prompt", prompts, limits.max_prompts, "prompts")
-    wide = max((w for w in map(fields.get, ("n", "best_of")) if isinstance(w, int)), default=1)
+    wide = 1
+    if not COUNTS.isdisjoint(fields):
+        wide = max((w for w in map(fields.get, WIDTHS) if isinstance(w, int)), default=1)
     if prompts * wide > limits.max_sequences:
         raise too_many("prompt", prompts * wide, limits.max_sequences, "prompts times n")
     messages = fields.get("messages")

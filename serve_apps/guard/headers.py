@@ -14,6 +14,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 OF_PAGES = frozenset((b"origin", b"referer", b"sec-fetch-site"))
 """Headers by which a browser says which page calls."""
+_JSON = b"application/json"
 
 
 def check_body_headers(headers: Headers) -> None:
@@ -33,7 +34,7 @@ def check_body_headers(headers: Headers) -> None:
                 f"content-encoding {shown!r} is not taken here; send the body uncompressed",
                 code="unsupported_encoding",
             )
-        if name == b"content-type" and not _is_json(value):
+        if name == b"content-type" and value != _JSON and not _is_json(value):
             shown = value[:60].decode("latin-1")
             raise ApiError(
                 415,
@@ -49,7 +50,10 @@ def check_origin(headers: Headers, allowed: Collection[str] = ()) -> None:
         ApiError: 403, a foreign Origin or Referer, or the browser says it is another site's.
     """
     headers = list(headers)
-    if not any(name in OF_PAGES for name, _ in headers):
+    for name, _ in headers:
+        if name in OF_PAGES:
+            break
+    else:
         return
     told = {name: value.decode("latin-1").strip() for name, value in headers}
     site = told.get(b"sec-fetch-site", "none")
@@ -112,7 +116,7 @@ def _same(page: str, own: str, allowed: Collection[str]) -> bool:
 
 
 def _is_json(content_type: bytes) -> bool:
-    return content_type.partition(b";")[0].strip().lower() == b"application/json"
+    return content_type.partition(b";")[0].strip().lower() == _JSON
 
 
 def _foreign(what: str) -> ApiError:

@@ -93,13 +93,16 @@ class ByPlan:
             balance.bias(model) if balance is not None and planned else 0.0,
         )
 
-    def quiet(self, found: PlanClass, offers: Mapping[str, Offer]) -> bool:
+    def quiet(self, found: PlanClass, offers: Mapping[str, Offer], *, calm: bool) -> bool:
         """Whether nothing costs more than planned, or less, and the plan's models are in time."""
-        return self._market.prices.calm and all(
-            o.price >= o.planned_price and (o.in_time >= 1.0 or m not in found.models)
-            for m, o in offers.items()
-            if o.groups
-        )
+        if not calm:
+            return False
+        for model, o in offers.items():
+            if not o.groups:
+                continue
+            if o.price < o.planned_price or (o.in_time < 1.0 and model in found.models):
+                return False
+        return True
 
     def took(self, found: PlanClass, model: str, options: Iterable[ModelOption]) -> None:
         """Note that a model got a request that it answers by the plan, in a quiet hour."""

@@ -59,7 +59,8 @@ class Clumps:
         if not meetings:
             return 0.0
         answer_s = self._answer_s[group]
-        steady = self._tokens * answer_s / max(self._watched_s, answer_s)
+        watched_s = self._watched_s if self._watched_s > answer_s else answer_s
+        steady = self._tokens * answer_s / watched_s
         met = self._met_tokens[group] / self._arrivals
         excess = met - steady * (1.0 + BEYOND_CHANCE / math.sqrt(meetings))
-        return max(excess, 0.0) * self._taken_tokens[group] / self._tokens
+        return excess * self._taken_tokens[group] / self._tokens if excess > 0.0 else 0.0

@@ -105,12 +105,12 @@ class Deciding:
             NoGroupLeftError: none is left, or the policy refuses.
         """
         found = self.class_of(request, estimate)
-        offers = self.market.offers(request, estimate, found.slo, avoid)
+        offers, calm = self.market.offers(request, estimate, found.slo, avoid)
         if not any(offer.groups for offer in offers.values()):
             return self.by_table(request, avoid, "no group left keeps the SLO at this size")
-        quiet = self._by_plan.quiet(found, offers)
+        quiet = self._by_plan.quiet(found, offers, calm=calm)
         pressed = bool(avoid) or not quiet
-        calm = self._by_plan.calm_choice(found, offers) if pressed else None
+        usual = self._by_plan.calm_choice(found, offers) if pressed else None
         if chooser is not None:
             model, why = chooser(found, offers)
         else:
@@ -119,7 +119,7 @@ class Deciding:
             if self.supervised is not None and self.supervised.acted:
                 why = f"{self.supervised.name}; {why}"
         decision = self._decided(request, found, model, offers, avoid, why)
-        return replace(decision, shed=True) if pressed and model != calm else decision
+        return replace(decision, shed=True) if pressed and model != usual else decision
 
     def by_table(self, request: RouteRequest, avoid: Collection[str], why: str) -> Decision:
         """By the plan's shares alone.
@@ -173,7 +173,7 @@ class Deciding:
             group = min(offer.groups, key=offer.groups.__getitem__)
         else:
             group = self._by_plan.group(found, model, offer)
-        load = market.load_s(group, request.input_tokens, offer.output_tokens, found.slo)
+        load = offer.loads.get(group, math.inf)
         market.took(request, group, load, offer.output_tokens)
         if avoid:
             why += f"; not {', '.join(sorted(avoid))}"
@@ -191,10 +191,10 @@ class Deciding:
     def _others(self, request: RouteRequest, group: str, avoid: Collection[str]) -> bool:
         """Whether yet another group has room for the request's context."""
         tokens = request.input_tokens + (request.max_output_tokens or 0)
-        return any(
-            name != group and name not in avoid and tokens <= room
-            for name, room in self._context_tokens.items()
-        )
+        for name, room in self._context_tokens.items():
+            if tokens <= room and name != group and name not in avoid:
+                return True
+        return False
 
 
 class _Rate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from placement.plan import Plan
@@ -101,11 +101,19 @@ class LivePrices:
         felt = math.expm1(min(STRAIN_GAIN * strain, MOST_FELT))
         return max(self._now[group], self.planned[group] + self._rent[group] * felt)
 
+    def current(self) -> tuple[Mapping[str, float], bool]:
+        """Every group's price now, as `now` has it, and whether it is the plan's: see `calm`."""
+        view = self._view
+        if view is None or not any(map(view.strain, self._now)):
+            return self._now, self._calm
+        return {name: self.now(name) for name in self._now}, False
+
     @property
     def calm(self) -> bool:
         """Whether every group's price is the plan's."""
-        view = self._view
-        return self._calm and (view is None or not any(map(view.strain, self._now)))
+        if not self._calm or self._view is None:
+            return self._calm
+        return not any(map(self._view.strain, self._now))
 
     def heed(self, view: LoadView) -> None:
         """Follow what truly waits from now on."""

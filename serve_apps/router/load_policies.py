@@ -21,7 +21,7 @@ FAILURES = 3
 REST_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take three times as long to make
 class ModelOption:
     """One model's answer to one request, by its best group.
 
@@ -48,7 +48,7 @@ class ModelOption:
     bias_usd: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LoadState:
     """What else a policy may look at.
 
@@ -97,13 +97,17 @@ class Priced:
                 if not o.planned:
                     standing[o.model] = min(_planned_utility(o, worth), most)
 
-        def now(option: ModelOption) -> float:
-            """Late is late for everybody, but prices are divided by importance."""
-            rise = option.price_usd - option.planned_price_usd
-            late = worth * option.quality * (1 - option.in_time)
-            return standing[option.model] - late - rise / state.asked.importance
-
-        return max((o for o in able if o.model in standing), key=now).model
+        best, most, importance = "", 0.0, state.asked.importance
+        for o in able:
+            if o.model not in standing:
+                continue
+            # Late is late for everybody, but prices are divided by importance.
+            rise = o.price_usd - o.planned_price_usd
+            late = worth * o.quality * (1 - o.in_time)
+            now = standing[o.model] - late - rise / importance
+            if not best or now > most:
+                best, most = o.model, now
+        return best
 
 
 def _planned_utility(option: ModelOption, worth_usd: float) -> float:

@@ -10,6 +10,8 @@ from profiler.core import Profile, Slo
 from profiler.rates import max_rates
 
 POINTS = 33
+LAST = POINTS - 2
+"""Of the points, the last that another follows."""
 
 
 class LoadGrid:
@@ -33,10 +35,12 @@ class LoadGrid:
         """Replica-seconds; infinite where the SLO cannot be kept."""
         if input_tokens + output_tokens > self._longest:
             return math.inf
-        x = math.log(max(input_tokens, 1.0)) / self._step
-        y = math.log(max(output_tokens, 1.0)) / self._step
-        i, j = min(int(x), POINTS - 2), min(int(y), POINTS - 2)
-        u, v = min(x - i, 1.0), min(y - j, 1.0)
+        x = math.log(input_tokens) / self._step if input_tokens > 1 else 0.0
+        y = math.log(output_tokens) / self._step if output_tokens > 1 else 0.0
+        i, j = int(x), int(y)
+        i, j = (i if i < LAST else LAST), (j if j < LAST else LAST)
+        u, v = x - i, y - j
+        u, v = (u if u < 1.0 else 1.0), (v if v < 1.0 else 1.0)
         low, high = self._log_load[i], self._log_load[i + 1]
         a, b, c, d = low[j], low[j + 1], high[j], high[j + 1]
         if math.inf in (a, b, c, d):

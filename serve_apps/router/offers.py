@@ -18,16 +18,17 @@ from serve_apps.router.risk import left_by_load
 from serve_apps.router.sessions import LastTurn, Sessions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take three times as long to make
 class Offer:
     """One model's answer: expected quality and length, and its price in dollars.
 
     ``groups`` are those that would answer inside the SLO and need not be avoided, with what each
     takes now; ``price`` is the least of them, ``planned_price`` the least by the plan's prices.
-    ``best`` is the group of that price, the first to begin among equals; where none is left, the
-    one that would begin first. ``ttft_s`` and ``in_time`` are of that group: predicted seconds to
-    the first token, and what load and clumps of arrivals leave of the chance to keep the SLO.
-    Without a dispatcher to ask nobody waits.
+    ``loads`` are the replica-seconds that it takes of each group inside the SLO, with nothing
+    cached. ``best`` is the group of that price, the first to begin among equals; where none is
+    left, the one that would begin first. ``ttft_s`` and ``in_time`` are of that group: predicted
+    seconds to the first token, and what load and clumps of arrivals leave of the chance to keep the
+    SLO. Without a dispatcher to ask nobody waits.
     """
 
     quality: float
@@ -35,6 +36,7 @@ class Offer:
     price: float
     planned_price: float
     groups: Mapping[str, float]
+    loads: Mapping[str, float]
     best: str = ""
     ttft_s: float = 0.0
     in_time: float = 1.0
@@ -69,6 +71,7 @@ class Market:
         self._loads = {
             slo: {g.name: LoadGrid(g.profile, slo) for g in plan.groups} for slo in set(slos)
         }
+        self._last = next(iter(self._loads.items()))
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -77,13 +80,19 @@ class Market:
 
     def load_s(self, group: str, input_tokens: float, output_tokens: float, slo: Slo) -> float:
         """Replica-seconds of a request; infinite where the SLO cannot be kept."""
-        return self._loads[slo][group](input_tokens, output_tokens)
+        return self._loads_of(slo)[group](input_tokens, output_tokens)
+
+    def _loads_of(self, slo: Slo) -> Mapping[str, LoadGrid]:
+        """By group. Most ask for the same as the one before, and hashing a noun takes long."""
+        if self._last[0] is not slo:
+            self._last = slo, self._loads[slo]
+        return self._last[1]
 
     def planned_price(
         self, model: str, input_tokens: float, output_tokens: float, slo: Slo
     ) -> float:
         """Dollars by the plan's prices; infinite where no group keeps the SLO."""
-        loads = self._loads[slo]
+        loads = self._loads_of(slo)
         cheapest = min(
             loads[g](input_tokens, output_tokens) * self.prices.planned[g]
             for g in self._groups[model]
@@ -92,10 +101,15 @@ class Market:
 
     def offers(
         self, request: RouteRequest, estimate: Estimate, slo: Slo, avoid: Collection[str]
-    ) -> dict[str, Offer]:
-        """One offer per hosted model."""
+    ) -> tuple[dict[str, Offer], bool]:
+        """One offer per hosted model; and whether every group's price is the plan's."""
         cached = self.sessions.cached(request.session, request.input_tokens)
-        return {m: self._offer(m, request, estimate, slo, avoid, cached) for m in self.position}
+        prices, calm = self.prices.current()
+        offers = {
+            model: self._offer(model, request, estimate, slo, avoid, cached, prices)
+            for model in self.position
+        }
+        return offers, calm
 
     def _offer(
         self,
@@ -105,26 +119,33 @@ class Market:
         slo: Slo,
         avoid: Collection[str],
         cached: tuple[str, float] | None,
+        now: Mapping[str, float],
     ) -> Offer:
-        at, loads, prices = self.position[model], self._loads[slo], self.prices
+        at, loads, prices = self.position[model], self._loads_of(slo), self.prices
         output = limited(estimate.output_tokens[at], request)
-        groups, planned = {}, math.inf
+        groups: dict[str, float] = {}
+        plain: dict[str, float] = {}
+        price = planned = math.inf
         for name in self._groups[model]:
             load = loads[name](request.input_tokens, output)
             if load == math.inf:
                 continue
-            planned = min(planned, load * prices.planned[name])
+            plain[name] = load
+            at_plan = load * prices.planned[name]
+            planned = at_plan if at_plan < planned else planned
             if name in avoid:
                 continue
             if cached is not None and cached[0] == name:
                 prefill = request.input_tokens - cached[1] / self._replicas[name]
                 load = min(load, loads[name](prefill, output))
-            groups[name] = load * prices.now(name) / SECONDS_PER_HOUR
-        price = min(groups.values(), default=math.inf)
-        offer = estimate.quality[at], output, price, planned / SECONDS_PER_HOUR, groups
+            groups[name] = usd = load * now[name] / SECONDS_PER_HOUR
+            price = usd if usd < price else price
+        quality, planned_price = estimate.quality[at], planned / SECONDS_PER_HOUR
         if prices.flow is None:
-            return Offer(*offer, min(groups, key=groups.__getitem__, default=""))
-        return Offer(*offer, *self._outlook(model, request, output, slo, groups, prices.flow))
+            best = min(groups, key=groups.__getitem__, default="")
+            return Offer(quality, output, price, planned_price, groups, plain, best)
+        best, ttft_s, in_time = self._outlook(model, request, output, slo, groups, prices.flow)
+        return Offer(quality, output, price, planned_price, groups, plain, best, ttft_s, in_time)
 
     def _outlook(
         self,
@@ -136,9 +157,13 @@ class Market:
         flow: FlowView,
     ) -> tuple[str, float, float]:
         """The best group, when it begins, and what that leaves of the chance to be in time."""
-        begins = {g: flow.begins_in_s(request, g) for g in groups or self._groups[model]}
-        best = min(begins, key=lambda g: (groups.get(g, 0.0), begins[g][0]))
-        ttft_s, lone_s = begins[best]
+        best, least, lone_s = "", (math.inf, math.inf), 0.0
+        for name in groups or self._groups[model]:
+            begins_s, alone_s = flow.begins_in_s(request, name)
+            standing = groups.get(name, 0.0), begins_s
+            if not best or standing < least:
+                best, least, lone_s = name, standing, alone_s
+        ttft_s = least[1]
         met_s = flow.gateways * self.clumps.excess_tokens(best) * self._prefill_s[best]
         return best, ttft_s, left_by_load(ttft_s, lone_s, output_tokens, slo, met_s)
 
@@ -165,4 +190,6 @@ class Market:
 def limited(output_tokens: float, request: RouteRequest) -> float:
     """An expected answer, within the client's limit."""
     limit = request.max_output_tokens
-    return output_tokens if limit is None else min(output_tokens, max(limit, 1))
+    if limit is None or output_tokens <= limit:
+        return output_tokens
+    return limit if limit > 1 else min(output_tokens, 1)

@@ -30,7 +30,7 @@ class SourceOfEstimates(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Estimate:
     """Of one prompt; an entry per model of the pool, in its order."""
 

@@ -42,12 +42,14 @@ def left_by_load(
     A miss that the SLO forgives costs nothing: with ``slo.attainment`` of the chance all is as
     planned.
     """
-    allowed_s = max(slo.ttft_s, LONE_SLACK * lone_ttft_s)
+    lone_s, allowed_s = LONE_SLACK * lone_ttft_s, slo.ttft_s
+    allowed_s = lone_s if lone_s > allowed_s else allowed_s
     if not ttft_s < allowed_s:
         return 0.0
-    ttft_s = max(ttft_s, lone_ttft_s)
+    ttft_s = lone_ttft_s if lone_ttft_s > ttft_s else ttft_s
     soon: float = 1.0 - (ttft_s / allowed_s) ** SHARPNESS
     alone: float = 1.0 - (lone_ttft_s / allowed_s) ** SHARPNESS
     stalls_s = ttft_s - lone_ttft_s + SIDES * met_s
-    stalls = stalls_s / (max(output_tokens, 1.0) * slo.tpot_s)
-    return min(soon / alone * math.exp(-stalls) / slo.attainment, 1.0)
+    stalls = stalls_s / ((output_tokens if output_tokens > 1.0 else 1.0) * slo.tpot_s)
+    left = soon / alone * math.exp(-stalls) / slo.attainment
+    return left if left < 1.0 else 1.0

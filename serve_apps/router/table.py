@@ -34,12 +34,9 @@ class RouteTable:
         self._ranges: dict[str, dict[Range, set[Range]]] = {}
         self._planned: dict[Cell, dict[str, float]] = {}
         self._quotas: dict[tuple[Cell, frozenset[str]], Quota] = {}
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """What a client may ask for: the models hosted, and ``auto`` where the plan routes it."""
         auto = (AUTO,) if AUTO in self._routes else ()
-        return (*auto, *sorted(set(self._model_of.values())))
+        self.models: tuple[str, ...] = (*auto, *sorted(set(self._model_of.values())))
+        """What a client may ask for: the models hosted, and ``auto`` where the plan routes it."""
 
     def input_ranges(self, model: str) -> list[Range]:
         """What tells the classes of a model's requests apart, where ``max_tokens`` is not given.

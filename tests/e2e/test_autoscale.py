@@ -29,7 +29,6 @@ NEEDS = ("ray", "aiohttp", "httptools")
 MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.alone,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 INPUTS, OUTPUTS = (0, 100), (0, 40)

@@ -234,7 +234,7 @@ async def test_the_saturation_rate_holds_and_a_rate_far_above_does_not(
         guess,
         slo,
         bucket_of(64, 20),
-        budget_s=40 * (alone.ttft_s + 19 * alone.tpot_s),
+        budget_s=25 * (alone.ttft_s + 19 * alone.tpot_s),
         on_trial=trials.append,
         headers=KEY,
     )
@@ -304,7 +304,7 @@ def test_engines_come_and_go_under_load_and_no_request_fails_nor_stream_ends_ear
                 await here.until(lambda s: s.groups[0].ready == 2, WAIT_S)
             assert get(f"{first}/health") == ""
             for _ in range(6):
-                load.ask(tokens=200)
+                load.ask(tokens=120)
             with scaler(1):
                 await here.until(lambda s: s.groups[0].wanted == 1, 60)
                 await here.until(lambda s: (s.groups[0].ready, s.groups[0].draining) == (1, 0), 600)

@@ -19,7 +19,6 @@ from tests.e2e.test_autoscale import MISSING, deployed, root
 __all__ = ["deployed", "root"]
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.alone,
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 

@@ -59,6 +59,10 @@ class App:
             self.wrote += [pen.piece(body), pen.piece(b""), pen.piece(body)]
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
+        if scope["path"] == "/begun":
+            pen = scope["extensions"][PEN]
+            self.wrote += [pen.begin(200, []), pen.piece(body), pen.last(body), pen.last(body)]
+            return
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -120,6 +124,25 @@ async def test_the_pen_writes_pieces_as_chunks() -> None:
         answer = await say(door.port, posted(b"/pieces", b"abc", CLOSE))
     assert app.wrote == [True, False, True]
     assert answer.endswith(b"\r\n\r\n3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n")
+
+
+async def test_a_stream_by_the_pen_alone_is_what_messages_would() -> None:
+    async with opened() as (door, app):
+        by_pen = await say(door.port, posted(b"/begun", b"abc"), posted(b"/begun", b"d", CLOSE))
+        by_messages = await say(
+            door.port, posted(b"/stream", b"abc"), posted(b"/stream", b"d", CLOSE)
+        )
+    assert app.wrote == [True, True, True, False] * 2
+    assert by_pen == by_messages
+
+
+async def test_a_connection_that_rests_too_long_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KEEP_ALIVE_S", "SWEEP_S"):
+        monkeypatch.setattr(doors, name, 0.01)
+    async with opened() as (door, app):
+        said = await say(door.port, posted(b"/x", b"abc"))
+    assert said.endswith(b"\r\n\r\nabc")
+    assert app.bodies == [b"abc"]
 
 
 async def test_the_pen_leaves_to_messages_what_it_must_not_write() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -153,6 +154,18 @@ async def test_at_once_who_left_is_not_prepared(source: Source) -> None:
     await stays
     made.close()
     assert [p.text for batch in source.batches for p in batch][-1] == "b"
+
+
+async def test_what_only_waits_for_the_processor_is_not_slow(source: Source) -> None:
+    def waits(prompts: Sequence[Prompt]) -> None:
+        source.prepare(prompts)
+        time.sleep(0.02)
+
+    made = AtOnce(waits, slow_s=0.01)
+    for i in range(estimating.SLOW_IN_A_ROW + 1):
+        await made.prepared(Prompt(str(i)))
+    made.close()
+    assert source.threads == {threading.get_ident()}
 
 
 async def test_what_is_slow_at_once_is_soon_made_elsewhere(source: Source) -> None:

@@ -37,6 +37,7 @@ class Listener:
 
     heard: list[bytes] = field(default_factory=list)
     port: int = 0
+    answer: bytes = ANSWER
 
     @property
     def url(self) -> str:
@@ -66,7 +67,7 @@ class Listener:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
                 self.heard.append(head + await reader.readexactly(length))
-                writer.write(ANSWER)
+                writer.write(self.answer)
         writer.close()
 
 
@@ -114,6 +115,43 @@ async def opened(guard: Guard | None = None) -> AsyncIterator[FrontDoor]:
         yield FrontDoor(door, engine, canary)
         await door.close(0.0)
         await gateway.close()
+
+
+EVENT = b"data: " + b"x" * 4000 + b"\n\n"
+USAGE = b'data: {"usage": {"completion_tokens": 7}}\n\ndata: [DONE]\n\n'
+
+
+@pytest.mark.parametrize("events", [1, 4000], ids=["small", "more than buffers hold"])
+async def test_a_stream_reaches_a_client_that_reads_late_whole_and_is_counted(events: int) -> None:
+    pieces = [EVENT] * events + [USAGE]
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
+    async with Listener(answer=head + chunks).listening() as engine:
+        gateway = Gateway(plan())
+        gateway.found([Replica("r", "a", engine.url)])
+        door = Door(build_app(gateway), "127.0.0.1", 0)
+        await door.open()
+        body = _json(chat_body() | {"stream": True})
+        asked = b"POST %b HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+        said = await say(door.port, asked % (CHAT.encode(), len(body)) + body)
+        await door.close(10.0)
+        [record] = gateway.seeing.journal.latest(1)
+        await gateway.close()
+    told, _, rest = said.partition(b"\r\n\r\n")
+    assert b"transfer-encoding: chunked" in told
+    assert unchunked(rest) == b"".join(pieces)
+    assert (record.outcome, record.output_tokens) == ("ok", 7)
+
+
+def unchunked(said: bytes) -> bytes:
+    found = []
+    while said != b"0\r\n\r\n":
+        size, _, said = said.partition(b"\r\n")
+        found.append(said[: int(size, 16)])
+        said = said[int(size, 16) + 2 :]
+    return b"".join(found)
 
 
 ENGINES_OWN = (

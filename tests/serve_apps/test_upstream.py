@@ -116,6 +116,53 @@ async def test_a_stream_passes_and_its_connection_is_used_again() -> None:
     assert made.connections == 1
 
 
+async def poured(taken: bytes) -> tuple[list[bytes], bytes, bool]:
+    """What a stream of "abc", "de" and "f" with the end was poured into, what came next, whether
+    that was all; only what is in ``taken`` is taken.
+    """
+    go = [asyncio.Event(), asyncio.Event()]
+    found: list[bytes] = []
+
+    async def stepwise(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for piece, then in zip((STREAM + b"3\r\nabc\r\n", b"2\r\nde\r\n"), go, strict=True):
+            writer.write(piece)
+            await then.wait()
+        writer.write(b"1\r\nf\r\n0\r\n\r\n")
+
+    def take(piece: bytes) -> bool:
+        go[len(found)].set()
+        found.append(piece)
+        return piece in taken
+
+    async with engine(stepwise) as (_, upstream, url):
+        answer = await upstream.ask(url, PATH, b"{}", 10.0)
+        await answer.pour(take, 10.0)
+        rest = await answer.next(10.0)
+        ended = answer.ended
+        answer.close()
+    return found, rest, ended
+
+
+async def test_pieces_are_poured_as_they_come_and_the_last_is_left_for_the_end() -> None:
+    assert await poured(b"abcde") == ([b"abc", b"de"], b"f", True)
+
+
+async def test_a_piece_that_is_not_taken_comes_next() -> None:
+    assert await poured(b"abc") == ([b"abc", b"de"], b"de", False)
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["gone", "silent"])
+async def test_a_stream_that_is_poured_and_breaks_off_says_so(close: bool) -> None:
+    found: list[bytes] = []
+    async with engine(says(STREAM, b"3\r\nabc\r\n", close=close)) as (_, upstream, url):
+        answer = await upstream.ask(url, PATH, b"{}", 10.0)
+        with pytest.raises(EngineGoneError if close else SilentEngineError):
+            await answer.pour(lambda piece: found.append(piece) is None, 10.0 if close else 0.01)
+        answer.close()
+        assert upstream.connections == 0
+    assert found == [b"abc"]
+
+
 async def test_an_answer_without_length_ends_with_its_connection() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n"
     async with engine(says(head, b"abc", close=True)) as (_, upstream, url):

@@ -108,7 +108,7 @@ class CalibratedEstimator:
         if self._calibration is None or self._lengths is None:
             raise ValueError("fit comes before estimate")
         quality = self._calibration(self._predictor(-1)(features))[0]
-        unknown = np.full_like(quality, np.nan)
+        unknown = np.full(quality.shape, np.nan)
         return Estimates(self.models, quality, unknown, self._lengths(features))
 
     def _predictor(self, first: int) -> Callable[[Floats], Floats]:

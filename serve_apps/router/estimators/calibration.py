@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_apps.router.estimators.gaps import reliability, shrunk
+from serve_apps.router.estimators.rows import line
 from serve_apps.router.estimators.scorer import logit, sigmoid
 
 Floats = NDArray[np.float64]
@@ -45,8 +46,8 @@ class Calibration:
     def fit(cls, raw: Floats, y: Floats, *, isotonic: bool = False, straight: bool = False) -> Self:
         """Learn from cross-fitted raw scores; both ``[prompts, models]``, ``y`` with NaN."""
         if straight:
-            line = cls(*_line(raw, y), straight=np.array(True))
-            return replace(line, curve=_curves(line(raw), y)) if isotonic else line
+            fitted = cls(*_line(raw, y), straight=np.array(True))
+            return replace(fitted, curve=_curves(fitted(raw), y)) if isotonic else fitted
         known = np.isfinite(y)
         z = logit(raw)
         common = _platt(z[known], y[known], np.array([1.0, 0.0]), PRIOR_PROMPTS)
@@ -63,8 +64,7 @@ class Calibration:
     def __call__(self, raw: Floats) -> Floats:
         """Calibrated probabilities; ``[..., models]`` as given."""
         if self.straight:
-            # Half the time of `clip`, which decides about types first.
-            p = np.asarray(np.minimum(np.maximum(self.slope * raw + self.shift, EDGE), 1 - EDGE))
+            p = line(raw, self.slope, self.shift, EDGE)
         else:
             p = sigmoid(self.slope * logit(raw) + self.shift)
         if self.curve is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_apps.router.estimators.kinds import PREFIX
-from serve_apps.router.estimators.rows import product
+from serve_apps.router.estimators.rows import kernel_ridge, product
 from serve_apps.router.estimators.scorer import Floats, State
 
 
@@ -21,26 +21,16 @@ class FoldsOfFactors:
 
     def __init__(self, shared: State, states: Sequence[State]) -> None:
         shapes = [tuple(state["shape"].tolist()) for state in states]
-        # Folds of a shape next to each other, so that each shape fills one run of columns.
+        # Outputs of a shape next to each other, so that each kernel is worked out once.
         self._order = sorted(range(len(states)), key=shapes.__getitem__)
         ordered = [states[i] for i in self._order]
-        columns = shared["columns"]
-        self._blocks = [
-            _Block(np.flatnonzero(columns == block), shared["landmarks"], float(typical))
-            for block, typical in enumerate(shared["typical"])
-        ]
-        self._kernels = [
-            (
-                shape,
-                _side_by_side(
-                    [states[i]["weights"] for i in self._order if shapes[i] == shape],
-                ),
-            )
-            for shape in sorted(set(shapes))
-        ]
+        sizes = [state["bias"].size for state in ordered]
+        self._kernels = _Kernels(shared, np.repeat([s["shape"] for s in ordered], sizes, axis=0))
+        self._weights = np.ascontiguousarray(_side_by_side([s["weights"] for s in ordered]).T)
         self._linear = _side_by_side([state["linear"] for state in ordered])
         self._bias = np.concatenate([state["bias"] for state in ordered])
-        self._ends = np.cumsum([state["bias"].size for state in ordered])
+        self._ends = np.cumsum(sizes)
+        self._kernels.require(self._weights, self._linear, self._bias)
         self._loadings, self._mean = self._to_models(states)
         self._kinds = self._of_kinds(states)
 
@@ -58,11 +48,7 @@ class FoldsOfFactors:
 
     def _together(self, x: Floats) -> Floats:
         """Predicted factors of all folds ``[prompts, folds * rank]``, in their order here."""
-        near = [block.near(x) for block in self._blocks]
-        found = [product(_kernel(near, shape), weights) for shape, weights in self._kernels]
-        together = found[0] if len(found) == 1 else np.concatenate(found, axis=1)
-        together += product(x, self._linear)
-        together += self._bias
+        together = self._kernels(x, self._weights, self._linear, self._bias)
         if self._kinds is not None:
             together += self._kinds(x)
         return together
@@ -114,30 +100,59 @@ class _Kinds:
         return product(raised, self._means)
 
 
-class _Block:
-    """Distances to the landmarks in some of the columns."""
+class _Kernels:
+    """Landmarks as `rows.kernel_ridge` takes them, without blocks of columns that count nothing."""
 
-    def __init__(self, columns: NDArray[np.int64], landmarks: Floats, typical: float) -> None:
-        points = landmarks[:, columns]
-        self._columns = columns
-        self._points = np.ascontiguousarray(points.T, dtype=np.float64) * (-2 / typical)
-        self._squares = (points * points).sum(axis=1) / typical
-        self._typical = typical
+    def __init__(self, shared: State, shapes: Floats) -> None:
+        """``shapes`` [outputs, 4]; see `low_rank.SHAPES`."""
+        points, blocks = shared["landmarks"], shared["columns"]
+        typical = [float(t) for t in shared["typical"]]
+        counts = [b for b in range(len(typical)) if shapes[:, 1 + b].any()]
+        self._typical = np.array([typical[b] for b in counts])
+        self._shapes = np.ascontiguousarray(shapes[:, [0, *(1 + b for b in counts)]])
+        of = [np.flatnonzero(blocks == b) for b in counts]
+        self._columns = np.array(
+            [(place, c) for place, found in enumerate(of) for c in found.tolist()], dtype=np.int64
+        ).reshape(-1, 2)
+        self._dimensions = blocks.size
+        scale = np.array([-2 / typical[b] for b in counts])[self._columns[:, 0]]
+        self._points = np.ascontiguousarray((points[:, self._columns[:, 1]] * scale).T)
+        self._squares = np.array(
+            [(points[:, c] ** 2).sum(axis=1) / t for c, t in zip(of, self._typical, strict=True)]
+        ).reshape(len(counts), len(points))
 
-    def near(self, x: Floats) -> Floats:
-        """Squared distances ``[prompts, landmarks]``, over the typical one."""
-        # Row by row in memory, so that a prompt's sums do not depend on how many there are.
-        own = np.ascontiguousarray(x[:, self._columns])
-        near = product(own, self._points)
-        near += self._squares
-        near += (own * own).sum(axis=1, keepdims=True) / self._typical
-        return np.maximum(near, 0.0, out=near)
+    def require(self, weights: Floats, linear: Floats, bias: Floats) -> None:
+        """
+        Raises:
+            ValueError: shapes that do not fit, which compiled code would read past the end of.
+        """
+        outputs, landmarks = len(self._shapes), self._squares.shape[1]
+        found = weights.shape, linear.shape, bias.shape
+        expected = (outputs, landmarks), (self._dimensions, outputs), (outputs,)
+        if found != expected:
+            raise ValueError(f"expected weights, linear and bias of {expected}, found {found}")
 
+    def __call__(self, x: Floats, weights: Floats, linear: Floats, bias: Floats) -> Floats:
+        """``[prompts, outputs]``.
 
-def _kernel(near: Sequence[Floats], shape: Sequence[float]) -> Floats:
-    """Weighted sum of the blocks' Gaussian kernels; see `low_rank.SHAPES` for the shape."""
-    parts = [w * np.exp(n * (-1 / shape[0])) for n, w in zip(near, shape[1:3], strict=False) if w]
-    return parts[0] if len(parts) == 1 else np.asarray(parts[0] + parts[1])
+        Raises:
+            ValueError: rows of another size or type.
+        """
+        if x.ndim != 2 or x.shape[1] != self._dimensions or x.dtype != np.float64:
+            raise ValueError(
+                f"expected rows of {self._dimensions} float64, found {x.shape} of {x.dtype}"
+            )
+        return kernel_ridge(
+            np.ascontiguousarray(x),
+            self._columns,
+            self._points,
+            self._squares,
+            self._typical,
+            self._shapes,
+            weights,
+            linear,
+            bias,
+        )
 
 
 def _side_by_side(weights: Sequence[Floats]) -> Floats:

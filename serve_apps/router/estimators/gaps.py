@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from serve_apps.router.estimators.rows import drawn_in
+
 Floats = NDArray[np.float64]
 LEAST, MOST = 0.05, 1.0
 """No gap is turned around or lost, and none is stretched."""
@@ -39,19 +41,9 @@ def shrunk(told: Floats, middle: Floats, trust: float, edge: float) -> Floats:
     ``middle`` are the means of the first models; of others no mean gap is known, and they stay as
     they are. ``trust`` is the `reliability`, ``edge`` how near to certainty an estimate may come.
     """
-    own = told[..., : middle.size]
-    apart = own - middle
-    apart -= apart.mean(axis=-1, keepdims=True)
-    apart *= 1.0 - trust
-    found = own - apart
     # A prompt that all models do well is moved as a whole: cut off one by one they would tie,
     # and a tie goes to the cheapest.
-    beyond = found.max(axis=-1, keepdims=True) - (1.0 - edge)
-    found -= np.maximum(beyond, 0.0)
-    np.maximum(found, edge, out=found)
-    if middle.size == told.shape[-1]:
-        return found
-    return np.concatenate([found, told[..., middle.size :]], axis=-1)
+    return drawn_in(told, middle, trust, edge)
 
 
 def _apart(values: Floats, known: NDArray[np.bool_]) -> Floats:

@@ -8,12 +8,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from serve_apps.router.estimators.rows import product
+from serve_apps.router.estimators.rows import grown
 
 Floats = NDArray[np.float64]
 UNKNOWN_TOKENS = 256.0
 """Assumed where no length of any answer was ever recorded."""
 RIDGE = 30.0
+MOST_LOG = 20.0
+"""No answer is predicted to have more than e to this many tokens."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,7 @@ class Lengths:
 
     def __call__(self, x: Floats) -> Floats:
         """Expected output tokens ``[prompts, models]``, at least one."""
-        grown = np.exp(np.minimum(product(x, self.weights) + self.bias, 20.0)) * self.smear - 1
-        return np.asarray(np.minimum(np.maximum(grown, 1.0), self.longest))
+        return grown(x, self.weights, self.bias, self.smear, self.longest, MOST_LOG)
 
     def arrays(self) -> dict[str, Floats]:
         """All four."""

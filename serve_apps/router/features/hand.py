@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_apps.router.estimates import Arrays
+from serve_apps.router.features.kernel import MOST_SPREADS
 from serve_apps.router.features.scan import Scan, scan
 from serve_apps.router.features.vocabulary import VOCABULARY
 from serve_apps.router.prompts import Prompt
@@ -38,8 +39,12 @@ class HandFeatures:
     name = "hand"
 
     def __init__(self, mean: Floats | None = None, spread: Floats | None = None) -> None:
-        self._mean = np.zeros(len(NAMES)) if mean is None else mean
-        self._spread = np.ones(len(NAMES)) if spread is None else spread
+        """
+        Raises:
+            ValueError: not one number a feature, which compiled code would read past the end of.
+        """
+        self.mean = np.zeros(len(NAMES)) if mean is None else _numbers(mean)
+        self.spread = np.ones(len(NAMES)) if spread is None else _numbers(spread)
 
     def fit(self, prompts: Sequence[Prompt]) -> Self:
         """Learn means and spreads; a feature that never varies stays at zero."""
@@ -48,21 +53,16 @@ class HandFeatures:
         return type(self)(values.mean(axis=0), np.where(spread > 1e-9, spread, np.inf))
 
     def transform(self, prompts: Sequence[Prompt]) -> Floats:
-        """``[prompts, len(NAMES)]``, each within 5 spreads of its mean."""
-        return self.of_scan(prompts, scan([p.text for p in prompts]))
-
-    def of_scan(self, prompts: Sequence[Prompt], scanned: Scan) -> Floats:
-        """As `transform`, of prompts whose texts have been scanned."""
-        values = raw_features(prompts, scanned)
-        values -= self._mean
-        values /= self._spread
-        # An outlier in one feature must not outweigh all the others.
-        np.maximum(values, -5.0, out=values)
-        return np.minimum(values, 5.0, out=values)
+        """``[prompts, len(NAMES)]``, each within `MOST_SPREADS` of its mean."""
+        values = raw_features(prompts, scan([p.text for p in prompts]))
+        values -= self.mean
+        values /= self.spread
+        np.maximum(values, -MOST_SPREADS, out=values)
+        return np.minimum(values, MOST_SPREADS, out=values)
 
     def arrays(self) -> Arrays:
         """Means and spreads."""
-        return {"mean": self._mean, "spread": self._spread}
+        return {"mean": self.mean, "spread": self.spread}
 
     @classmethod
     def from_arrays(cls, arrays: Arrays) -> Self:
@@ -72,11 +72,18 @@ class HandFeatures:
 
 def raw_features(prompts: Sequence[Prompt], scanned: Scan) -> Floats:
     """`NAMES` of each prompt, not standardised."""
-    features = np.empty((len(prompts), len(NAMES)))
-    features[:, :-AROUND] = scanned.form
-    for row, prompt in zip(features, prompts, strict=True):
-        row[-AROUND:] = _around(prompt)
-    return features
+    return np.concatenate([scanned.form, around(prompts)], axis=1)
+
+
+def around(prompts: Sequence[Prompt]) -> Floats:
+    """``[prompts, AROUND]``: the last of `NAMES`, not standardised."""
+    return np.array([_around(p) for p in prompts]).reshape(len(prompts), AROUND)
+
+
+def _numbers(told: Floats) -> Floats:
+    if told.shape != (len(NAMES),):
+        raise ValueError(f"expected {len(NAMES)} numbers, found {told.shape}")
+    return np.ascontiguousarray(told, dtype=np.float64)
 
 
 def _around(p: Prompt) -> tuple[float, ...]:

@@ -37,6 +37,8 @@ OTHER, LETTER, DIGIT, UPPER, SPACE, NEWLINE, QUESTION, MATHS, LATEX, CODE, STOP,
 KINDS = 13
 FORM = 25
 """How many numbers tell a text's form, in the order of `hand.NAMES`."""
+MOST_SPREADS = 5.0
+"""No feature is farther from its mean."""
 LONG_WORD = 8
 WORDS, LENGTHS, SQUARES, LONG, NUMBERS, NUMBER_LENGTHS, DISTINCT = range(7)
 """A tally of a text's words: how many, the sums of their lengths and of the squares of these, how
@@ -101,26 +103,40 @@ def read(
 
 
 @compiled
-def directions(
+def features(
+    data: Bytes,
+    ends: Integers,
+    group: Bytes,
+    groups: int,
+    around: Floats,
+    mean: Floats,
+    spread: Floats,
     table: Singles,
-    words: Buckets,
-    word_ends: Integers,
-    grams: Buckets,
-    gram_ends: Integers,
     weight: float,
 ) -> Floats:
-    """``[texts, dimensions]``: the rows of ``table`` of a text's buckets, summed.
+    """``[texts, hand features + directions]`` of texts and what surrounds them, in one go.
 
-    The table's last column is the square of each bucket's IDF: both sums, of words and of grams,
-    are divided by the length of their TF-IDF vector, repeats counting as if each were another
-    word, which spares sorting them out.
+    Hand features are what `read` tells and ``around``, less ``mean``, over ``spread``, within
+    `MOST_SPREADS`. Directions are the rows of ``table`` of a text's buckets, summed. The table's
+    last column is the square of each bucket's IDF: both sums, of words and of grams, are divided
+    by the length of their TF-IDF vector, repeats counting as if each were another word, which
+    spares sorting them out.
     """
-    texts, width = word_ends.size - 1, table.shape[1]
-    out = np.zeros((texts, width - 1))
+    told, words, word_ends, grams, gram_ends = read(data, ends, group, groups)
+    texts, form, width = told.shape[0], told.shape[1], table.shape[1]
+    out = np.zeros((texts, mean.size + width - 1))
     sums = np.empty(width, np.float32)
     for t in range(texts):
-        _add(table, words[word_ends[t] : word_ends[t + 1]], weight, sums, out[t])
-        _add(table, grams[gram_ends[t] : gram_ends[t + 1]], weight, sums, out[t])
+        row, leading = out[t, : mean.size], out[t, mean.size :]
+        row[:form] = told[t]
+        row[form:] = around[t]
+        for i in range(mean.size):
+            row[i] = (row[i] - mean[i]) / spread[i]
+            # An outlier in one feature must not outweigh all the others.
+            if abs(row[i]) > MOST_SPREADS:
+                row[i] = MOST_SPREADS if row[i] > 0 else -MOST_SPREADS
+        _add(table, words[word_ends[t] : word_ends[t + 1]], weight, sums, leading)
+        _add(table, grams[gram_ends[t] : gram_ends[t + 1]], weight, sums, leading)
     return out
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -43,11 +44,14 @@ class Scan:
 
 def scan(texts: Sequence[str]) -> Scan:
     """Read the texts as UTF-8; of each at most `MAX_BYTES`."""
+    return Scan(*kernel.read(*joined(texts), GROUP, len(VOCABULARY)))
+
+
+def joined(texts: Sequence[str]) -> tuple[kernel.Bytes, Integers]:
+    """The bytes that are read of all texts, and where each begins and the last one ends."""
     raw = [bounded(text) for text in texts]
-    ends = np.zeros(len(raw) + 1, dtype=np.int64)
-    np.cumsum([len(r) for r in raw], out=ends[1:])
-    data = np.frombuffer(b"".join(raw), dtype=np.uint8)
-    return Scan(*kernel.read(data, ends, GROUP, len(VOCABULARY)))
+    ends = np.array([0, *accumulate(map(len, raw))], dtype=np.int64)
+    return np.frombuffer(b"".join(raw), dtype=np.uint8), ends
 
 
 def bounded(text: str) -> bytes:

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve_apps.router.estimates import Arrays
-from serve_apps.router.features.hand import HandFeatures
-from serve_apps.router.features.kernel import BUCKETS, directions
-from serve_apps.router.features.scan import Scan, scan
+from serve_apps.router.features.hand import HandFeatures, around
+from serve_apps.router.features.kernel import BUCKETS, features
+from serve_apps.router.features.scan import GROUP, Scan, joined, scan
+from serve_apps.router.features.vocabulary import VOCABULARY
 from serve_apps.router.prompts import Prompt
 
 Floats = NDArray[np.float64]
@@ -64,17 +65,18 @@ class TextFeatures:
         """
         if self._table is None:
             raise ValueError("TextFeatures.fit comes before transform")
-        scanned = scan([p.text for p in prompts])
-        hand = self._hand.of_scan(prompts, scanned)
-        text = directions(
+        data, ends = joined([p.text for p in prompts])
+        return features(
+            data,
+            ends,
+            GROUP,
+            len(VOCABULARY),
+            around(prompts),
+            self._hand.mean,
+            self._hand.spread,
             self._table,
-            scanned.words,
-            scanned.word_ends,
-            scanned.grams,
-            scanned.gram_ends,
             self.weight * sqrt(0.5),
         )
-        return np.concatenate([hand, text], axis=1)
 
     def arrays(self) -> Arrays:
         """Settings, hand features and table; the table in half precision, which is enough."""
