@@ -113,7 +113,9 @@ class Group:
     def _pace(self) -> float:
         """How much slower than by the profile slots come free; waits alone teach it too late."""
         sample = self.open[:4]
-        return max(sum(e.tpot_ratio for e in sample) / len(sample), 1.0) if sample else 1.0
+        if not any(e.slow for e in sample):
+            return 1.0
+        return sum(e.tpot_ratio if e.slow else 1.0 for e in sample) / len(sample)
 
     def ttft_s(self, prefill_tokens: float, now: float) -> float:
         """On a replica as busy as most; on an idle one if there is any."""
