@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from manifests.objects import Naming, Object
 
 RBAC = "rbac.authorization.k8s.io"
 
 
-def access(naming: Naming) -> list[Object]:
-    """Pods get an account without a token. The autoscaler's may resize this service alone.
+def access(naming: Naming, workers: Sequence[str]) -> list[Object]:
+    """Pods get an account without a token. The autoscaler's may resize this service alone: its
+    ``workers`` and their disruption budgets.
 
     With Ray's own autoscaler the head has an account of its own, which the operator binds.
     """
@@ -17,10 +20,10 @@ def access(naming: Naming) -> list[Object]:
         naming.object("v1", "ServiceAccount", part, automountServiceAccountToken=False)
         for part in accounts
     ]
-    return [*made, _role(naming), _binding(naming)]
+    return [*made, _role(naming, workers), _binding(naming)]
 
 
-def _role(naming: Naming) -> Object:
+def _role(naming: Naming, workers: Sequence[str]) -> Object:
     """Names of RayClusters are the operator's to choose, so they cannot be named here."""
     rules = [
         {
@@ -33,6 +36,18 @@ def _role(naming: Naming) -> Object:
             "apiGroups": ["ray.io"],
             "resources": ["rayclusters"],
             "verbs": ["get", "list", "watch", "patch"],
+        },
+        {
+            "apiGroups": ["policy"],
+            "resources": ["poddisruptionbudgets"],
+            "resourceNames": [naming.name(w) for w in workers],
+            "verbs": ["get", "patch"],
+        },
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [naming.name("plan")],
+            "verbs": ["get"],
         },
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.access import access
+from manifests.autoscaler import autoscaler
 from manifests.checks import check_all
 from manifests.monitoring import monitoring
 from manifests.network import client_service, disruption_budgets, network_policies
@@ -45,17 +46,20 @@ def render(
     """
     naming = Naming(plan.service, settings)
     _check_names(plan, settings)
+    _check_scaled(plan, settings)
     router_map, files = _router(naming, plan, artefact)
+    workers = worker_groups(plan)
     objects = [
         *_namespace(naming),
-        *access(naming),
+        *access(naming, [w.name for w in workers]),
         _plan_map(naming, plan),
         *router_map,
         *_claim(naming),
         *network_policies(naming),
         client_service(naming),
-        *disruption_budgets(naming, worker_groups(plan)),
+        *disruption_budgets(naming, workers),
         ray_service(naming, plan, files, before),
+        *autoscaler(naming, plan, PLAN_FILE),
         *monitoring(naming, rule_groups, dashboards),
     ]
     check_all(objects)
@@ -68,6 +72,15 @@ def _check_names(plan: Plan, settings: KubernetesSettings) -> None:
         if unknown := next((n for n in names if n not in known), None):
             raise InputError(
                 f"settings: {part}: the plan has no GPU type {unknown!r}; it has {', '.join(known)}"
+            )
+
+
+def _check_scaled(plan: Plan, settings: KubernetesSettings) -> None:
+    chosen, known = settings.autoscaler, [g.name for g in plan.groups]
+    for name in (*chosen.minimum, *chosen.maximum) if chosen is not None else ():
+        if name not in known:
+            raise InputError(
+                f"settings: autoscaler: the plan has no group {name!r}; it has {', '.join(known)}"
             )
 
 

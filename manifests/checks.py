@@ -20,6 +20,10 @@ LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)?")
 START_RESOURCES = ("num-cpus", "num-gpus", "memory", "resources")
 UPGRADES = ("NewCluster", "NewClusterWithIncrementalUpgrade", "None")
 TOKEN_SINCE = (2, 52, 0)
+MAX_ACCOUNT = 50
+"""Of the head, under Ray's autoscaler (KubeRay ``CheckName``)."""
+SERVE_PORT = "serve"
+"""Of the head: the operator makes Serve's Service from it, or none (``BuildServeService``)."""
 
 
 def check_all(objects: Sequence[Object]) -> None:
@@ -60,6 +64,8 @@ def ray_service_faults(obj: Mapping[str, Any]) -> list[str]:
     faults += [f"worker group {n!r} twice" for n in set(names) if names.count(n) > 1]
     for where, group in [("head", cluster["headGroupSpec"]), *zip(names, groups, strict=True)]:
         faults += [f"{where}: {fault}" for fault in _group_faults(group)]
+    if not any(p.get("name") == SERVE_PORT for p in _ports(cluster["headGroupSpec"])):
+        faults.append(f"head: its container needs a port named {SERVE_PORT!r}")
     if upgrade == UPGRADES[1] and not cluster.get("enableInTreeAutoscaling"):
         faults.append(f"upgradeStrategy.type {upgrade}: needs Ray's own autoscaler")
     return faults
@@ -72,10 +78,21 @@ def _cluster_faults(cluster: Mapping[str, Any]) -> Iterator[str]:
     if version < TOKEN_SINCE:
         yield f"rayVersion {cluster.get('rayVersion')!r}: tokens need 2.52.0 or later"
     head = cluster["headGroupSpec"]
+    account = head["template"]["spec"].get("serviceAccountName", "")
+    if cluster.get("enableInTreeAutoscaling") and len(account) > MAX_ACCOUNT:
+        yield (
+            f"head: its service account {account!r} would be clipped to {MAX_ACCOUNT} characters "
+            "by the operator; give the service a shorter name"
+        )
     if head.get("enableIngress") or head.get("serviceType", "ClusterIP") != "ClusterIP":
         yield "head: its Service would show the dashboard outside the cluster"
     if head.get("headService", {}).get("metadata", {}).get("name"):
         yield "head: headService.metadata.name must not be set"
+
+
+def _ports(group: Mapping[str, Any]) -> list[Any]:
+    containers = group["template"]["spec"].get("containers") or [{}]
+    return list(containers[0].get("ports", ()))
 
 
 def _group_faults(group: Mapping[str, Any]) -> Iterator[str]:

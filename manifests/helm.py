@@ -12,8 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from manifests.kustomize import Files, file_name
-from manifests.objects import Object
+from manifests.network import BUDGET
+from manifests.objects import GROUP_LABEL, Object
+from manifests.serve_config import INGRESS_APP, app_names
 from manifests.settings import KubernetesSettings
 from manifests.text import to_yaml
 from manifests.worker_groups import INGRESS, WorkerGroup, worker_groups
@@ -114,6 +118,11 @@ def _template(obj: Object, plan: Plan) -> str:
         subject["namespace"] = marks.put(".Release.Namespace")
     if obj["kind"] == "RayService":
         _open(obj["spec"], plan, marks)
+    if obj["kind"] == "Deployment":
+        _open_image(obj["spec"]["template"], marks)
+    if obj["kind"] == BUDGET:
+        pods = _counts(plan)[obj["spec"]["selector"]["matchLabels"][GROUP_LABEL]]
+        obj["spec"]["minAvailable"] = marks.put(f"max 0 (sub ({pods}) 1)")
     return marks.fill(to_yaml(obj))
 
 
@@ -121,18 +130,27 @@ def _open(spec: Object, plan: Plan, marks: _Marks) -> None:
     cluster = spec["rayClusterConfig"]
     groups = cluster["workerGroupSpecs"]
     for template in [cluster["headGroupSpec"]["template"], *(g["template"] for g in groups)]:
-        container = template["spec"]["containers"][0]
-        container["image"] = marks.put(".Values.image | quote")
-        container["imagePullPolicy"] = marks.put(".Values.imagePullPolicy")
-        template["spec"]["imagePullSecrets"] = marks.text(PULL_SECRETS)
-    counts = {INGRESS: ".Values.ingressReplicas"}
-    counts |= {w.name: _pods(w) for w in worker_groups(plan)}
+        _open_image(template, marks)
+    counts = _counts(plan)
     for group in groups:
         if (count := counts.get(group["groupName"])) is not None:
             factor = group["maxReplicas"] / max(1, group["replicas"])
             group["replicas"] = marks.put(count)
             group["maxReplicas"] = marks.put(f"ceil (mulf {factor:g} ({count})) | int")
     spec["serveConfigV2"] = _open_replicas(spec["serveConfigV2"], plan, marks)
+
+
+def _open_image(template: Object, marks: _Marks) -> None:
+    container = template["spec"]["containers"][0]
+    container["image"] = marks.put(".Values.image | quote")
+    container["imagePullPolicy"] = marks.put(".Values.imagePullPolicy")
+    template["spec"]["imagePullSecrets"] = marks.text(PULL_SECRETS)
+
+
+def _counts(plan: Plan) -> dict[str, str]:
+    """Pods of each worker group, as Helm reckons them."""
+    counts = {INGRESS: ".Values.ingressReplicas"}
+    return counts | {w.name: _pods(w) for w in worker_groups(plan)}
 
 
 def _pods(worker: WorkerGroup) -> str:
@@ -149,8 +167,9 @@ def _replicas(group: str) -> str:
 
 def _open_replicas(config: str, plan: Plan, marks: _Marks) -> str:
     """The first ``num_replicas`` after each application's name is its own."""
-    counts = {g.name: f"int {_replicas(g.name)}" for g in plan.groups}
-    counts["Ingress"] = ".Values.ingressReplicas"
+    names = app_names(yaml.safe_load(config))
+    counts = {names[g.name]: f"int {_replicas(g.name)}" for g in plan.groups}
+    counts[INGRESS_APP] = ".Values.ingressReplicas"
     parts = re.split(r"(?m)^(  - name: (\S+)$)", config)
     out = parts[0]
     for line, name, rest in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):

@@ -39,13 +39,23 @@ def _overlay(objects: Sequence[Object]) -> str:
     at = "/spec/rayClusterConfig/{}/template/spec/containers/0/image"
     paths = [at.format("headGroupSpec")]
     paths += [at.format(f"workerGroupSpecs/{i}") for i in range(len(cluster["workerGroupSpecs"]))]
-    patch = [{"op": "replace", "path": p, "value": image} for p in paths]
-    target = {"kind": "RayService", "name": service["metadata"]["name"]}
+    patches = [_patch(service, paths, image)] + [
+        _patch(o, ["/spec/template/spec/containers/0/image"], image)
+        for o in objects
+        if o["kind"] == "Deployment"
+    ]
     overlay = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "namespace": service["metadata"]["namespace"],
         "resources": ["../../base"],
-        "patches": [{"target": target, "patch": to_yaml(patch)}],
+        "patches": patches,
     }
     return "# An example: copy it, and put what differs from the base into it.\n" + to_yaml(overlay)
+
+
+def _patch(obj: Object, paths: Sequence[str], image: str) -> Object:
+    """A JSON patch of an object's images."""
+    operations = [{"op": "replace", "path": p, "value": image} for p in paths]
+    target = {"kind": obj["kind"], "name": obj["metadata"]["name"]}
+    return {"target": target, "patch": to_yaml(operations)}

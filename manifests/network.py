@@ -9,7 +9,9 @@ from manifests.pods import DASHBOARD_PORT, DOOR, METRICS_PORT
 from manifests.worker_groups import INGRESS, WorkerGroup
 
 NAMESPACE_NAME = "kubernetes.io/metadata.name"
-OPERATOR = {"app.kubernetes.io/name": "kuberay-operator"}
+BUDGET = "PodDisruptionBudget"
+OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}
+"""On its pods, whether its chart or its kustomize base was installed; their names differ."""
 
 
 def network_policies(naming: Naming) -> list[Object]:
@@ -51,25 +53,31 @@ def client_service(naming: Naming) -> Object:
 
 
 def disruption_budgets(naming: Naming, groups: Sequence[WorkerGroup]) -> list[Object]:
-    """One pod of a group at a time; a group of one pod has none, or its node could never drain.
+    """One pod of a group may go at a time; a group of one pod may lose it, or its node could never
+    drain.
 
-    Pods of custom resources only allow budgets by number (``minAvailable``).
+    Pods of custom resources only allow budgets by number (``minAvailable``), so whoever changes a
+    group's size changes its budget too.
     """
     counts = {INGRESS: naming.settings.ingress_replicas} | {g.name: g.pods for g in groups}
     return [
         naming.object(
             "policy/v1",
-            "PodDisruptionBudget",
+            BUDGET,
             name,
             spec={
-                "minAvailable": count - 1,
+                "minAvailable": least_available(count),
                 "selector": {"matchLabels": naming.selector | {GROUP_LABEL: name}},
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",
             },
         )
         for name, count in counts.items()
-        if count > 1
     ]
+
+
+def least_available(pods: int) -> int:
+    """How many pods of a group a drain leaves."""
+    return max(0, pods - 1)
 
 
 def _ports(*ports: int) -> list[Object]:

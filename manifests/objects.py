@@ -15,7 +15,10 @@ Object = dict[str, Any]
 FIELD_MANAGER = "llm-orchestrator"
 SERVICE_LABEL = "llm-orchestrator/service"
 GROUP_LABEL = "llm-orchestrator/worker-group"
+APP_LABEL = "app.kubernetes.io/name"
 PLAN_ANNOTATION = "llm-orchestrator/plan-digest"
+STEP_ANNOTATION = "llm-orchestrator/step"
+"""On a RayService on its way from one plan to the next: which step it is at."""
 MAX_NAME = 47
 """KubeRay's limit for a RayService's name; it appends to it for what it makes itself."""
 LIMIT_BYTES = 1024 * 1024
@@ -35,7 +38,7 @@ class Naming:
     def labels(self) -> dict[str, str]:
         """On every object; `SERVICE_LABEL` is what status and delete find them by."""
         return dict(self.settings.labels) | {
-            "app.kubernetes.io/name": "llm-orchestrator",
+            APP_LABEL: "llm-orchestrator",
             "app.kubernetes.io/instance": self.service,
             "app.kubernetes.io/managed-by": FIELD_MANAGER,
             SERVICE_LABEL: self.service,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from manifests.objects import GROUP_LABEL, Naming, Object
+from manifests.objects import APP_LABEL, GROUP_LABEL, Naming, Object
 from manifests.settings import KubernetesSettings, ModelCache, PodSize, SecretKey
 from manifests.worker_groups import INGRESS, WorkerGroup
 from placement.plan import Plan
@@ -17,7 +17,11 @@ MODELS_PATH = "/models"
 ROUTER_PATH = "/etc/llm-orchestrator/router"
 KEYS_PATH = "/etc/llm-orchestrator/keys"
 DOOR = "serve"
-"""Name of the port at which clients come; of the ingress's pods alone."""
+"""Name of the port at which clients come, in the ingress's pods.
+
+The head names it too, though nobody listens there: without it the operator makes no Service for
+Serve, and so never calls the RayService ready.
+"""
 READY_PATH = "/health/ready"
 RAYLET_PATH = "/api/local_raylet_healthz"
 AGENT_PORT = 52365
@@ -35,12 +39,13 @@ CONTAINER = "ray"
 def head_template(naming: Naming) -> Object:
     """The head: GCS, dashboard and Serve's controller; no engine and no ingress runs on it."""
     s = naming.settings
-    container = _container(s, s.head.cpu, s.head.memory, HEAD_PORTS)
+    ports = HEAD_PORTS | {DOOR: s.network.port}
+    container = _container(s, s.head.cpu, s.head.memory, ports)
     container["livenessProbe"] = _alive("/api/gcs_healthz", DASHBOARD_PORT)
-    spec = _pod(s, [container])
+    spec = pod_spec(s, [container]) | off_spot(s)
     spec["serviceAccountName"] = naming.name("head" if s.autoscaling.in_tree else "")
     spec["automountServiceAccountToken"] = s.autoscaling.in_tree
-    _mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
+    mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
     return _template(naming, "head", spec)
 
 
@@ -55,13 +60,13 @@ def ingress_template(naming: Naming, router_map: str | None) -> Object:
     container = _container(s, size.cpu, size.memory, {DOOR: s.network.port})
     container["readinessProbe"] = _ready(READY_PATH, s.network.port)
     container["env"] += _engine_key(s)
-    spec = _pod(s, [container], naming)
-    _mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
+    spec = pod_spec(s, [container], naming) | off_spot(s)
+    mount(spec, "shared-memory", "/dev/shm", _memory("1Gi"))
     name = router_map or naming.name("router")
-    _mount(spec, "router", ROUTER_PATH, {"configMap": {"name": name, "optional": True}}, True)
+    mount(spec, "router", ROUTER_PATH, {"configMap": {"name": name, "optional": True}}, True)
     if s.api_keys is not None:
         secret = {"secret": {"secretName": s.api_keys.name, "defaultMode": 0o440}}
-        _mount(spec, "api-keys", KEYS_PATH, secret, True)
+        mount(spec, "api-keys", KEYS_PATH, secret, True)
     spec["topologySpreadConstraints"] = [
         _spread(naming, INGRESS, "kubernetes.io/hostname"),
         _spread(naming, INGRESS, "topology.kubernetes.io/zone"),
@@ -85,20 +90,23 @@ def engine_template(naming: Naming, plan: Plan, group: WorkerGroup) -> Object:
     if resource := GPU_RESOURCE.get(group.gpu.vendor):
         for kind in ("requests", "limits"):
             container["resources"][kind][resource] = str(group.pod_gpus)
-    spec = _pod(s, [container], naming)
-    _mount(
+    spec = pod_spec(s, [container], naming)
+    mount(
         spec, "shared-memory", "/dev/shm", _memory(f"{size.shared_memory_gib * group.pod_gpus:g}Gi")
     )
-    _mount(spec, "models", MODELS_PATH, _cache(naming))
-    container["env"] += [_value("HF_HOME", MODELS_PATH), _value("XDG_CACHE_HOME", MODELS_PATH)]
+    mount(spec, "models", MODELS_PATH, _cache(naming))
+    container["env"] += [
+        env_value("HF_HOME", MODELS_PATH),
+        env_value("XDG_CACHE_HOME", MODELS_PATH),
+    ]
     if s.hf_token is not None:
-        container["env"].append(_secret("HF_TOKEN", s.hf_token))
+        container["env"].append(env_secret("HF_TOKEN", s.hf_token))
     container["env"] += _engine_key(s)
     if selector := node_selector(s, group):
         spec["nodeSelector"] = selector
     spec["tolerations"] += _tolerations(s, group)
-    if affinity := _affinity(s, group):
-        spec["affinity"] = affinity
+    if group.market != "spot":  # whose nodes could be taken from under it
+        spec |= off_spot(s)
     # Whatever the count is: a template that changed with it would replace every pod.
     spec["topologySpreadConstraints"] = [_spread(naming, group.name, "topology.kubernetes.io/zone")]
     return _template(naming, group.name, spec)
@@ -144,15 +152,15 @@ def _tolerations(settings: KubernetesSettings, group: WorkerGroup) -> list[Objec
     return found
 
 
-def _affinity(settings: KubernetesSettings, group: WorkerGroup) -> Object:
-    """On-demand pods stay off spot nodes, which could be taken from under them."""
-    if group.market == "spot" or not settings.spot_node_labels:
-        return {}
+def off_spot(settings: KubernetesSettings) -> Object:
+    """An affinity to nodes that are not of the spot market, as far as those are known."""
     off = [
         {"key": k, "operator": "NotIn", "values": [v]} for k, v in settings.spot_node_labels.items()
     ]
+    if not off:
+        return {}
     terms = {"nodeSelectorTerms": [{"matchExpressions": off}]}
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}}
 
 
 def _cpu_memory_gib(plan: Plan, group: WorkerGroup) -> float:
@@ -162,9 +170,10 @@ def _cpu_memory_gib(plan: Plan, group: WorkerGroup) -> float:
     return float(round((largest + CPU_OVERHEAD_BYTES) / 2**30 + 0.5))
 
 
-def _pod(
+def pod_spec(
     settings: KubernetesSettings, containers: list[Object], naming: Naming | None = None
 ) -> Object:
+    """A pod without privileges; with ``naming`` under the service's own account."""
     spec: Object = {
         "containers": containers,
         "volumes": [],
@@ -173,8 +182,12 @@ def _pod(
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
     }
     if settings.run_as_user is not None:
-        user = {"runAsUser": settings.run_as_user, "fsGroup": settings.run_as_user}
-        spec["securityContext"] |= {"runAsNonRoot": True, **user}
+        spec["securityContext"] |= {
+            "runAsNonRoot": True,
+            "runAsUser": settings.run_as_user,
+            "fsGroup": settings.run_as_user,
+            "fsGroupChangePolicy": "OnRootMismatch",  # not each file of the weights, each time
+        }
     if settings.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": n} for n in settings.image_pull_secrets]
     if naming is not None:
@@ -197,20 +210,22 @@ def _container(
         "image": settings.image,
         "imagePullPolicy": settings.image_pull_policy,
         "ports": [{"name": n, "containerPort": p, "protocol": "TCP"} for n, p in ports.items()],
-        "env": [_value(k, v) for k, v in env.items()],
+        "env": [env_value(k, v) for k, v in env.items()],
         "resources": {
             "requests": {"cpu": cpu, "memory": memory},
             "limits": {"memory": memory},
         },
         "volumeMounts": [],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": unprivileged(),
         # Kubernetes takes a pod out of its Services first, then waits for this.
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(settings.drain_s)]}}},
         "livenessProbe": _alive(RAYLET_PATH, AGENT_PORT),
     }
+
+
+def unprivileged() -> Object:
+    """The security context of a container, as the Pod Security Standard "restricted" wants it."""
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 def _alive(path: str, port: int) -> Object:
@@ -227,20 +242,22 @@ def _ready(path: str, port: int) -> Object:
 
 def _engine_key(settings: KubernetesSettings) -> list[dict[str, Any]]:
     key = settings.engine_key
-    return [_secret(ENGINE_KEY, key)] if key is not None else []
+    return [env_secret(ENGINE_KEY, key)] if key is not None else []
 
 
 def _template(naming: Naming, group: str, spec: Object) -> Object:
-    labels = naming.labels | {GROUP_LABEL: group}
+    """The operator's own Service for heads asks for its own value of `APP_LABEL`."""
+    labels = {k: v for k, v in naming.labels.items() if k != APP_LABEL} | {GROUP_LABEL: group}
     return {"metadata": {"labels": labels}, "spec": spec}
 
 
-def _mount(spec: Object, name: str, path: str, volume: Object, read_only: bool = False) -> None:
+def mount(spec: Object, name: str, path: str, volume: Object, read_only: bool = False) -> None:
+    """Add a volume to a pod, and to its first container."""
     spec["volumes"].append({"name": name, **volume})
-    mount: Object = {"name": name, "mountPath": path}
+    at: Object = {"name": name, "mountPath": path}
     if read_only:
-        mount["readOnly"] = True
-    spec["containers"][0]["volumeMounts"].append(mount)
+        at["readOnly"] = True
+    spec["containers"][0]["volumeMounts"].append(at)
 
 
 def _memory(size: str) -> Object:
@@ -266,10 +283,12 @@ def _spread(naming: Naming, group: str, topology: str) -> Object:
     }
 
 
-def _value(name: str, value: str) -> dict[str, Any]:
+def env_value(name: str, value: str) -> dict[str, Any]:
+    """An environment variable."""
     return {"name": name, "value": value}
 
 
-def _secret(name: str, secret: SecretKey) -> dict[str, Any]:
+def env_secret(name: str, secret: SecretKey) -> dict[str, Any]:
+    """An environment variable by reference."""
     ref = {"name": secret.name, "key": secret.key}
     return {"name": name, "valueFrom": {"secretKeyRef": ref}}

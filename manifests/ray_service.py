@@ -49,8 +49,11 @@ def ray_service(
     if s.ray_token_secret:
         cluster["authOptions"]["secretName"] = s.ray_token_secret
     if s.autoscaling.in_tree:
-        options = {"version": "v2", "idleTimeoutSeconds": s.autoscaling.idle_timeout_s}
-        cluster["autoscalerOptions"] = options
+        cluster["autoscalerOptions"] = {
+            "version": "v2",
+            "idleTimeoutSeconds": s.autoscaling.idle_timeout_s,
+            "securityContext": pods.unprivileged(),  # of a container that the operator adds
+        }
     if s.gcs_fault_tolerance is not None:
         cluster["gcsFaultToleranceOptions"] = _fault_tolerance(naming)
     spec: Object = {

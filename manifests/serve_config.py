@@ -2,14 +2,18 @@
 API take.
 
 Serve accepts unknown fields without a word, so the models here are strict. Serve replaces every
-replica of an application whose ``import_path``, ``args`` or ``runtime_env`` change, and takes
-replicas, options and ``user_config`` over in place: hence ``args`` hold only what an engine sees.
+replica of an application whose ``import_path``, ``args``, ``runtime_env`` or claims change, and
+takes numbers of replicas and ``user_config`` over in place: hence ``args`` hold only what an engine
+sees, and an engine application's name ends in a digest of all that would restart it. Engines whose
+options change are new applications, which can start beside the old ones.
 Nothing here imports Ray.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
@@ -40,6 +44,13 @@ INGRESS_MAX_ONGOING = 10_000
 HEALTH_PERIOD_S = 2.0
 HEALTH_TIMEOUT_S = 15.0
 DRAIN_POLL_S = 0.5
+PLACED = {
+    "ray_actor_options",
+    "placement_group_bundles",
+    "placement_group_strategy",
+    "placement_group_bundle_label_selector",
+}
+"""What a deployment claims and where; replicas are replaced when it changes."""
 THIS_NODE = ""
 """Engines listen on the address of the node that they run on."""
 ENGINE_LOGS = "/tmp/llm-orchestrator/engines"  # in the pod, which is its own
@@ -159,17 +170,16 @@ def serve_config(
     else:
         weights = {name: cluster_weights(name, m.weights) for name, m in plan.models.items()}
         settings = engine_settings(plan, weights, ENGINE_LOGS, ())
-    engines = [
-        ApplicationConfig(
-            name=g.name,
-            route_prefix=None,
-            import_path=ENGINE_IMPORT,
-            args=seen_by_engine(settings[g.name]),
-            deployments=(engine_deployment(settings[g.name], actor(plan, g)),),
-            external_scaler_enabled=external_scaler,
-        )
+    engines = {
+        g.name: _engine(settings[g.name], actor(plan, g), external_scaler=external_scaler)
         for g in plan.groups
-    ]
+    }
+    user_config: dict[str, Any] = {
+        "plan": plan_in_short(plan),
+        "apps": {group: app.name for group, app in engines.items()},
+    }
+    if router is not None:
+        user_config["router"] = router.model_dump(mode="json", exclude_none=True)
     drain_s = max(s.drain_timeout_s for s in settings.values())
     front = ApplicationConfig(
         name=INGRESS_APP,
@@ -183,15 +193,40 @@ def serve_config(
                 max_ongoing_requests=INGRESS_MAX_ONGOING,
                 graceful_shutdown_timeout_s=drain_s,
                 ray_actor_options=ingress_actor,
-                user_config=_user_config(plan, router),
+                user_config=user_config,
             ),
         ),
     )
     return ServeConfig(
         proxy_location="EveryNode" if ingress.port is None else "Disabled",
         http_options=HttpOptions(port=port),
-        applications=(*engines, front),
+        applications=(*engines.values(), front),
     )
+
+
+def _engine(
+    settings: EngineSettings, actor: ActorOptions, *, external_scaler: bool
+) -> ApplicationConfig:
+    args, deployment = seen_by_engine(settings), engine_deployment(settings, actor)
+    return ApplicationConfig(
+        name=f"{settings.group}.{restart_digest(args, deployment)}",
+        route_prefix=None,
+        import_path=ENGINE_IMPORT,
+        args=args,
+        deployments=(deployment,),
+        external_scaler_enabled=external_scaler,
+    )
+
+
+def restart_digest(
+    args: Mapping[str, Any],
+    deployment: DeploymentConfig,
+    runtime_env: Mapping[str, Any] | None = None,
+) -> str:
+    """Eight digits that change with all that would restart an application's replicas."""
+    placed = deployment.model_dump(mode="json", include=PLACED)
+    restarts = {"args": args, "runtime_env": runtime_env, "placed": placed}
+    return hashlib.sha256(json.dumps(restarts, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def seen_by_ingress(settings: IngressSettings) -> dict[str, Any]:
@@ -250,11 +285,13 @@ def plan_in_short(plan: Plan) -> dict[str, Any]:
     return data
 
 
-def _user_config(plan: Plan, router: RouterFiles | None) -> dict[str, Any]:
-    config: dict[str, Any] = {"plan": plan_in_short(plan)}
-    if router is not None:
-        config["router"] = router.model_dump(mode="json", exclude_none=True)
-    return config
+def app_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """The application of each replica group that a config routes to, by group."""
+    front = next((a for a in config["applications"] if a["name"] == INGRESS_APP), None)
+    told = (front["deployments"][0].get("user_config") or {}).get("apps") if front else None
+    if told is not None:
+        return dict(told)
+    return {a["name"]: a["name"] for a in config["applications"] if a is not front}
 
 
 def as_data(config: ServeConfig) -> dict[str, Any]:

@@ -101,6 +101,17 @@ class Autoscaling(Noun):
     idle_timeout_s: Count = Field(300, description="an idle pod is removed after; in_tree")
 
 
+class AutoscalerPod(Noun):
+    """A pod that runs `orchestrator autoscale` beside the service, with that command's options."""
+
+    miss_worth: Positive = 10.0
+    budget_usd_per_hour: Positive | None = None
+    minimum: dict[str, Count] = Field(default_factory=dict, description="replicas by group")
+    maximum: dict[str, Count] = Field(default_factory=dict, description="replicas by group")
+    cpu: Quantity = "1"
+    memory: Quantity = "2Gi"
+
+
 class Monitoring(Noun):
     """Objects for the Prometheus operator and for Grafana's dashboard sidecar."""
 
@@ -176,6 +187,9 @@ class KubernetesSettings(Noun):
     )
     gcs_fault_tolerance: GcsFaultTolerance | None = None
     autoscaling: Autoscaling = Autoscaling()
+    autoscaler: AutoscalerPod | None = Field(
+        None, description="{}: a pod changes the replicas as the load asks for it"
+    )
     monitoring: Monitoring = Monitoring()
     network: Network = Network()
     drain_s: Count = Field(

@@ -26,7 +26,14 @@ Path = tuple[str, ...]
 PLURALS = {(k.prefix, k.plural): name for name, k in KINDS.items()}
 IDENTITY = ("apiVersion", "kind")
 UNTRACKED = {("metadata", "name"), ("metadata", "namespace"), ("metadata", "resourceVersion")}
-WITH_GENERATION = ("RayService", "RayCluster", "NetworkPolicy", "PodDisruptionBudget", "PodMonitor")
+WITH_GENERATION = (
+    "RayService",
+    "RayCluster",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+    "PodMonitor",
+    "Deployment",
+)
 
 
 class RefusedError(Exception):
@@ -47,6 +54,8 @@ class FakeKubernetes:
         self.unknown_kinds: set[str] = set()
         self.refuse: Callable[[str, str, str], RefusedError | None] = lambda *_: None
         self.after_write: Callable[[], None] = lambda: None
+        self.after_look: Callable[[], None] = lambda: None
+        """After a RayService was read: time has passed, the operator has looked again."""
         self.writes: list[tuple[str, str, str]] = []
         self.logs: dict[str, str] = {}
         self._version = 100
@@ -267,20 +276,26 @@ class Served:
         try:
             return self._route(request, await request.text())
         except RefusedError as refusal:
-            return web.json_response(refusal.body, status=refusal.status)
+            wait = {"Retry-After": "0"} if refusal.status == 429 else {}
+            return web.json_response(refusal.body, status=refusal.status, headers=wait)
 
     def _route(self, request: web.Request, text: str) -> web.Response:
         kind, space, name, rest = self._target(request.path)
         verb = {"GET": "get" if name else "list", "PATCH": "patch", "DELETE": "delete"}
         if refusal := self.cluster.refuse(verb[request.method], kind, name):
             raise refusal
-        if kind in self.cluster.unknown_kinds:
-            raise RefusedError(404, "the server could not find the requested resource", "NotFound")
+        if kind in self.cluster.unknown_kinds:  # its whole group: no Status object, as in Go
+            return web.Response(text="404 page not found\n", status=404)
         if rest == "log":
+            if not request.query.get("container"):
+                raise RefusedError(400, "a container name must be specified", "BadRequest")
             return web.Response(text=self.cluster.logs.get(name, ""))
         key = (kind, space, name)
         if request.method == "GET":
-            return web.json_response(self._read(key, request.query.get("labelSelector", "")))
+            answer = web.json_response(self._read(key, request.query.get("labelSelector", "")))
+            if kind == "RayService" and name:
+                self.cluster.after_look()
+            return answer
         if request.method == "DELETE":
             self._find(key)
             self._wrote("delete", key)

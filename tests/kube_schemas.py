@@ -171,6 +171,7 @@ CORE = {
     "ServiceAccount": "io.k8s.api.core.v1.ServiceAccount",
     "ConfigMap": "io.k8s.api.core.v1.ConfigMap",
     "Service": "io.k8s.api.core.v1.Service",
+    "Deployment": "io.k8s.api.apps.v1.Deployment",
     "PersistentVolumeClaim": "io.k8s.api.core.v1.PersistentVolumeClaim",
     "Role": "io.k8s.api.rbac.v1.Role",
     "RoleBinding": "io.k8s.api.rbac.v1.RoleBinding",

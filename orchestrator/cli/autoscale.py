@@ -77,8 +77,11 @@ def autoscale(
     ] = None,
     metrics_port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Tell Prometheus of decisions here, on 127.0.0.1."),
+        typer.Option(min=1, max=65535, help="Tell Prometheus of decisions here."),
     ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="Where --metrics-port listens; 0.0.0.0: all addresses.")
+    ] = "127.0.0.1",
     turns: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many turns; else on a signal.")
     ] = None,
@@ -111,7 +114,7 @@ def autoscale(
     check(documents.read(plan, Plan), policy)
     kept = Journal(journal or plan.with_suffix(".scaling.jsonl"))
 
-    metrics = _metrics(metrics_port)
+    metrics = _metrics(metrics_port, metrics_host)
 
     def told(decision: ScaleDecision | ReplanDecision) -> None:
         kept.add([decision])
@@ -152,7 +155,7 @@ def _saved(session: Session) -> Iterator[None]:
         session.close()
 
 
-def _metrics(port: int | None) -> ScaleMetrics | None:
+def _metrics(port: int | None, host: str) -> ScaleMetrics | None:
     """Metrics on a port, where one is asked for."""
     from profiler.errors import InputError
 
@@ -166,7 +169,7 @@ def _metrics(port: int | None) -> ScaleMetrics | None:
             "pip install 'llm-orchestrator[serve]'"
         ) from None
     metrics = ScaleMetrics()
-    metrics.serve(port)
+    metrics.serve(port, host)
     return metrics
 
 

@@ -55,7 +55,7 @@ AddressOption = Annotated[
         help="Of the Ray dashboard, such as http://HEAD:8265; ray only.",
     ),
 ]
-NO_AUTOSCALE = "--autoscale: on this machine only; beside a cluster run: orchestrator autoscale"
+NO_AUTOSCALE = "--autoscale: not on a Ray cluster; run beside it: orchestrator autoscale"
 NameArgument = Annotated[str, typer.Argument(help="The service's name.")]
 
 
@@ -142,12 +142,10 @@ def deploy(
             raise InputError(
                 "--emulate: engines are emulated on this machine and on Ray clusters only"
             )
-        if autoscale:
-            raise InputError(NO_AUTOSCALE)
         found = deploy_plan(
             plan,
             settings,
-            Options(context, kubeconfig, force_conflicts, wait, dry_run, keep, yes),
+            Options(context, kubeconfig, force_conflicts, wait, dry_run, keep, yes, autoscale),
             progress,
             asked,
             chooses,

@@ -30,6 +30,7 @@ class Options:
     dry_run: bool = False
     keep: bool = False
     yes: bool = False
+    autoscale: bool = False
 
 
 def deploy_plan(
@@ -46,6 +47,7 @@ def deploy_plan(
         InputError: the plan or the settings are wrong, or settings lack something.
         ClusterError: refused by the cluster or by the user, or not healthy in time.
     """
+    from manifests.settings import AutoscalerPod
     from orchestrator.deploy.kube.api import KubeApi
     from orchestrator.deploy.kubernetes import DEFAULT_WAIT_S, Waiting, deploy_kubernetes, prepare
     from orchestrator.deploy.kubernetes_settings import read_settings
@@ -62,6 +64,8 @@ def deploy_plan(
     if chooses is not None:
         wanted = chooses.applied(wanted)
     chosen = read_settings(plan, settings)
+    if options.autoscale and chosen.autoscaler is None:
+        chosen = chosen.model_copy(update={"autoscaler": AutoscalerPod()})
     in_image = chosen.router_artefact_path is not None
     artefact = None if in_image else checked_artefact(wanted, plan.parent)
     api = KubeApi.connect(chosen.namespace, options.context, options.kubeconfig)

@@ -8,17 +8,14 @@ replicas, so a group keeps one.
 
 from __future__ import annotations
 
-import copy
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
-from manifests.objects import PLAN_ANNOTATION, Object
+from manifests.network import BUDGET
+from manifests.objects import Object
 from manifests.serve_config import INGRESS_APP
-from manifests.worker_groups import INGRESS, WorkerGroup, worker_groups
+from manifests.worker_groups import INGRESS, worker_groups
 from orchestrator.autoscale_targets import Target
 from orchestrator.deploy.kube import resizing
 from orchestrator.deploy.kube.api import KubeApi
@@ -26,8 +23,18 @@ from orchestrator.deploy.kube.errors import ApiError
 from orchestrator.deploy.kube.health import Seen, look
 from orchestrator.deploy.kube.owned import owned
 from orchestrator.deploy.kube.pods import group_of, is_ready
-from orchestrator.deploy.kube.replicas import engine_in, replicas_of
+from orchestrator.deploy.kube.replicas import (
+    config_of,
+    plan_of,
+    pods_of,
+    replicas_of,
+    with_budget,
+    with_replicas,
+    worker_of,
+)
+from orchestrator.deploy.kubernetes import deployed_plan
 from orchestrator.deploy.ray_scaling import RayMeter
+from orchestrator.deploy.same_plan import same_plan
 from orchestrator.simulation.events import GroupState
 from placement.plan import Plan
 from profiler.errors import ClusterError
@@ -68,9 +75,10 @@ class KubeActuator:
             room = ready[worker.name] * worker.pod_gpus
             for group in worker.groups:
                 gpus = group.config.tensor_parallel
-                there = min(wanted[group.name], room // gpus)
+                count = wanted.get(group.name, group.replicas)
+                there = min(count, room // gpus)
                 room -= there * gpus
-                starting = wanted[group.name] - there
+                starting = count - there
                 found[group.name] = GroupState(there, starting, leaving, in_flight=0, queued=0)
                 leaving = 0
         return found
@@ -95,35 +103,35 @@ class KubeActuator:
             in_tree = bool(service["spec"]["rayClusterConfig"].get("enableInTreeAutoscaling"))
             for wanted in resizing.growth(seen.cluster, service, in_tree=in_tree):
                 resizing.resize(self._api, wanted)
+        self._budget(worker_of(self._plan, group).name, pods_of(self._plan, replicas_of(service)))
+
+    def _budget(self, worker: str, pods: Mapping[str, int]) -> None:
+        """Let one pod of a worker group go at a time, of those that there are to be now."""
+        live = self._api.get(BUDGET, f"{self._plan.service}-{worker}")
+        part = owned(live) if live is not None else None
+        if part is not None and "spec" in part:
+            self._api.apply(with_budget(part, pods[worker]))
 
     def _resized(self, service: Object, group: str, replicas: int) -> Object:
         """What we applied of the RayService, with another number of replicas and of pods."""
-        part = copy.deepcopy(owned(service) or {})
+        part = owned(service) or {}
         if "serveConfigV2" not in part.get("spec", {}):
             raise ClusterError(
                 f"Serve's config of RayService {self._plan.service!r} is another's field; deploy "
                 "the plan again with --force-conflicts"
             )
         part["metadata"]["resourceVersion"] = service["metadata"]["resourceVersion"]
-        config = yaml.safe_load(part["spec"]["serveConfigV2"])
-        engine_in(config, group)["num_replicas"] = replicas
-        part["spec"]["serveConfigV2"] = yaml.safe_dump(config, sort_keys=False)
-        worker = next(w for w in self._workers if group in [g.name for g in w.groups])
-        pods = _pods(worker, replicas_of(part))
-        for spec in part["spec"]["rayClusterConfig"]["workerGroupSpecs"]:
-            if spec["groupName"] == worker.name:
-                spec["replicas"] = pods
-                spec["maxReplicas"] = max(pods, int(spec.get("maxReplicas", 0)))
-        return part
+        return with_replicas(self._plan, part, {group: replicas})
 
     def _look(self) -> Seen:
         name = self._plan.service
         seen = look(self._api, name)
         if seen is None:
             raise ClusterError(f"no service {name!r} runs in namespace {self._api.namespace!r}")
-        told = seen.service["metadata"].get("annotations") or {}
-        if told.get(PLAN_ANNOTATION) != self._plan.digest:
-            raise ClusterError(f"{name!r} runs another plan; deploy this one first")
+        if plan_of(seen.service) != self._plan.digest:
+            raise ClusterError(
+                f"{name!r} runs another plan, or one is being put in force; deploy this one first"
+            )
         return seen
 
     def ingress_urls(self) -> list[str]:
@@ -133,7 +141,7 @@ class KubeActuator:
             ClusterError: as `current`.
         """
         seen = self._look()
-        config = yaml.safe_load(seen.service["spec"]["serveConfigV2"])
+        config = config_of(seen.service)
         front = next(a for a in config["applications"] if a["name"] == INGRESS_APP)
         port = (front.get("args") or {}).get("port", 8000)
         pods = [p for p in seen.pods if group_of(p) == INGRESS and is_ready(p)]
@@ -147,7 +155,15 @@ def kubernetes_target(plan: Plan) -> Target:
     Raises:
         ClusterError: no cluster is configured, none runs there, or it runs another plan.
     """
-    api = KubeApi.connect(_namespace())
+    return target_at(KubeApi.connect(_namespace()), plan)
+
+
+def target_at(api: KubeApi, plan: Plan) -> Target:
+    """The service that runs a plan where an API leads to; raises as `kubernetes_target`."""
+    service = api.get("RayService", plan.service)
+    if service is not None and plan_of(service) != plan.digest:
+        running = deployed_plan(api, plan.service)
+        plan = running if same_plan(running, plan) else plan
     actuator = KubeActuator(api, plan)
     actuator.current()
     return Target(actuator, RayMeter(actuator.ingress_urls), least=1)
@@ -160,8 +176,3 @@ def _namespace() -> str:
         return OWN_NAMESPACE.read_text(encoding="utf-8").strip()
     except OSError:
         return "default"
-
-
-def _pods(worker: WorkerGroup, replicas: Mapping[str, int]) -> int:
-    gpus = sum(replicas[g.name] * g.config.tensor_parallel for g in worker.groups)
-    return math.ceil(gpus / worker.pod_gpus)

@@ -9,22 +9,30 @@ from pathlib import Path
 from typing import Any
 
 from manifests.bundle import PLAN_FILE, render
-from manifests.objects import SERVICE_LABEL, Object
+from manifests.objects import Object
 from manifests.settings import KubernetesSettings
 from orchestrator.deploy.base import Progress, Status
-from orchestrator.deploy.kube import resizing
-from orchestrator.deploy.kube.api import OURS, KubeApi
+from orchestrator.deploy.kube import resizing, rolling
+from orchestrator.deploy.kube.api import KubeApi
 from orchestrator.deploy.kube.applying import Applied
 from orchestrator.deploy.kube.changes import Change, find_changes, same_pods
+from orchestrator.deploy.kube.deleting import DELETE_WAIT_S, delete_kubernetes
 from orchestrator.deploy.kube.health import Seen, look, status_of
-from orchestrator.deploy.kube.replicas import as_scaled
-from orchestrator.deploy.kube.waiting import DEFAULT_WAIT_S, POLL_S, Waiting, until_healthy, url
+from orchestrator.deploy.kube.replicas import as_it_runs, names_of, plan_of
+from orchestrator.deploy.kube.waiting import (
+    DEFAULT_WAIT_S,
+    Goal,
+    NoRoomError,
+    Waiting,
+    patient_look,
+    until_healthy,
+    url,
+)
 from placement.plan import Plan
 from profiler import documents
 from profiler.errors import ClusterError, EngineError, OrchestratorError
 
-DELETE_WAIT_S = 900.0
-PATIENT, DELETING = Waiting(), Waiting(DELETE_WAIT_S)
+PATIENT = Waiting()
 VOLUME_S = 150.0
 """Kubelets bring a changed ConfigMap into running pods within a minute or two."""
 
@@ -50,9 +58,18 @@ class Prepared:
         return any(c.verb in ("change", "delete") for c in self.changes)
 
     @property
-    def new_router(self) -> bool:
-        """Whether a router artefact is new, or another than before."""
-        return any(c.verb in ("create", "change") and "binaryData" in c.obj for c in self.changes)
+    def in_place(self) -> bool:
+        """Whether a cluster runs and is changed, none made beside it."""
+        seen = self.seen
+        return (
+            seen is not None and seen.cluster is not None and same_pods(seen.service, self.service)
+        )
+
+    @property
+    def changes_in_place(self) -> bool:
+        """Whether the RayService of a cluster that runs changes, and the cluster stays."""
+        kinds = {c.obj["kind"] for c in self.changes if c.verb == "change"}
+        return "RayService" in kinds and self.in_place
 
     @property
     def service(self) -> Object:
@@ -89,6 +106,8 @@ def prepare(
         rule_groups=rule_groups,
         dashboards=dashboards,
     )
+    if seen is not None and plan_of(seen.service) == plan.digest:
+        objects = as_it_runs(plan, objects, seen.service)
     changes = find_changes(api, plan.service, objects, force=force)
     return Prepared(plan, settings, tuple(changes), seen, force)
 
@@ -107,11 +126,7 @@ def deploy_kubernetes(
     applied = Applied(api, prepared.force)
     resized: list[resizing.Resize] = []
     try:
-        _apply(applied, prepared, waiting)
-        _grow(api, prepared, resized)
-        status = until_healthy(api, prepared.plan, waiting)
-        applied.prune(prepared.changes)
-        return _shrink(api, prepared, status)
+        status = _put(applied, prepared, resized, waiting)
     except BaseException as error:
         ours = isinstance(error, OrchestratorError)
         if (keep and ours) or not (applied.done or resized):
@@ -120,6 +135,13 @@ def deploy_kubernetes(
         if isinstance(error, OrchestratorError):
             raise _rolled_back(error, left) from None
         raise
+    try:
+        applied.prune(prepared.changes)
+        return _shrink(api, prepared, status)
+    except ClusterError as error:
+        raise ClusterError(
+            f"the plan is in force; what it no longer needs is left over in part: {error}"
+        ) from None
 
 
 def kubernetes_status(
@@ -134,13 +156,7 @@ def kubernetes_status(
     if seen is None:
         return None
     plan = deployed_plan(api, name)
-    status = status_of(seen, as_scaled(plan, seen.service), url(seen), clock)
-    planned = {g.name: g.replicas for g in plan.groups}
-    groups = tuple(
-        g if g.wanted == planned[g.name] else g.model_copy(update={"planned": planned[g.name]})
-        for g in status.groups
-    )
-    return status.model_copy(update={"plan_digest": plan.digest, "groups": groups})
+    return status_of(seen, plan, url(seen), clock)
 
 
 def deployed_plan(api: KubeApi, name: str) -> Plan:
@@ -156,34 +172,6 @@ def deployed_plan(api: KubeApi, name: str) -> Plan:
             "deployed by this program"
         )
     return documents.parse(found["data"][PLAN_FILE], Plan, f"ConfigMap {name}-plan")
-
-
-def delete_kubernetes(api: KubeApi, name: str, waiting: Waiting = DELETING) -> bool:
-    """Remove all that carries the service's label, and wait until its pods are gone.
-
-    False where there was nothing. The namespace goes only if this service's deployment made
-    it, and no other service is in it.
-
-    Raises:
-        ClusterError: refused, or pods are left after the time to wait.
-    """
-    labels = {SERVICE_LABEL: name}
-    kinds = ["RayService", *(k for k in OURS if k != "RayService")]
-    found = [(k, o["metadata"]["name"]) for k in kinds for o in api.list(k, labels)]
-    for kind, each in found:
-        api.delete(kind, each)
-    deadline_s = waiting.clock() + waiting.wait_s
-    while left := api.list("Pod", labels):
-        if waiting.clock() > deadline_s:
-            names = ", ".join(p["metadata"]["name"] for p in left)
-            raise ClusterError(f"not gone after {waiting.wait_s:.0f} s: pods {names}")
-        waiting.sleep(POLL_S)
-    space = api.get("Namespace", api.namespace) if found else None
-    if space and space["metadata"].get("labels", {}).get(SERVICE_LABEL) == name:
-        others = [o for o in api.list("RayService", {}) if o["metadata"]["name"] != name]
-        if not others:
-            api.delete("Namespace", api.namespace)
-    return bool(found)
 
 
 class KubernetesTarget:
@@ -208,26 +196,81 @@ class KubernetesTarget:
         return delete_kubernetes(self._api, name, Waiting(DELETE_WAIT_S, on_progress))
 
 
-def _apply(applied: Applied, prepared: Prepared, waiting: Waiting) -> None:
-    """Apply in order; a new router artefact is given time to reach the pods that run before the
-    configuration that names it."""
+def _put(
+    applied: Applied, prepared: Prepared, resized: list[resizing.Resize], waiting: Waiting
+) -> Status:
+    """Apply in order and wait; a running cluster's engines are replaced step by step."""
+    goal = Goal(prepared.plan, waiting.clock() + waiting.wait_s, settle=prepared.changes_in_place)
+    router = [c for c in prepared.changes if "binaryData" in c.obj]
     for change in prepared.changes:
-        seen = prepared.seen
-        if change.obj["kind"] == "RayService" and prepared.new_router and seen is not None:
-            now = status_of(seen, prepared.plan, url(seen), waiting.clock)
-            said = {"state": "updating", "message": "the router's artefact is on its way to pods"}
-            waiting.on_progress(now.model_copy(update=said))
-            waiting.sleep(VOLUME_S)
-        applied.apply([change])
+        if change.obj["kind"] == "RayService":
+            if prepared.changes_in_place:
+                _roll(applied, prepared, change, resized, router, goal, waiting)
+            _put_router(applied, prepared, router, waiting)
+        if "binaryData" not in change.obj:
+            applied.apply([change])
+    _grow(applied.api, prepared, prepared.service, resized, waiting)
+    return until_healthy(applied.api, goal, waiting)
 
 
-def _grow(api: KubeApi, prepared: Prepared, done: list[resizing.Resize]) -> None:
+def _put_router(
+    applied: Applied, prepared: Prepared, router: list[Change], waiting: Waiting
+) -> None:
+    """Put the router's artefact where pods find it, and give it time to reach those that run before
+    the configuration that names it; once, and not before: the one in force goes with it."""
+    applied.apply(router)
+    if prepared.seen is not None and any(c.verb in ("create", "change") for c in router):
+        _tell(prepared, waiting, "the router's artefact is on its way to pods")
+        waiting.sleep(VOLUME_S)
+    router.clear()
+
+
+def _roll(
+    applied: Applied,
+    prepared: Prepared,
+    change: Change,
+    resized: list[resizing.Resize],
+    router: list[Change],
+    goal: Goal,
+    waiting: Waiting,
+) -> None:
+    """Start new engines beside the old, then route to them; what follows stops the old ones."""
+    assert prepared.seen is not None
+    assert prepared.seen.cluster is not None
+    goal = dataclasses.replace(goal, names=names_of(change.obj))
+    for step in rolling.steps(prepared.seen.service, change.obj, prepared.seen.cluster):
+        if step.routes:
+            _put_router(applied, prepared, router, waiting)
+        applied.stage(change, step.service)
+        _grow(applied.api, prepared, step.service, resized, waiting)
+        try:
+            until_healthy(applied.api, dataclasses.replace(goal, room=step.room), waiting)
+        except NoRoomError as error:
+            _tell(prepared, waiting, f"{error}; these make room")
+            return
+
+
+def _tell(prepared: Prepared, waiting: Waiting, message: str) -> None:
+    if (seen := prepared.seen) is not None:
+        now = status_of(seen, prepared.plan, url(seen), waiting.clock)
+        waiting.on_progress(now.model_copy(update={"state": "updating", "message": message}))
+
+
+def _grow(
+    api: KubeApi,
+    prepared: Prepared,
+    service: Object,
+    done: list[resizing.Resize],
+    waiting: Waiting,
+) -> None:
     """Size the running cluster, unless another takes its place."""
-    seen = prepared.seen
-    if seen is None or seen.cluster is None or not same_pods(seen.service, prepared.service):
+    if not prepared.in_place:
+        return
+    seen = patient_look(api, prepared.plan.service, waiting)
+    if seen.cluster is None:
         return
     in_tree = prepared.settings.autoscaling.in_tree
-    for wanted in resizing.growth(seen.cluster, prepared.service, in_tree=in_tree):
+    for wanted in resizing.growth(seen.cluster, service, in_tree=in_tree):
         resizing.resize(api, wanted)
         done.append(wanted)
 

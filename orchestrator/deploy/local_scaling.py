@@ -19,6 +19,7 @@ from orchestrator.autoscale.pools import Bucket
 from orchestrator.autoscale_targets import Target
 from orchestrator.deploy.base import GroupStatus, ScaleRequest, Status
 from orchestrator.deploy.preflight import more_that_fit
+from orchestrator.deploy.same_plan import same_plan
 from orchestrator.deploy.state import StateDir
 from orchestrator.simulation.events import GroupState
 from placement.plan import Plan
@@ -174,7 +175,7 @@ def target_at(state: StateDir, plan: Plan) -> Target:
     status = state.read_status()
     if status is None or state.supervisor() is None:
         raise ClusterError(f"no service {state.name!r} runs on this machine; deploy the plan first")
-    if status.plan_digest != plan.digest:
+    if not _runs(state, status, plan):
         raise ClusterError(f"{state.name!r} runs another plan; deploy this one first")
     return Target(
         LocalActuator(state),
@@ -183,6 +184,13 @@ def target_at(state: StateDir, plan: Plan) -> Target:
         hold=state.autoscaler_lock,
         apply=lambda other, directory: _applied(state, other, directory),
     )
+
+
+def _runs(state: StateDir, status: Status, plan: Plan) -> bool:
+    if status.plan_digest == plan.digest:
+        return True
+    asked = state.read_request().plan
+    return asked.digest == status.plan_digest and same_plan(asked, plan)
 
 
 def _applied(state: StateDir, plan: Plan, directory: Path) -> Target:

@@ -16,6 +16,7 @@ from orchestrator.deploy.rayserve.options import options_of
 from orchestrator.deploy.rayserve.rolling import Waiting
 from orchestrator.deploy.rayserve.seen import Seen
 from orchestrator.deploy.rayserve.writing import look
+from orchestrator.deploy.same_plan import same_plan
 from orchestrator.simulation.events import GroupState
 from placement.plan import Plan
 from profiler.errors import ClusterError
@@ -31,9 +32,11 @@ class RayActuator:
     Only nodes that are there count as room.
     """
 
-    def __init__(self, dashboard: Dashboard, plan: Plan) -> None:
+    def __init__(self, dashboard: Dashboard, plan: Plan, digest: str | None = None) -> None:
+        """``digest`` is that of the plan as it runs, where options made another of it."""
         self._dashboard = dashboard
         self._plan = plan
+        self._digest = digest or plan.digest
 
     def current(self) -> dict[str, GroupState]:
         """
@@ -76,7 +79,7 @@ class RayActuator:
         note = seen.note
         if note is None:
             raise ClusterError(f"no service {self._plan.service!r} runs at {self._dashboard.url}")
-        if note.digest != self._plan.digest:
+        if note.digest != self._digest:
             raise ClusterError(f"{self._plan.service!r} runs another plan; deploy this one first")
         return seen
 
@@ -133,7 +136,10 @@ def ray_target(plan: Plan, address: str | None = None) -> Target:
 
 def target_at(dashboard: Dashboard, plan: Plan) -> Target:
     """The service that runs a plan on the cluster of a dashboard; raises as `ray_target`."""
-    actuator = RayActuator(dashboard, plan)
+    seen = look(dashboard, plan.service)
+    note, running = seen.note, seen.plan
+    alike = running is not None and same_plan(running, plan)
+    actuator = RayActuator(dashboard, plan, note.digest if note and alike else plan.digest)
     actuator.current()
     meter = RayMeter(lambda: asking.ingress_urls(look(dashboard, plan.service)))
     return Target(

@@ -46,11 +46,22 @@ def replicas(client: Any, wanted: int) -> dict[str, Any]:
     for _ in range(240):
         apps = client.get_serve_details()["applications"]
         running = all(a["status"] == "RUNNING" for a in apps.values())
-        found = apps.get("chat", {}).get("deployments", {}).get("engine", {}).get("replicas", [])
+        chat = next((a for n, a in apps.items() if n.startswith("chat.")), {})
+        found = chat.get("deployments", {}).get("engine", {}).get("replicas", [])
         if running and len(found) == wanted:
             return {"ids": sorted(r["replica_id"] for r in found)}
         time.sleep(0.5)
     return {"apps": {n: [a["status"], a["message"]] for n, a in apps.items()}}
+
+
+def opened(port: int) -> None:
+    """Wait as a Service does: nobody is sent to an ingress that has not found engines yet."""
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/health/ready", timeout=30):
+                return
+        except OSError:
+            time.sleep(0.5)
 
 
 def ask(port: int) -> int:
@@ -90,7 +101,9 @@ def main(port: int) -> None:
         serve.start(proxy_location="Disabled")
         client = _get_global_client()
         put(client, kb.plan(kb.group("chat")), port)
-        told: dict[str, Any] = {"first": replicas(client, 1), "answer": ask(port)}
+        told: dict[str, Any] = {"first": replicas(client, 1)}
+        opened(port)
+        told["answer"] = ask(port)
         told["ingresses"] = listening(port)
         more = kb.plan(kb.group("chat", replicas=2, usd_per_hour=9.0))
         l4 = more.gpus["L4"]

@@ -46,6 +46,7 @@ FULL: dict[str, Any] = {
     },
     "api_keys": {"name": "api-keys", "key": "keys.yaml"},
     "engine_key": {"name": "engine", "key": "key"},
+    "autoscaler": {"budget_usd_per_hour": 60, "minimum": {"chat": 2}},
 }
 
 
@@ -112,12 +113,17 @@ def test_a_worker_group_asks_for_its_gpus_on_nodes_that_have_them() -> None:
     assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": "8Gi"}
 
 
-def test_on_demand_pods_stay_off_spot_nodes() -> None:
-    spec = pod(groups(render(kb.plan(), kb.settings(cloud="eks")))["l4-1x"])
-    terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert terms["nodeSelectorTerms"][0]["matchExpressions"] == [
-        {"key": "eks.amazonaws.com/capacityType", "operator": "NotIn", "values": ["SPOT"]}
-    ]
+def test_on_demand_pods_head_and_ingress_stay_off_spot_nodes() -> None:
+    objects = render(kb.plan(kb.group("a"), kb.group("b", market="spot")), kb.settings(cloud="eks"))
+    head = one(objects, "RayService")["spec"]["rayClusterConfig"]["headGroupSpec"]
+    made = groups(objects)
+    for group in (head, made["ingress"], made["l4-1x"]):
+        affinity = pod(group)["affinity"]["nodeAffinity"]
+        terms = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        assert terms[0]["matchExpressions"] == [
+            {"key": "eks.amazonaws.com/capacityType", "operator": "NotIn", "values": ["SPOT"]}
+        ]
+    assert "affinity" not in pod(made["l4-spot-1x"])
 
 
 def test_groups_that_rent_the_same_pods_share_them() -> None:
@@ -192,9 +198,26 @@ def test_tokens_come_by_reference_and_the_dashboard_stays_inside() -> None:
         "kubernetes.io/metadata.name": "apps"
     }
     assert 8265 in [p["port"] for p in operator["ports"]]
-    assert "podSelector" in operator["from"][0]
+    (peer,) = operator["from"]
+    assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/component": "kuberay-operator"}
     assert [p["port"] for p in scraped["ports"]] == [8080, 8000]
     assert "ports" not in inside
+
+
+def test_every_container_is_unprivileged_the_one_that_the_operator_adds_too() -> None:
+    cluster = one(render(kb.plan(), kb.settings()), "RayService")["spec"]["rayClusterConfig"]
+    templates = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    contexts = [pod(t)["containers"][0]["securityContext"] for t in templates]
+    contexts.append(cluster["autoscalerOptions"]["securityContext"])
+    for context in contexts:
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+
+
+def test_pods_keep_the_label_by_which_the_operators_service_finds_the_head() -> None:
+    cluster = one(render(kb.plan(), kb.settings()), "RayService")["spec"]["rayClusterConfig"]
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        assert "app.kubernetes.io/name" not in group["template"]["metadata"]["labels"]
 
 
 def test_clients_come_to_pods_that_listen_and_to_no_others() -> None:
@@ -258,8 +281,43 @@ def test_the_autoscaler_may_resize_this_service_and_nothing_else() -> None:
     verbs = {r["resources"][0]: set(r["verbs"]) for r in rules}
     assert verbs["rayservices"] == {"get", "patch"}
     assert rules[0]["resourceNames"] == ["demo"]
+    assert verbs["poddisruptionbudgets"] == {"get", "patch"}
+    named = next(r for r in rules if "poddisruptionbudgets" in r["resources"])["resourceNames"]
+    assert named == ["demo-l4-1x", "demo-a100-80gb-1x"]
     assert not {"*", "create", "delete"} & set().union(*verbs.values())
     assert "secrets" not in verbs
+
+
+def test_the_autoscaler_runs_beside_the_service_under_its_own_account() -> None:
+    assert "Deployment" not in {o["kind"] for o in render(kb.plan(), kb.settings())}
+    objects = render(kb.plan(), kb.settings(**FULL))
+    spec = one(objects, "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    made = spec["template"]["spec"]
+    assert made["serviceAccountName"] == one(objects, "Role")["metadata"]["name"]
+    (container,) = made["containers"]
+    env = {e["name"]: e for e in container["env"]}
+    assert env["ORCHESTRATOR_ADMIN_KEY"]["valueFrom"]["secretKeyRef"] == {
+        "name": "ops",
+        "key": "key",
+    }
+    mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
+    program, command, plan, *options = container["command"]
+    assert (program, command) == ("orchestrator", "autoscale")
+    assert plan == f"{mounts['plan']}/plan.yaml"
+    (plan_map,) = [v["configMap"]["name"] for v in made["volumes"] if v["name"] == "plan"]
+    assert "plan.yaml" in one(objects, "ConfigMap", plan_map)["data"]
+    assert options[options.index("--budget") + 1] == "60"
+    assert options[options.index("--min") + 1] == "chat=2"
+    policy = one(objects, "NetworkPolicy")["spec"]
+    labels = spec["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()  # so it may ask
+    assert "llm-orchestrator/worker-group" not in labels  # no budget or client Service selects it
+
+
+def test_an_autoscalers_limits_for_groups_that_are_not_there_are_refused() -> None:
+    chosen = kb.settings(autoscaler={"maximum": {"chta": 4}})
+    assert "the plan has no group 'chta'; it has chat, large" in refused(kb.plan(), chosen)
 
 
 def test_budgets_let_one_pod_go_and_a_lone_pod_always() -> None:
@@ -268,7 +326,7 @@ def test_budgets_let_one_pod_go_and_a_lone_pod_always() -> None:
         for o in render(kb.plan(), kb.settings())
         if o["kind"] == "PodDisruptionBudget"
     }
-    assert budgets == {"demo-ingress": 1, "demo-a100-80gb-1x": 1}
+    assert budgets == {"demo-ingress": 1, "demo-l4-1x": 0, "demo-a100-80gb-1x": 1}
 
 
 @pytest.mark.parametrize(

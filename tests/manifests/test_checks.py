@@ -26,6 +26,16 @@ def cluster(obj: Any) -> Cluster:
     return found
 
 
+def pod(obj: Any) -> dict[str, Any]:
+    found: dict[str, Any] = cluster(obj)["headGroupSpec"]["template"]["spec"]
+    return found
+
+
+def head(obj: Any) -> dict[str, Any]:
+    found: dict[str, Any] = pod(obj)["containers"][0]
+    return found
+
+
 def group(**changes: Any) -> Callable[[Any], None]:
     return lambda o: cluster(o)["workerGroupSpecs"][1].update(changes)
 
@@ -45,6 +55,11 @@ CASES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda o: cluster(o).update(rayVersion="2.9.0"), "tokens need 2.52.0 or later"),
     (lambda o: cluster(o)["headGroupSpec"].update(serviceType="LoadBalancer"), "the dashboard"),
     (lambda o: cluster(o)["headGroupSpec"]["template"]["spec"].update(containers=[]), "no contain"),
+    (
+        lambda o: pod(o).update(serviceAccountName="a" * 51),
+        "would be clipped to 50 characters by the operator",
+    ),
+    (lambda o: head(o).update(ports=[]), "head: its container needs a port named 'serve'"),
 ]
 
 

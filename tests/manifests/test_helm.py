@@ -17,7 +17,7 @@ from tests import kube_builders as kb
 from tests.kube_schemas import faults
 
 PLAN = kb.plan(kb.group("chat"), kb.group("large", "H100", 3, tensor_parallel=2, node_gpus=8))
-SETTINGS = kb.settings(image_pull_secrets=["registry"])
+SETTINGS = kb.settings(image_pull_secrets=["registry"], autoscaler={})
 ALERT = {"expr": "up", "alert": "A", "annotations": {"t": "{{ $value }}"}}
 RULES = [{"name": "a", "rules": [ALERT]}]
 OBJECTS = render(PLAN, SETTINGS, rule_groups=RULES)
@@ -81,6 +81,7 @@ def test_helm_counts_pods_from_replicas(tmp_path: Path) -> None:
     groups = {g["groupName"]: g for g in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]}
     assert groups["l4-1x"]["replicas"] == 4
     assert groups["l4-1x"]["maxReplicas"] == 8
+    assert found["PodDisruptionBudget", "demo-l4-1x"]["spec"]["minAvailable"] == 3
     assert groups["h100-8x"]["replicas"] == 2  # five replicas of two GPUs on nodes of eight
     apps = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
     assert [a["deployments"][0]["num_replicas"] for a in apps] == [4, 5, 2]

@@ -21,18 +21,23 @@ def test_serves_config_reads_line_by_line() -> None:
         t for n, t in kustomize_files(render(kb.plan(), kb.settings())).items() if "rayservice" in n
     )
     assert "serveConfigV2: |\n" in text
-    assert "\n      - name: chat\n" in text
+    assert "\n      - name: chat." in text
 
 
 def test_the_overlay_patches_the_image_of_every_pod() -> None:
-    objects = render(kb.plan(), kb.settings())
+    objects = render(kb.plan(), kb.settings(autoscaler={}))
     overlay = yaml.safe_load(kustomize_files(objects)["overlays/example/kustomization.yaml"])
     service = next(o for o in objects if o["kind"] == "RayService")
-    operations = yaml.safe_load(overlay["patches"][0]["patch"])
-    cluster = service["spec"]["rayClusterConfig"]
-    assert len(operations) == 1 + len(cluster["workerGroupSpecs"])
-    for operation in operations:
-        at: object = service
-        for part in operation["path"].strip("/").split("/"):
-            at = at[int(part)] if isinstance(at, list) else at[part]  # type: ignore[index]
-        assert at == operation["value"]
+    pods = 1 + len(service["spec"]["rayClusterConfig"]["workerGroupSpecs"])
+    counts = {}
+    for patch in overlay["patches"]:
+        kind = patch["target"]["kind"]
+        obj = next(o for o in objects if o["kind"] == kind)
+        operations = yaml.safe_load(patch["patch"])
+        counts[kind] = len(operations)
+        for operation in operations:
+            at: object = obj
+            for part in operation["path"].strip("/").split("/"):
+                at = at[int(part)] if isinstance(at, list) else at[part]  # type: ignore[index]
+            assert at == operation["value"]
+    assert counts == {"RayService": pods, "Deployment": 1}

@@ -24,7 +24,9 @@ from tests import kube_builders as kb
 
 
 def apps(plan: Plan) -> dict[str, Any]:
-    return {a["name"]: a for a in as_data(serve_config(plan))["applications"]}
+    """Applications by the group that they are of."""
+    found = as_data(serve_config(plan))["applications"]
+    return {a["name"].partition(".")[0]: a for a in found}
 
 
 def test_each_group_is_an_application_and_the_ingress_gets_the_plan() -> None:
@@ -38,6 +40,8 @@ def test_each_group_is_an_application_and_the_ingress_gets_the_plan() -> None:
     assert made[INGRESS_APP]["route_prefix"] == "/"
     found = Plan.model_validate(made[INGRESS_APP]["deployments"][0]["user_config"]["plan"])
     assert [g.name for g in found.groups] == ["chat", "large"]
+    named = made[INGRESS_APP]["deployments"][0]["user_config"]["apps"]
+    assert named == {group: made[group]["name"] for group in ("chat", "large")}
 
 
 def test_prices_replicas_and_other_groups_do_not_touch_what_an_engine_was_started_with() -> None:
@@ -48,16 +52,16 @@ def test_prices_replicas_and_other_groups_do_not_touch_what_an_engine_was_starte
     )
     plan = kb.plan(kb.group("chat", replicas=5), kb.group("new", "H100"))
     after = apps(plan.model_copy(update={"gpus": plan.gpus | {"L4": dearer}}))["chat"]
-    assert (after["args"], after["import_path"]) == (before["args"], before["import_path"])
+    assert (after["args"], after["name"]) == (before["args"], before["name"])
     assert after["deployments"][0]["num_replicas"] == 5
 
 
-def test_another_engine_option_does_change_it() -> None:
+def test_engines_with_another_option_are_another_application_beside_the_first() -> None:
     made = kb.group("chat")
     options = made.config.engine.model_copy(update={"max_num_seqs": 99})
     config = made.config.model_copy(update={"engine": options})
     other = made.model_copy(update={"profile": made.profile.model_copy(update={"config": config})})
-    assert apps(kb.plan(other))["chat"]["args"] != apps(kb.plan(made))["chat"]["args"]
+    assert apps(kb.plan(other))["chat"]["name"] != apps(kb.plan(made))["chat"]["name"]
 
 
 def test_unknown_fields_are_refused() -> None:
@@ -82,7 +86,8 @@ def test_rays_own_schema_takes_it_whole() -> None:
     plan = kb.plan(kb.group("chat"), kb.group("cpu", "cpu"))
     text = as_yaml(plan_config(naming, plan, None))
     taken = schema.ServeDeploySchema.model_validate(yaml.safe_load(text))
-    assert [a.name for a in taken.applications] == ["chat", "cpu", INGRESS_APP]
+    names = [a.name.partition(".")[0] for a in taken.applications]
+    assert names == ["chat", "cpu", INGRESS_APP]
     options = taken.applications[0].deployments[0].ray_actor_options
     assert options.label_selector["llm-orchestrator/worker-group"] == "l4-1x"
     assert taken.applications[0].external_scaler_enabled

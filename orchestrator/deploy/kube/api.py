@@ -42,6 +42,7 @@ KINDS: dict[str, Kind] = {
     "RoleBinding": Kind("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
     "NetworkPolicy": Kind("/apis/networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": Kind("/apis/policy/v1", "poddisruptionbudgets"),
+    "Deployment": Kind("/apis/apps/v1", "deployments"),
     "RayService": Kind("/apis/ray.io/v1", "rayservices"),
     "RayCluster": Kind("/apis/ray.io/v1", "rayclusters"),
     "PodMonitor": Kind("/apis/monitoring.coreos.com/v1", "podmonitors", optional=True),
@@ -49,6 +50,16 @@ KINDS: dict[str, Kind] = {
 }
 OURS = tuple(k for k in KINDS if k not in ("Namespace", "Pod", "RayCluster"))
 """Kinds of which a deployment makes objects in its namespace."""
+
+
+def retries() -> Any:
+    """What is asked again: only what the server did not take and says when to bring again (429 or
+    503 with Retry-After); whoever waits has a patience of his own for all else."""
+    from urllib3.util import Retry
+
+    return Retry(
+        5, connect=0, read=0, redirect=0, other=0, allowed_methods=None, raise_on_status=False
+    )
 
 
 class KubeApi:
@@ -93,7 +104,7 @@ class KubeApi:
                 f"no Kubernetes cluster is configured: {error}; name one with --kubeconfig and "
                 "--context"
             ) from None
-        settings.retries = False
+        settings.retries = retries()
         return cls(client.ApiClient(settings), namespace)
 
     def get(self, kind: str, name: str) -> Object | None:
@@ -162,9 +173,10 @@ class KubeApi:
             raise
         return True
 
-    def pod_log(self, pod: str, *, previous: bool) -> str:
-        """The end of a pod's log; empty where there is none to be had."""
-        query = f"?tailLines={LOG_LINES}" + ("&previous=true" if previous else "")
+    def pod_log(self, pod: str, container: str, *, previous: bool) -> str:
+        """The end of a container's log; empty where there is none to be had."""
+        query = f"?container={container}&tailLines={LOG_LINES}"
+        query += "&previous=true" if previous else ""
         try:
             raw = self._send("get", f"{self._path('Pod', pod)}/log{query}", f"log of pod {pod!r}")
         except ApiError:

@@ -28,6 +28,8 @@ class Applied:
     api: KubeApi
     force: bool = False
     done: list[Change] = dataclasses.field(default_factory=list)
+    staged: dict[tuple[str, str], Object] = dataclasses.field(default_factory=dict)
+    """Objects as they are on the way to what is wanted."""
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Make and change objects, in order; those to be deleted stay until `prune`.
@@ -39,21 +41,25 @@ class Applied:
         """
         for change in changes:
             if change.verb in ("create", "change"):
-                self._apply(change)
+                self._apply(change, change.obj)
 
-    def _apply(self, change: Change) -> None:
-        kind, name = key_of(change.obj)
+    def stage(self, change: Change, obj: Object) -> None:
+        """Apply something else on the way to a change; it is taken back with it. Raises as `apply`
+        does."""
+        self.staged[key_of(obj)] = self._apply(change, obj)
+
+    def _apply(self, change: Change, obj: Object) -> Object:
+        kind, name = key = key_of(change.obj)
+        known = dataclasses.replace(change, live=self.staged.get(key, change.live))
         for _ in range(RACES):
             now = self.api.get(kind, name)
-            check_unmoved(change, now)
-            obj = change.obj
+            check_unmoved(known, now)
             if now is not None:
                 version = now["metadata"]["resourceVersion"]
                 obj = obj | {"metadata": obj["metadata"] | {"resourceVersion": version}}
             self.done.append(change)  # before: an answer may be lost and the change made
             try:
-                self.api.apply(obj, force=self.force)
-                return
+                return self.api.apply(obj, force=self.force)
             except ApiError as error:
                 self.done.pop()
                 if error.status != 409 or error.fields:

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import yaml
-
 from manifests.objects import SERVICE_LABEL, Object, key_of
+from manifests.serve_config import INGRESS_APP
 from orchestrator.deploy.kube.api import KINDS, OURS, KubeApi
 from orchestrator.deploy.kube.errors import ApiError
+from orchestrator.deploy.kube.replicas import config_of, names_of, replicas_of
 
 Verb = Literal["create", "change", "same", "delete", "skip"]
 SIGNS: dict[Verb, str] = {"create": "+", "change": "~", "delete": "-", "skip": "!"}
@@ -132,19 +132,22 @@ def _service_differences(live: Object, then: Object) -> Iterator[str]:
 
 
 def _serve_differences(live: Object, then: Object) -> Iterator[str]:
-    before, after = _applications(live), _applications(then)
+    before, after = replicas_of(live), replicas_of(then)
+    names, new_names = names_of(live), names_of(then)
     for name in sorted(after.keys() - before.keys()):
-        yield f"{name} is added, {_replicas(after[name])} replicas"
+        yield f"{name} is added, {after[name]} replicas"
     for name in sorted(before.keys() - after.keys()):
         yield f"{name} is removed"
     for name in sorted(before.keys() & after.keys()):
-        old, new = before[name], after[name]
-        if _replicas(old) != _replicas(new):
-            yield f"{name}: {_replicas(old)} -> {_replicas(new)} replicas"
-        if old.get("args") != new.get("args"):
+        if before[name] != after[name]:
+            yield f"{name}: {before[name]} -> {after[name]} replicas"
+        if names[name] != new_names[name]:
             yield f"{name}: engine options change, its replicas are replaced"
-        if _user_config(old) != _user_config(new):
-            yield "routing changes in place"
+    old, new = (_front(config_of(s)) for s in (live, then))
+    if old.get("args") != new.get("args"):
+        yield "ingress: its settings change, its processes are replaced"
+    if _user_config(old) != _user_config(new):
+        yield "routing changes in place"
 
 
 def groups_of(service: Mapping[str, Any]) -> dict[str, Object]:
@@ -164,18 +167,12 @@ def _template(group: Mapping[str, Any]) -> Any:
     return {k: v for k, v in group.items() if k not in counts}
 
 
-def _applications(service: Mapping[str, Any]) -> dict[str, Object]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    config = yaml.load(service["spec"].get("serveConfigV2", "{}"), Loader=loader)
-    return {a["name"]: a for a in (config or {}).get("applications", ())}
-
-
-def _replicas(app: Mapping[str, Any]) -> int:
-    return int(app["deployments"][0]["num_replicas"])
+def _front(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((a for a in config["applications"] if a["name"] == INGRESS_APP), {})
 
 
 def _user_config(app: Mapping[str, Any]) -> Any:
-    return app["deployments"][0].get("user_config")
+    return app["deployments"][0].get("user_config") if app else None
 
 
 def _paths(old: Any, new: Any, at: str = "") -> Iterator[str]:

@@ -12,6 +12,8 @@ QUOTA = re.compile(
     r"exceeded quota: (?P<name>[^,]+), requested: (?P<asked>\S+?), used: (?P<used>\S+?), "
     r"limited: (?P<limit>\S+)"
 )
+UNKNOWN_KIND = ("404 page not found", "the server could not find the requested resource")
+"""What a server says of a group, in plain text, and of a kind in a group that it knows."""
 MANAGER = re.compile(r'conflicts? with "(?P<manager>[^"]+)"')
 
 
@@ -27,6 +29,19 @@ class ApiError(ClusterError):
         super().__init__(message)
         self.status = status
         self.fields = fields or {}
+
+
+class AwayError(ClusterError):
+    """The API server does not answer."""
+
+
+PASSING = (429, 500, 502, 503, 504)
+"""A server that is too busy, starts, or waits for its store answers so."""
+
+
+def passes(error: ClusterError) -> bool:
+    """Whether asking again in a while may help."""
+    return isinstance(error, AwayError) or (isinstance(error, ApiError) and error.status in PASSING)
 
 
 def refused(status: int, body: str | bytes | None, verb: str, what: str) -> ApiError:
@@ -56,11 +71,11 @@ def refused(status: int, body: str | bytes | None, verb: str, what: str) -> ApiE
     return ApiError(text, status, held)
 
 
-def unreachable(host: str, cause: BaseException) -> ClusterError:
+def unreachable(host: str, cause: BaseException) -> AwayError:
     """No answer at all."""
     reason = getattr(cause, "reason", cause)
     text = str(reason).rpartition(": ")[2] or type(cause).__name__
-    return ClusterError(
+    return AwayError(
         f"the cluster at {host} cannot be reached: {text}; check the context and the network"
     )
 
@@ -89,7 +104,7 @@ def _not_found(message: str, what: str) -> str:
             f"{what}: the namespace does not exist; make it, or set create_namespace: true in the "
             "settings"
         )
-    if message.startswith("the server could not find the requested resource") or not message:
+    if not message or message.startswith(UNKNOWN_KIND):
         return f"{what}: the cluster does not know this kind; install its operator first"
     return f"{what}: {message}"
 

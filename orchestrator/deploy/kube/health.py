@@ -14,6 +14,7 @@ from manifests.worker_groups import INGRESS, WorkerGroup, worker_groups
 from orchestrator.deploy.base import GroupState, GroupStatus, PoolState, Status
 from orchestrator.deploy.kube.api import KubeApi
 from orchestrator.deploy.kube.pods import Trouble, group_of, is_ready, started_s, trouble
+from orchestrator.deploy.kube.replicas import as_scaled, names_of
 from placement.plan import Plan
 
 FAILED_APP = "DEPLOY_FAILED"
@@ -27,6 +28,8 @@ class Seen:
     service: Object
     cluster: Object | None
     pods: tuple[Object, ...]
+    names: Mapping[str, str] | None = None
+    """The application of each group, where others than those that requests are routed to."""
 
     @property
     def status(self) -> Mapping[str, Any]:
@@ -48,6 +51,12 @@ class Seen:
     def apps(self) -> Mapping[str, Any]:
         """Of Serve's applications, by name."""
         return self.serving.get("applicationStatuses") or {}
+
+    def app(self, group: str) -> Mapping[str, Any]:
+        """What Serve says of a group's application, or of the ingress."""
+        names = names_of(self.service) if self.names is None else self.names
+        found: Mapping[str, Any] = self.apps.get(names.get(group, group)) or {}
+        return found
 
     def ready_pods(self) -> Counter[str]:
         """Ready pods of the serving cluster by worker group."""
@@ -72,15 +81,15 @@ def look(api: KubeApi, name: str) -> Seen | None:
     service = api.get("RayService", name)
     if service is None:
         return None
-    pods = tuple(api.list("Pod", {SERVICE_LABEL: name}))
+    pods = tuple(p for p in api.list("Pod", {SERVICE_LABEL: name}) if group_of(p))
     seen = Seen(service, None, pods)
     cluster = seen.serving.get("rayClusterName")
     return dataclasses.replace(seen, cluster=api.get("RayCluster", cluster)) if cluster else seen
 
 
 def is_healthy(seen: Seen, plan: Plan) -> bool:
-    """Whether the plan is in force: taken up by the operator, all applications run, all pods are
-    there, and no other cluster is on its way."""
+    """Whether the plan is in force: taken up by the operator, all applications run, all pods for
+    the replicas wanted now are there, and no other cluster is on its way."""
     observed = seen.status.get("observedGeneration", 0)
     if observed < seen.service["metadata"].get("generation", 0):
         return False
@@ -88,12 +97,11 @@ def is_healthy(seen: Seen, plan: Plan) -> bool:
         return False
     if seen.status.get("pendingServiceStatus", {}).get("rayClusterName"):
         return False
-    names = [*(g.name for g in plan.groups), INGRESS_APP]
     ready = seen.ready_pods()
     return (
         _condition(seen.service, "Ready").get("status") == "True"
-        and all(seen.apps.get(n, {}).get("status") == RUNNING for n in names)
-        and all(ready[w.name] >= w.pods for w in worker_groups(plan))
+        and all(seen.app(n).get("status") == RUNNING for n in _names(plan))
+        and all(ready[w.name] >= w.pods for w in worker_groups(as_scaled(plan, seen.service)))
     )
 
 
@@ -106,8 +114,9 @@ def final_fault(seen: Seen, plan: Plan) -> tuple[str, Trouble | None] | None:
     for found in seen.troubles():
         if found.final:
             return f"{found.group}: pod {found.pod}: {found.message}", found
-    for name, app in seen.apps.items():
-        if app.get("status") == FAILED_APP and name in (*_names(plan), INGRESS_APP):
+    for name in _names(plan):
+        app = seen.app(name)
+        if app.get("status") == FAILED_APP:
             return f"{name}: {_app_message(app)}", None
     return None
 
@@ -119,14 +128,15 @@ def waiting_for(seen: Seen, plan: Plan) -> list[str]:
     for found in seen.troubles():
         if found.unschedulable:
             stuck.setdefault(found.group, []).append(found)
-    for worker in worker_groups(plan):
+    for worker in worker_groups(as_scaled(plan, seen.service)):
         if pods := stuck.pop(worker.name, None):
             lines.append(f"{_short(worker, len(pods))}: {pods[0].message}")
         elif ready[worker.name] < worker.pods:
             lines.append(f"{worker.name}: {ready[worker.name]} of {worker.pods} pods ready")
     lines += [f"{g}: {len(pods)} pods find no node: {pods[0].message}" for g, pods in stuck.items()]
-    for name in (*_names(plan), INGRESS_APP):
-        app = seen.apps.get(name, {})
+    lines += [f"{t.group}: pod {t.pod} {t.message}" for t in seen.troubles() if t.crashed]
+    for name in _names(plan):
+        app = seen.app(name)
         if app.get("status") != RUNNING:
             lines.append(f"{name}: {app.get('status', 'not started')} {_app_message(app)}".strip())
     if not lines and (reason := _condition(seen.service, "Ready").get("message")):
@@ -152,6 +162,7 @@ def status_of(seen: Seen, plan: Plan, url: str, clock: Callable[[], float] = tim
     pods that run now, each from when a node took it.
     """
     now_s = clock()
+    scaled = as_scaled(plan, seen.service)
     healthy = is_healthy(seen, plan)
     state: PoolState = "running" if healthy else "starting"
     ready_once = _condition(seen.service, "Ready").get("status") == "True"
@@ -161,8 +172,13 @@ def status_of(seen: Seen, plan: Plan, url: str, clock: Callable[[], float] = tim
     elif not healthy and ready_once:
         state = "updating"
     message = fault[0] if fault else "; ".join(waiting_for(seen, plan)) if not healthy else ""
-    groups = [g for w in worker_groups(plan) for g in _group_statuses(seen, w, now_s)]
+    groups = [g for w in worker_groups(scaled) for g in _group_statuses(seen, w, now_s)]
     order = {g.name: i for i, g in enumerate(plan.groups)}
+    planned = {g.name: g.replicas for g in plan.groups}
+    groups = [
+        g if g.wanted == planned[g.name] else g.model_copy(update={"planned": planned[g.name]})
+        for g in groups
+    ]
     return Status(
         name=seen.service["metadata"]["name"],
         state=state,
@@ -182,7 +198,7 @@ def _group_statuses(seen: Seen, worker: WorkerGroup, now_s: float) -> list[Group
     gpus = sum(g.replicas * g.config.tensor_parallel for g in worker.groups)
     made = []
     for group in worker.groups:
-        app = seen.apps.get(group.name, {})
+        app = seen.app(group.name)
         share = group.replicas * group.config.tensor_parallel / gpus
         runs = app.get("status") == RUNNING
         made.append(
@@ -218,7 +234,7 @@ def _app_message(app: Mapping[str, Any]) -> str:
 
 
 def _names(plan: Plan) -> Sequence[str]:
-    return [g.name for g in plan.groups]
+    return [*(g.name for g in plan.groups), INGRESS_APP]
 
 
 def _condition(obj: Mapping[str, Any], kind: str) -> Object:

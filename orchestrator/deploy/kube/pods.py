@@ -23,7 +23,8 @@ class Trouble:
     group: str
     message: str
     final: bool
-    crashed: bool = False
+    crashed: str = ""
+    """The container that ended, where one did."""
     unschedulable: bool = False
 
 
@@ -70,7 +71,22 @@ def _troubles(pod: Mapping[str, Any]) -> Iterator[Trouble]:
             code = ended.get("exitCode", "?")
             times = status.get("restartCount", 0)
             text = f"ended {times} times, last with {why} (exit code {code})"
-            yield Trouble(name, group, text, final=True, crashed=True)
+            yield Trouble(name, group, text, final=True, crashed=status.get("name", ""))
+        elif not _taken(pod) and (ended := _failed(status)):
+            text = f"ended with {ended.get('reason', 'Error')} (exit code {ended['exitCode']})"
+            yield Trouble(name, group, text, final=False, crashed=status.get("name", ""))
+
+
+def _taken(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod was evicted, went with its node, or is being deleted."""
+    return bool(pod["metadata"].get("deletionTimestamp") or pod.get("status", {}).get("reason"))
+
+
+def _failed(status: Mapping[str, Any]) -> Object:
+    """How a container failed that is not started again: pods under Ray's autoscaler never are
+    (``restartPolicy: Never``), the operator makes others in their place."""
+    ended: Object = status.get("state", {}).get("terminated") or {}
+    return ended if ended.get("exitCode") else {}
 
 
 def _containers(pod: Mapping[str, Any]) -> list[Object]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from manifests.serve_config import (
     cluster_weights,
     engine_deployment,
     plan_in_short,
+    restart_digest,
     seen_by_engine,
 )
 from orchestrator.deploy.rayserve.nodes import Need, Node, Place, place_of
@@ -177,12 +176,7 @@ def _engine(
         deployment = _with_router(deployment, settings.group)
     if (bundles := place.bundles) is not None:
         deployment = _packed(deployment, bundles, place)
-    restarts = {
-        "args": args,
-        "runtime_env": runtime_env,
-        "placed": deployment.model_dump(mode="json", include=PLACED),
-    }
-    digest = hashlib.sha256(json.dumps(restarts, sort_keys=True).encode()).hexdigest()[:8]
+    digest = restart_digest(args, deployment, runtime_env)
     return ApplicationConfig(
         name=f"{service}.{settings.group}.{digest}",
         route_prefix=None,
@@ -193,14 +187,6 @@ def _engine(
         deployments=(deployment,),
         external_scaler_enabled=True,
     )
-
-
-PLACED = {
-    "ray_actor_options",
-    "placement_group_bundles",
-    "placement_group_strategy",
-    "placement_group_bundle_label_selector",
-}
 
 
 def _with_router(deployment: DeploymentConfig, group: str) -> DeploymentConfig:

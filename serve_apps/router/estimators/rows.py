@@ -146,7 +146,7 @@ def kernel_ridge(
         _distances(x[n], columns, points, squares, typical, own, near)
         _add_row(x[n], linear, out[n])
         for m in range(outputs):
-            if m == 0 or (shapes[m] != shapes[m - 1]).any():
+            if m == 0 or not _same(shapes[m], shapes[m - 1]):
                 _kernel(near, shapes[m], kernel)
             total = 0.0
             for d in range(landmarks):
@@ -175,15 +175,26 @@ def _distances(
         while last < own.size and columns[last, 0] == block:
             square += own[last] * own[last]
             last += 1
-        near[block] = squares[block] + square / typical[block]
+        square /= typical[block]
+        for d in range(near.shape[1]):  # written out, as all here: arrays take long to compile
+            near[block, d] = squares[block, d] + square
         _add_row(own[first:last], points[first:last], near[block])
         first = last
 
 
 @inner
+def _same(a: Floats, b: Floats) -> bool:
+    apart = 0
+    for i in range(a.size):
+        apart += a[i] != b[i]
+    return apart == 0
+
+
+@inner
 def _kernel(near: Floats, shape: Floats, kernel: Floats) -> None:
     """Weighted sum of the blocks' kernels; see `kernel_ridge` for the shape."""
-    kernel[:] = 0.0
+    for d in range(kernel.size):
+        kernel[d] = 0.0
     for block in range(near.shape[0]):
         weight = shape[1 + block]
         if weight != 0.0:

@@ -128,10 +128,9 @@ def features(
     sums = np.empty(width, np.float32)
     for t in range(texts):
         row, leading = out[t, : mean.size], out[t, mean.size :]
-        row[:form] = told[t]
-        row[form:] = around[t]
         for i in range(mean.size):
-            row[i] = (row[i] - mean[i]) / spread[i]
+            value = told[t, i] if i < form else around[t, i - form]
+            row[i] = (value - mean[i]) / spread[i]
             # An outlier in one feature must not outweigh all the others.
             if abs(row[i]) > MOST_SPREADS:
                 row[i] = MOST_SPREADS if row[i] > 0 else -MOST_SPREADS

@@ -202,3 +202,14 @@ def test_a_file_that_cannot_be_read_makes_the_count_unknown(counts: Counts, tmp_
     counts.meter.arrivals()
     (tmp_path / "17.json").write_text("{")
     assert counts.meter.arrivals() is None
+
+
+def test_a_plan_that_was_deployed_with_options_is_still_the_plan_of_its_file(
+    tmp_path: Path,
+) -> None:
+    pool = Pool(tmp_path)
+    open_ = PLAN.model_copy(update={"gateway": {"guard": {"allow_anonymous": True}}})
+    assert open_.digest != PLAN.digest
+    target_at(pool.state, open_)
+    with pytest.raises(ClusterError, match="runs another plan"):
+        target_at(pool.state, plan((group("a", replicas=3),), service="demo"))

@@ -52,6 +52,17 @@ def test_groups_grow_and_shrink_to_none(fake: FakeDashboard, actuator: RayActuat
     assert [(n.split(".")[1], k) for n, k in fake.scaled] == [("chat", 4), ("pair", 0)]
 
 
+def test_a_plan_that_was_deployed_with_options_is_still_the_plan_of_its_file(
+    fake: FakeDashboard, actuator: RayActuator
+) -> None:
+    dashboard = Dashboard(fake.url, TOKEN)
+    shut = FLEET.model_copy(update={"gateway": {}})
+    assert shut.digest != FLEET.digest
+    assert set(target_at(dashboard, shut).actuator.current()) == {"chat", "pair"}
+    with pytest.raises(ClusterError, match="runs another plan"):
+        target_at(dashboard, plan(group("chat", replicas=9)))
+
+
 def test_what_has_no_room_is_said_and_the_rest_is_asked_for(
     fake: FakeDashboard, actuator: RayActuator
 ) -> None:

@@ -17,8 +17,10 @@ TARGET = ("--target", "kubernetes")
 
 
 @pytest.fixture
-def there(tmp_path: Path, place: Place) -> Place:
+def there(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """A plan, its settings and a kubeconfig for the double in the working directory."""
+    monkeypatch.setattr("orchestrator.deploy.kube.waiting.POLL_S", 0.01)
+    monkeypatch.setattr("orchestrator.deploy.kube.waiting.SETTLE_S", 0.1)
     documents.write(tmp_path / "plan.yaml", documents.dump(plan()))
     (tmp_path / "kubernetes.yaml").write_text("image: registry.example/llm:1\n")
     cluster = {"name": "c", "cluster": {"server": place.url}}
@@ -109,6 +111,26 @@ def test_settings_that_are_missing_or_wrong_are_named(there, orchestrate, tmp_pa
     assert "looks like a secret" in orchestrate(*connected("deploy", "plan.yaml")).stderr
     (tmp_path / "kubernetes.yaml").unlink()
     assert "no settings for Kubernetes" in orchestrate(*connected("deploy", "plan.yaml")).stderr
+
+
+def test_the_command_of_the_autoscalers_pod_is_one_of_ours(there, orchestrate, tmp_path) -> None:
+    (tmp_path / "kubernetes.yaml").write_text(
+        "image: x\nautoscaler: {budget_usd_per_hour: 60, minimum: {chat: 1}, maximum: {chat: 9}}\n"
+    )
+    assert orchestrate("render", "plan.yaml", "-d", "out").returncode == 0
+    made = yaml.safe_load((tmp_path / "out/base/deployment-demo-autoscaler.yaml").read_text())
+    command = made["spec"]["template"]["spec"]["containers"][0]["command"]
+    done = orchestrate(*command[1:])
+    assert done.returncode == 2
+    assert "/etc/llm-orchestrator/plan/plan.yaml" in done.stderr  # its options are known
+
+
+def test_deploy_with_an_autoscaler_makes_its_pod_and_without_removes_it(there, orchestrate) -> None:
+    assert orchestrate(*connected("deploy", "plan.yaml", "--autoscale")).returncode == 0
+    assert there.cluster.names("Deployment") == ["demo-autoscaler"]
+    done = orchestrate(*connected("deploy", "plan.yaml", "-y"))
+    assert "- Deployment demo-autoscaler" in done.stderr
+    assert there.cluster.names("Deployment") == []
 
 
 def test_render_writes_a_base_or_a_chart_and_keeps_what_is_there(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import yaml
 
 from orchestrator.deploy.kubernetes import (
     delete_kubernetes,
@@ -12,11 +14,11 @@ from orchestrator.deploy.kubernetes import (
     kubernetes_status,
     prepare,
 )
-from placement.plan import Plan, PlannedRouter
+from placement.plan import Plan, PlannedRouter, ReplicaGroup
 from profiler.errors import ClusterError, EngineError
 from profiler.files import sha256_of
 from tests.fake_kuberay import unschedulable, waiting
-from tests.fake_kubernetes import Object
+from tests.fake_kubernetes import Object, RefusedError
 from tests.kube_builders import group, plan, settings
 from tests.orchestrator.deploy.kube.conftest import Place
 
@@ -28,6 +30,13 @@ def deploy(place: Place, wanted: Plan | None = None, wait_s: float = 60.0, **opt
     force = bool(options.pop("force", False))
     prepared = prepare(place.api, wanted or plan(), settings(**options), force=force)
     return deploy_kubernetes(place.api, prepared, keep=keep, waiting=place.waiting(wait_s))
+
+
+def with_seqs(made: ReplicaGroup, seqs: int) -> ReplicaGroup:
+    """A group with another engine option, which restarts its engines."""
+    options = made.config.engine.model_copy(update={"max_num_seqs": seqs})
+    config = made.config.model_copy(update={"engine": options})
+    return made.model_copy(update={"profile": made.profile.model_copy(update={"config": config})})
 
 
 def state(place: Place) -> dict[tuple[str, str, str], Object]:
@@ -89,20 +98,23 @@ def test_a_new_router_artefact_has_time_to_reach_running_pods_before_it_is_named
 ) -> None:
     path = tmp_path / "r.npz"
 
-    def put(content: bytes) -> float:
+    def put(content: bytes, seqs: int) -> float:
         path.write_bytes(content)
         planned = PlannedRouter(artefact="r", sha256=sha256_of(path), models={"m1": "m1"})
-        prepared = prepare(place.api, plan(router=planned), settings(), artefact=path)
+        wanted = plan(with_seqs(group("chat"), seqs), router=planned)
+        prepared = prepare(place.api, wanted, settings(), artefact=path)
         began_s = place.now_s
         deploy_kubernetes(place.api, prepared, waiting=place.waiting())
         return place.now_s - began_s
 
-    assert put(b"one") == 0
-    assert put(b"one") == 0
-    assert put(b"two") >= 60
-    order = [(kind, name) for _, kind, name in place.cluster.writes]
-    last = len(order) - 1 - order[::-1].index(("ConfigMap", "demo-router"))
-    assert ("RayService", "demo") in order[last:]
+    assert put(b"one", 8) < 60
+    assert put(b"one", 8) < 60
+    before = len(place.cluster.writes)
+    assert put(b"two", 99) >= 60
+    told = [
+        kind for _, kind, name in place.cluster.writes[before:] if name in ("demo", "demo-router")
+    ]
+    assert told == ["RayService", "ConfigMap", "RayService", "RayService"]  # started, then routed
 
 
 def test_a_group_that_is_gone_keeps_its_place_without_pods_and_no_second_cluster_is_made(
@@ -153,6 +165,47 @@ def test_a_crash_loop_shows_the_end_of_the_log(place: Place) -> None:
     assert caught.value.log_tail.endswith("Killed")
 
 
+def test_pods_that_fail_and_are_replaced_by_others_that_fail_end_the_deployment(
+    place: Place,
+) -> None:
+    """Under Ray's autoscaler no pod is started again, so none says that it is in a loop."""
+    ended = {"reason": "Error", "exitCode": 1}
+    state = {"name": "ray", "state": {"terminated": ended}}
+    place.operator.broken_pods["l4-1x"] = {"phase": "Failed", "containerStatuses": [state]}
+    turns = iter(range(99))
+
+    def other_pods(*_: object) -> None:
+        place.operator.suffix = f"{next(turns)}"
+        place.operator.reconcile()
+
+    place.cluster.after_look = other_pods
+    place.cluster.logs |= {f"l4-1x-0{i}": f"wrong token {i}" for i in range(99)}
+    with pytest.raises(EngineError, match="l4-1x: 3 pods in a row failed") as got:
+        deploy(place)
+    assert "(exit code 1)" in str(got.value)
+    assert "wrong token" in got.value.log_tail
+
+
+def test_an_api_server_that_is_away_for_a_minute_ends_nothing(place: Place) -> None:
+    def refuse(verb: str, kind: str, _name: str) -> RefusedError | None:
+        away = verb in ("get", "list") and 2 < place.now_s < 60
+        return RefusedError(503, "etcdserver: leader changed") if away else None
+
+    place.operator.broken_pods["l4-1x"] = unschedulable("no nodes")
+    prepared = prepare(place.api, plan(), settings())
+    place.cluster.refuse = refuse
+    waits = place.waiting()
+
+    def sleep(duration_s: float) -> None:
+        waits.sleep(duration_s)
+        if place.now_s >= 60:
+            place.operator.broken_pods.clear()
+            place.operator.reconcile()
+
+    patient = dataclasses.replace(waits, wait_s=300.0, sleep=sleep)
+    assert deploy_kubernetes(place.api, prepared, waiting=patient).state == "running"
+
+
 def test_pods_without_a_node_are_waited_for_and_counted_in_gpus(place: Place) -> None:
     why = "0/5 nodes are available: 5 Insufficient nvidia.com/gpu."
     place.operator.broken_pods["a100-80gb-1x"] = unschedulable(why)
@@ -188,6 +241,75 @@ def test_a_failed_change_goes_back_to_what_was_there(place: Place) -> None:
     }
     old, new = before[key]["spec"], after[key]["spec"]
     assert new["serveConfigV2"] == old["serveConfigV2"]
+
+
+def routed(config: str) -> tuple[set[str], set[str]]:
+    """The applications of a config, and those that its ingress routes to."""
+    found = yaml.safe_load(config)["applications"]
+    names = {a["name"] for a in found} - {"Ingress"}
+    front = next(a for a in found if a["name"] == "Ingress")
+    return names, set(front["deployments"][0]["user_config"]["apps"].values())
+
+
+def test_no_engine_is_stopped_before_the_ingress_routes_to_those_in_its_place(
+    place: Place,
+) -> None:
+    deploy(place)
+    first = len(place.operator.configs)
+    deploy(place, plan(with_seqs(group("chat"), 99), group("other", "H100")))
+    before, *after = [routed(c) for c in place.operator.configs[first - 1 :]]
+    assert len(after) == 3
+    old, new = before[0], after[-1][0]
+    assert [names for names, _ in after] == [old | new, old | new, new]
+    assert [to for _, to in after] == [old, new, new]
+    assert not old & new
+    assert place.cluster.names("RayCluster") == ["demo-1"]
+
+
+def test_pods_of_old_engines_stay_until_new_ones_serve(place: Place) -> None:
+    deploy(place, autoscaling={"in_tree": False})
+    sizes: list[dict[str, int]] = []
+    place.cluster.after_write = lambda: (place.operator.reconcile(), sizes.append(held(place)))
+    deploy(place, plan(group("chat"), group("other", "H100")), autoscaling={"in_tree": False})
+    assert {"a100-80gb-1x": 2, "h100-1x": 1} in sizes  # side by side
+    assert all(s["a100-80gb-1x"] == 2 or s.get("h100-1x") == 1 for s in sizes)
+    assert held(place) == {"a100-80gb-1x": 0, "h100-1x": 1}
+
+
+def held(place: Place) -> dict[str, int]:
+    (name,) = place.cluster.names("RayCluster")
+    cluster = place.cluster.get("RayCluster", name)
+    assert cluster is not None
+    groups = cluster["spec"]["workerGroupSpecs"]
+    return {g["groupName"]: g["replicas"] for g in groups if "100" in g["groupName"]}
+
+
+def test_engines_make_room_where_new_ones_find_no_node_beside_them(place: Place) -> None:
+    deploy(place)
+    place.operator.broken_pods["l4-1x"] = unschedulable("0/1 nodes: insufficient nvidia.com/gpu")
+    with pytest.raises(ClusterError, match="not healthy"):  # the double finds no node ever
+        deploy(place, plan(with_seqs(group("chat"), 99), group("large", "A100-80GB", 2)), 900)
+    assert any("no room beside old engines on l4-1x; these make room" in s for s in place.shown)
+
+
+def test_engines_make_room_in_a_quota_that_has_none_for_both(place: Place) -> None:
+    deploy(place)
+    place.operator.failure = "pods is forbidden: exceeded quota: gpus"
+    with pytest.raises(EngineError, match="exceeded quota"):  # the double forbids all, always
+        deploy(place, plan(with_seqs(group("chat"), 99), group("large", "A100-80GB", 2)))
+    said = "no room beside old engines: pods cannot be made: pods is forbidden: exceeded quota"
+    assert any(said in s and "these make room" in s for s in place.shown)
+
+
+def test_an_ingress_that_fails_at_a_new_plan_is_seen_though_the_operator_told_of_it_late(
+    place: Place,
+) -> None:
+    deploy(place)
+    before = state(place)
+    place.operator.failing_apps["Ingress"] = "no such artefact"
+    with pytest.raises(EngineError, match="Ingress: no such artefact"):
+        deploy(place, plan(group("chat", usd_per_hour=9.0), group("large", "A100-80GB", 2)))
+    assert state(place) == before
 
 
 def test_a_group_that_a_failed_change_added_stays_empty_so_that_no_second_cluster_is_made(
@@ -293,6 +415,36 @@ def test_delete_leaves_nothing_of_the_service_and_all_of_others(place: Place) ->
         ("ConfigMap", "default", "theirs")
     }
     assert not delete_kubernetes(place.api, "demo", place.waiting())
+
+
+def test_what_pods_need_to_end_well_goes_after_them(place: Place) -> None:
+    deploy(place)
+    place.operator.draining = True
+    waits = place.waiting()
+
+    def sleep(duration_s: float) -> None:
+        waits.sleep(duration_s)
+        kinds = {kind for kind, _, _ in place.cluster.objects}
+        assert {"ServiceAccount", "NetworkPolicy", "Pod"} <= kinds
+        place.operator.draining = False
+        place.operator.reconcile()
+
+    assert delete_kubernetes(place.api, "demo", dataclasses.replace(waits, sleep=sleep))
+    assert place.now_s > 0
+    assert {kind for kind, _, _ in place.cluster.objects} == KEPT
+
+
+def test_the_pod_of_an_autoscaler_is_not_waited_for(place: Place) -> None:
+    deploy(place)
+    labels = {"llm-orchestrator/service": "demo"}
+    place.operator.draining = True  # the double would take every pod
+    for kind in ("RayCluster", "Pod"):
+        for name in place.cluster.names(kind):
+            place.cluster.delete((kind, "default", name))
+    place.cluster.put(
+        {"kind": "Pod", "metadata": {"name": "scaler", "namespace": "default", "labels": labels}}
+    )
+    assert delete_kubernetes(place.api, "demo", place.waiting())
 
 
 def test_a_namespace_of_ours_is_made_and_goes_with_the_service(place: Place) -> None:

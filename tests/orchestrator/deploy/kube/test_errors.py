@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from kubernetes.client import ApiClient, Configuration
 
-from orchestrator.deploy.kube.api import KubeApi
+from orchestrator.deploy.kube.api import KubeApi, retries
 from orchestrator.deploy.kubernetes import prepare
 from profiler.errors import ClusterError
 from tests.fake_kubernetes import RefusedError
@@ -72,6 +72,15 @@ def test_wrong_credentials_and_invalid_values_are_told_apart(place: Place) -> No
         place, 422, "spec.x: Invalid value"
     )
     assert "answered 503: etcd is away" in refused(place, 503, "etcd is away")
+
+
+def test_a_server_that_says_when_to_come_again_is_asked_then(place: Place) -> None:
+    config = Configuration()
+    config.host, config.retries = place.url, retries()
+    answers = [RefusedError(429, "too many requests")] * 2
+    place.cluster.refuse = lambda *_: answers.pop() if answers else None
+    assert KubeApi(ApiClient(config), "default").get("RayService", "demo") is None
+    assert answers == []
 
 
 def test_no_answer_at_all_names_the_host() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from orchestrator.deploy.kube.api import KINDS
 from orchestrator.deploy.kube.errors import ApiError
-from orchestrator.deploy.kube_scaling import KubeActuator
+from orchestrator.deploy.kube_scaling import KubeActuator, target_at
 from orchestrator.deploy.kubernetes import deploy_kubernetes, kubernetes_status, prepare
 from profiler.errors import ClusterError
 from tests.fake_kuberay import unschedulable
@@ -43,6 +44,67 @@ def test_replicas_and_pods_follow_one_write_and_no_second_cluster_is_made(
     found.set("chat", 1)
     assert counted(found)["chat"] == (1, 0, 0)
     assert place.cluster.names("RayCluster") == ["demo-1"]
+
+
+def test_a_drain_may_take_one_pod_of_those_that_there_are_now(place: Place) -> None:
+    found = actuator(place)
+
+    def kept() -> int:
+        budget = place.cluster.get("PodDisruptionBudget", "demo-l4-1x")
+        assert budget is not None
+        return int(budget["spec"]["minAvailable"])
+
+    assert kept() == 1
+    found.set("chat", 5)
+    assert kept() == 4
+    found.set("chat", 1)
+    assert kept() == 0  # or the node of the last pod could never drain
+
+
+def test_the_same_plan_again_leaves_what_was_scaled(place: Place) -> None:
+    found = actuator(place)
+    found.set("chat", 6)
+    found.set("chat", 3)
+    prepared = prepare(place.api, FLEET, settings())
+    assert prepared.lines == []
+    status = deploy_kubernetes(place.api, prepared, waiting=place.waiting())
+    assert status.message == "already running; nothing changed"
+    prepared = prepare(place.api, FLEET, settings(monitoring={"interval_s": 30}))
+    assert [line.split()[1] for line in prepared.lines] == ["PodMonitor", "PodMonitor"]
+    assert counted(found)["chat"] == (3, 0, 0)
+
+
+def test_a_plan_that_was_deployed_with_options_is_still_the_plan_of_its_file(place: Place) -> None:
+    actuator(place)
+    shut = FLEET.model_copy(update={"gateway": {}})
+    assert shut.digest != FLEET.digest
+    assert set(target_at(place.api, shut).actuator.current()) == {"chat", "large"}
+    with pytest.raises(ClusterError, match="runs another plan"):
+        target_at(place.api, plan(group("chat", replicas=9), group("large", "A100-80GB", 1)))
+
+
+def test_the_autoscalers_role_allows_what_it_asks_for(place: Place) -> None:
+    actuator(place)
+    role = place.cluster.get("Role", "demo-autoscaler")
+    assert role is not None
+    asked: set[tuple[str, str, str]] = set()
+
+    def note(verb: str, kind: str, name: str) -> None:
+        asked.add((verb, kind, name))
+
+    place.cluster.refuse = note
+    shut = FLEET.model_copy(update={"gateway": {}})
+    found = target_at(place.api, shut).actuator
+    found.set("chat", 4)
+    assert {kind for _, kind, _ in asked} >= {"RayService", "RayCluster", "ConfigMap", "Pod"}
+    for verb, kind, name in asked:
+        kinds = KINDS[kind]
+        group = "" if kinds.prefix == "/api/v1" else kinds.prefix.split("/")[2]
+        assert any(
+            group in r["apiGroups"] and kinds.plural in r["resources"] and verb in r["verbs"]
+            and name in r.get("resourceNames", [name])
+            for r in role["rules"]
+        ), (verb, kind, name)  # fmt: skip
 
 
 def test_status_tells_what_runs_and_what_was_planned(place: Place) -> None:
