@@ -59,16 +59,20 @@ def ingress_application(
     settings: IngressSettings,
     router: RouterFiles | None = None,
     scaled: Mapping[str, int] | None = None,
+    cold_start_s: float | None = None,
 ) -> Application:
     """The application that answers clients and routes by the plan.
 
     ``router`` names the files of the plan's learned router, on the machine of the ingress. A new
     plan reaches the processes as configuration, and cuts no stream; new settings replace them.
-    ``scaled`` are the replicas wanted of groups where they are not the plan's.
+    ``scaled`` are the replicas wanted of groups where they are not the plan's, ``cold_start_s``
+    how long one takes to start, where that is known.
     """
-    config = {"plan": plan.model_dump(mode="json", exclude={"gateway"})}
+    config: dict[str, Any] = {"plan": plan.model_dump(mode="json", exclude={"gateway"})}
     if scaled:
         config["scaled"] = dict(scaled)
+    if cold_start_s is not None:
+        config["cold_start_s"] = cold_start_s
     if router is not None:
         config["router"] = router.model_dump(mode="json", exclude_defaults=True)
     return ingress_deployment(settings, config)

@@ -158,9 +158,14 @@ class Gateway:
         self._demand = Demand(plan, self.seeing.metrics.arrivals.add)
         self._wanted = {}
 
-    def scaled(self, wanted: Mapping[str, int]) -> None:
-        """So many replicas of these groups are wanted now, whatever the plan says."""
+    def scaled(self, wanted: Mapping[str, int], cold_start_s: float | None = None) -> None:
+        """So many replicas of these groups are wanted now, whatever the plan says.
+
+        ``cold_start_s``: what the pool knows of how long one takes to start.
+        """
         self._wanted = wanted
+        planned = {g.name: g.replicas for g in self.plan.groups}
+        self.dispatcher.scaled(planned | dict(wanted), cold_start_s)
 
     def found(self, replicas: Iterable[Replica]) -> None:
         """These replicas run now, and no others; those that went finish what they have."""

@@ -37,6 +37,8 @@ from serve_apps.router.prompts import Prompt
 from serve_apps.turns import Turn
 
 WARM_UP_S = 30.0
+TOLD = ("scaled", "cold_start_s")
+"""Parts of the configuration that change nothing of how requests are routed."""
 
 log = logging.getLogger("orchestrator.ingress")
 
@@ -72,14 +74,15 @@ class Ingress:
         """Route by the plan in ``user_config["plan"]`` from now on, and by its learned router.
 
         ``user_config["apps"]`` names each group's application, where it is not named as the group.
-        ``user_config["scaled"]`` are the replicas wanted of groups that were scaled; where nothing
-        else is new, nothing else is touched.
+        ``user_config["scaled"]`` are the replicas wanted of groups that were scaled, and
+        ``user_config["cold_start_s"]`` how long one takes to start, where the pool knows; where
+        nothing else is new, nothing else is touched.
         """
-        config = {key: value for key, value in user_config.items() if key != "scaled"}
+        config = {key: value for key, value in user_config.items() if key not in TOLD}
         if config != self._config:
             await self._configure(config, user_config.get("scaled", {}))
             self._config = config
-        self._gateway.scaled(user_config.get("scaled", {}))
+        self._gateway.scaled(user_config.get("scaled", {}), user_config.get("cold_start_s"))
 
     async def _configure(self, user_config: dict[str, Any], scaled: Mapping[str, int]) -> None:
         plan = Plan.model_validate(user_config["plan"])

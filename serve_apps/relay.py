@@ -308,7 +308,7 @@ class Call:
         )
         record.predicted_output_tokens = decision.output_tokens
         record.predicted_quality, record.predicted_cost_usd = decision.quality, decision.cost_usd
-        record.shed = lease.shed
+        record.shed, record.router_fallback = lease.shed, decision.fallback
         self._headers[1:] = decision_headers(decision)
         gateway.feedback.note(record.request_id, decision)
 

@@ -10,7 +10,8 @@ how far it moved itself in that time, which tells a load that is noisy from one 
 A load that leaves them twice running is a jump, where the second sight of it rests on no arrival
 that the first did: for one horizon the forecast is the new level as
 far as jumps have been found to last (a Beta mean, one half before any was seen), the mixture for
-the rest. Then it shows whether this one lasted; if so all levels start anew from there.
+the rest. Then it shows whether this one lasted; if so all levels start anew from there, but for
+the one that bursts never seen are measured by.
 
 Every update is a few operations on a dozen numbers. Libraries that fit such models (statsmodels'
 ETS, for one) fit them anew to the whole history, some 50 ms at each of a day's thousands of
@@ -69,8 +70,9 @@ class Path:
     of the last half hour, for what is quiet now may burst again; above it they grow with the root
     of the mean. Beyond ``most``, the highest load of the last hours, and half as much again as the
     mean they are cut off: a burst seldom bursts. They have probabilities ``weights``, of which the
-    last ones are of bursts never seen, in units of ``base``. ``revisions``, in the errors' unit and
-    equally likely, are how far the mean itself will have moved one cold start from now.
+    last ones are of bursts never seen, in units of ``usual``: the level of the last half hour that
+    no jump has moved, for what is a burst already seldom bursts. ``revisions``, in the errors' unit
+    and equally likely, are how far the mean itself will have moved one cold start from now.
     """
 
     mean: Floats
@@ -78,6 +80,7 @@ class Path:
     weights: Floats
     base: float
     most: float
+    usual: float
     revisions: Floats = field(default_factory=lambda: np.zeros(1))
 
     def revised(self, by: float) -> Path:
@@ -90,7 +93,7 @@ class Path:
         mean = float(self.mean[stage])
         seen = mean + self.errors * math.sqrt(max(mean, self.base) * self.base)
         seen = np.clip(seen, 0.0, max(self.most, USUAL_GROWTH * mean))
-        return np.concatenate([seen, np.maximum(mean, self.base * BURSTS)])
+        return np.concatenate([seen, np.maximum(mean, self.usual * BURSTS)])
 
     def exceeded(self, stage: int, chance: float) -> float:
         """The least load that is exceeded at one of the times with no more than this chance."""
@@ -119,6 +122,7 @@ class Forecaster:
         self._outside = 0
         self._outside_since_s = 0.0
         self._most = 0.0
+        self._usual_level = 0.0
         self._jump: tuple[float, float, float] | None = None  # when, from what, to what
         self._lasted = np.array([1.0, 2.0])  # jumps that lasted, of how many
         self._knew_season = season.known
@@ -135,13 +139,14 @@ class Forecaster:
         over_s = interval_s if over_s is None else over_s
         if self.seen_s == 0:
             self._restart(time_s, load)
+            self._usual_level = load
         elif self._knew_season != self._season.known:
             self._ratios[:] = self._levels[2] / max(self._season.at(time_s), TINY)
         self._knew_season = self._season.known
         self._most = max(load, self._most * 0.5 ** (interval_s / MOST_HALF_LIFE_S))
         self._judge(time_s, interval_s, load, over_s)
         if self._jump and time_s - self._jump[0] >= self._horizon_s:
-            self._end_jump(time_s)
+            self._end_jump(time_s, load)
         self._smooth(time_s, interval_s, load)
         self.seen_s += interval_s
         each = self._each(time_s, self._horizon_s)
@@ -153,7 +158,9 @@ class Forecaster:
         weights = self._weights
         mean = np.array([self._mixed(weights, self._each(time_s, h)) for h in ahead_s])
         base = float(self._levels[-1])
-        return Path(mean, self._quantiles, WEIGHTS, base, self._most, self._moves)
+        return Path(
+            mean, self._quantiles, WEIGHTS, base, self._most, self._usual_level, self._moves
+        )
 
     def _error(self, load: float, expected: float) -> float:
         base = max(float(self._levels[-1]), TINY)
@@ -218,11 +225,11 @@ class Forecaster:
             self._moves = np.quantile(np.fromiter(self._revisions, dtype=float), REVISIONS)
         self._unread = 0
 
-    def _end_jump(self, time_s: float) -> None:
+    def _end_jump(self, time_s: float, load: float) -> None:
         assert self._jump is not None
         _, before, after = self._jump
         now = float(self._levels[0])
-        lasted = abs(now - after) < abs(now - before)
+        lasted = all(abs(level - after) < abs(level - before) for level in (now, load))
         self._lasted[:] = FORGET * self._lasted + (float(lasted), 1.0)
         self._jump = None
         if lasted:
@@ -237,6 +244,7 @@ class Forecaster:
     def _smooth(self, time_s: float, interval_s: float, load: float) -> None:
         gains = 1 - 0.5 ** (interval_s / np.array(LEVEL_HALF_LIVES_S))
         self._levels += gains * (load - self._levels)
+        self._usual_level += float(gains[-1]) * (load - self._usual_level)
         before, slope = self._trend
         fall = math.exp(-interval_s / DAMPING_S)
         level = before + slope * interval_s * fall
@@ -280,6 +288,7 @@ class Forecaster:
             "quantiles": self._quantiles.tolist(),
             "unread": self._unread,
             "most": self._most,
+            "usual_level": self._usual_level,
             "jump": self._jump,
             "lasted": self._lasted.tolist(),
         }
@@ -305,6 +314,7 @@ class Forecaster:
         self._quantiles = _array(state["quantiles"], self._quantiles)
         self._unread = int(state["unread"])
         self._most = float(state["most"])
+        self._usual_level = float(state.get("usual_level", self._levels[-1]))
         jump = state["jump"]
         self._jump = None if jump is None else (float(jump[0]), float(jump[1]), float(jump[2]))
         self._lasted = _array(state["lasted"], self._lasted)

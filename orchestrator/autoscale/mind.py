@@ -46,7 +46,7 @@ class Mind:
         self.asked = self.needed_s = 0.0
         self.mix_rps = pool.planned_rps.copy()
         self._index = {name: c for c, name in enumerate(pool.classes)}
-        self.last = LoadPath(np.zeros(len(self.stages_s)), np.zeros(31), WEIGHTS, 0.0, 0.0)
+        self.last = LoadPath(np.zeros(len(self.stages_s)), np.zeros(31), WEIGHTS, 0.0, 0.0, 0.0)
 
     @property
     def request_usd(self) -> float:

@@ -41,6 +41,9 @@ class LocalPool:
         """Groups that are to have replicas."""
         self._ingress: Plan | None = None
         self._told: dict[str, int] = {}
+        self.cold_start_s: float | None = None
+        """How long a replica takes to start, where that is known; the ingress is told with changes
+        of replicas."""
         self._status: Any = None
         self._status_at = float("-inf")
 
@@ -173,7 +176,7 @@ class LocalPool:
             plan, self._port, DRAIN_TIMEOUT_S, str(self._state.path / "ingresses")
         ).model_copy(update={"arrivals_dir": str(self._state.arrivals)})
         self._state.arrivals.mkdir(parents=True, exist_ok=True)
-        app = ingress_application(plan, settings, files, scaled)
+        app = ingress_application(plan, settings, files, scaled, self.cold_start_s)
         self._run([api.RunTarget(app, name=INGRESS_APP, route_prefix="/")])
         self._ingress, self._told = plan, scaled
 

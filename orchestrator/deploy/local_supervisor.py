@@ -184,6 +184,8 @@ class Supervisor:
             if self._pool.settle(plan):
                 self._phase, self._message, self._in_force = "running", "", self._wanted
                 self._started_in_s = time.monotonic() - self._began_s
+                given = self._wanted.autoscale.cold_start_s if self._wanted.autoscale else None
+                self._pool.cold_start_s = given or self._started_in_s
                 self._attempt(lambda: self._state.write_in_force(plan))
         elif self._phase in ("running", "degraded"):
             self._rescale(self._wanted)

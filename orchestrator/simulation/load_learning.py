@@ -36,7 +36,8 @@ LEARNING_RATE, POLYAK, CLIP = 1e-3, 0.01, 5.0
 GUIDED = 0.35
 """Share of episodes played by the priced policy with a worth drawn at random: Q-learning may
 learn from whoever acts, and good conduct is seen from the start."""
-WORTHS_USD = (0.03, 0.1, 0.3, 1.0, 3.0)
+WORTHS_USD = (0.01, 0.02, 0.05, 0.15, 0.5, 1.5)
+"""The priced policy is tried with each: the best must not lie at the end."""
 VALIDATIONS = 4
 
 Draw = Callable[[int, np.random.Generator], Floats]

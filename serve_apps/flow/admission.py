@@ -55,8 +55,11 @@ class Admission:
             if late_s > 0:
                 request.blocked[group.name] = late_s
 
-    def late_s(self, request: Request, group: Group, now: float) -> float:
-        """Seconds by which the group would be too late; infinite where it has no engine."""
+    def late_s(self, request: Request, group: Group, now: float, *, waits: bool = False) -> float:
+        """Seconds by which the group would be too late; infinite where it has no engine.
+
+        ``waits``: it is known not to get a slot at once.
+        """
         engines = group.open
         if not engines:
             return math.inf
@@ -67,7 +70,7 @@ class Admission:
             prefill = max(prefill - request.cached.tokens, 1.0)
         allowed_s = self.allowed_s(request, group, prefill)
         passed_s = now - request.arrived_s
-        if not group.busy:
+        if not (waits or group.busy):
             predicted_s = request.begins[group.name] = group.ttft_s(prefill, now)
             return passed_s + predicted_s - allowed_s
         predicted_s = self.wait_s(request, group) + group.admitted_ttft_s(prefill)
@@ -103,11 +106,20 @@ class Admission:
         context = prefill_tokens + request.output_tokens / 2
         return given_s - request.output_tokens * group.law.lone_tpot_s(context)
 
-    def refusal(self, request: Request, groups: Collection[Group]) -> Refused:
+    def claim(self, request: Request, groups: Iterable[Group], until_s: float) -> None:
+        """Until then one that is refused for want of room is remembered where it lacked least."""
+        blocked = request.blocked
+        full = [g for g in groups if g.busy and blocked.get(g.name, math.inf) < math.inf]
+        if full:
+            group = min(full, key=lambda g: blocked[g.name])
+            load_s = group.load_s(request.asked.input_tokens, request.output_tokens)
+            group.queue.refused(request.asker, load_s, until_s)
+
+    def refusal(self, request: Request, groups: Collection[Group], now: float) -> Refused:
         """Why nobody serves the request, and when it would be served."""
         asked = request.asked
         if not any(g.open for g in groups):
-            return Refused("unavailable", 1.0, f"no engine for {asked.model!r} can be reached")
+            return _unavailable(asked.model, groups, now)
         late = [s for s in request.blocked.values() if s < math.inf]
         after_s = min(max(min(late, default=0.0), SHORTEST_RETRY_S), LONGEST_RETRY_S)
         kind: RefusalKind = "overload" if request.deadline_s is None else "deadline"
@@ -118,3 +130,12 @@ class Admission:
         else:
             why = f"no engine for {asked.model!r} can answer within {request.deadline_s:g} s"
         return Refused(kind, after_s, f"{why}; try again in {after_s:.1f} s")
+
+
+def _unavailable(model: str, groups: Collection[Group], now: float) -> Refused:
+    """Engines that were lost are probed all the time; those that are not there have to start."""
+    if not groups or any(g.engines for g in groups):
+        return Refused("unavailable", 1.0, f"no engine for {model!r} can be reached")
+    after_s = min(g.waking.ready_in_s(now) for g in groups)
+    why = f"no engine for {model!r} runs at present; try again in {after_s:.0f} s"
+    return Refused("unavailable", after_s, why)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from placement.plan import Plan
 from serve_apps.flow.admission import Admission, Request
 from serve_apps.flow.affinity import Affinity
+from serve_apps.flow.claims import claim_s
 from serve_apps.flow.engine import Engine
 from serve_apps.flow.group import Group
 from serve_apps.flow.health import Health
@@ -144,21 +145,30 @@ class Desk:
             try:
                 decision = self._route(request)
             except NoGroupLeftError:
-                groups = self._pool.serving(request.asked.model)
-                return self._no(self._admission.refusal(request, groups))
+                return self._refuse(request, now)
             group = self._pool.groups[decision.group]
             task = self._task(request, decision, group)
-            if not group.queue:
+            if not group.queue and not self._kept(request, group, now):
                 engine = group.pick(task, now, request.cached, request.avoid)
                 if engine is not None:
+                    if group.queue.contested:
+                        load_s = group.load_s(request.asked.input_tokens, task.output_tokens)
+                        group.queue.went_past(request.asker, load_s)
                     return self._lease(group, engine, task, now)
                 group.full = True
-            late_s = self._admission.late_s(request, group, now)
+            late_s = self._admission.late_s(request, group, now, waits=True)
             if late_s <= 0:
                 if len(group.queue) < self._settings.most_queued:
                     return self._enqueue(request, group, task, wait)
                 request.crowded = True
             request.blocked[group.name] = late_s
+
+    def _kept(self, request: Request, group: Group, now: float) -> bool:
+        """Whether what room there is is kept for others; not where they could as well wait for it,
+        as this one could.
+        """
+        kept = group.keeps_from(request.asker)
+        return kept and self._admission.late_s(request, group, now, waits=True) > 0
 
     def _task(self, request: Request, decision: Decision, group: Group) -> Task:
         asked, output = request.asked, decision.output_tokens
@@ -277,14 +287,14 @@ class Desk:
         request.moves += 1
         groups = self._pool.serving(request.asked.model)
         if request.moves > MOST_MOVES:
-            wait.give(self._no(self._admission.refusal(request, groups)))
+            wait.give(self._refuse(request, now))
             return
         self._admission.block(request, [g for g in groups if g.name not in blocked], now)
         answer: Lease | Wait | Refused
         try:
             answer = self._place(request, wait, now)
         except UnknownModelError:  # a new plan dropped the model while it waited
-            answer = self._no(self._admission.refusal(request, groups))
+            answer = self._refuse(request, now)
         if answer is not wait:
             wait.give(answer)  # type: ignore[arg-type]
 
@@ -305,6 +315,13 @@ class Desk:
             except (NoGroupLeftError, UnknownModelError):
                 return None
             group = self._pool.groups.get(decision.group)
+
+    def _refuse(self, request: Request, now: float) -> Refused:
+        """Nobody serves it, now; its sender is remembered for a moment."""
+        groups = self._pool.serving(request.asked.model)
+        refused = self._admission.refusal(request, groups, now)
+        self._admission.claim(request, groups, now + claim_s(refused.retry_after_s))
+        return self._no(refused)
 
     def _no(self, refused: Refused) -> Refused:
         self._refused[refused.kind] += 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from placement.plan import Plan
@@ -80,6 +80,13 @@ class Dispatcher(Desk):
         for group in self._pool.groups.values():
             self._pump(group, now)
             self._move_on_if_closed(group)
+
+    def scaled(self, wanted: Mapping[str, int], cold_start_s: float | None = None) -> None:
+        """So many replicas are wanted of these groups; ``cold_start_s``: what a start takes."""
+        now = self._clock()
+        for name, group in self._pool.groups.items():
+            if name in wanted:
+                group.waking.tell(wanted[name], cold_start_s, now)
 
     # A request's way.
 
@@ -181,6 +188,7 @@ class Dispatcher(Desk):
                 engine.relax(elapsed_s, now)
                 engine.catch_up(now)
             group.full = False
+            group.queue.pass_time(now)
             self._pump(group, now)
             for wait in [w for w in group.queue if w.task.last_s <= now]:
                 self._turn_away(group, wait)

@@ -21,6 +21,10 @@ SPREAD = 2.0
 LEAST_RATIO, MOST_RATIO = 0.25, 8.0
 LAG_SCALE_S = 0.1
 """Of an error in the prediction of so much work, half is put down to the work."""
+SUDDEN, UNEXPLAINED, SLOW = 1.5, 2.0, 1.2
+"""An answer so many times slower than those of late tells of an engine that is slower, if that is
+not for the prompts that came meanwhile: it took longer by so many times what they take. An engine
+is then called slow while its pace is worse than the last."""
 MOST_LAG_S = 5.0
 MOST_HELD = 2.0
 """A pace worse than the profile's by more than this holds no more prompts back: nobody knows
@@ -42,6 +46,7 @@ class Engine:
         "_kv_tokens",
         "_law",
         "_prefill_per_s",
+        "_prefilled",
         "_settings",
         "_tick_s",
         "_unseen",
@@ -60,6 +65,7 @@ class Engine:
         "probe_interval_s",
         "replica",
         "reserved_tokens",
+        "slow",
         "ticks",
         "tpot_ratio",
         "ttft_ratio",
@@ -87,7 +93,7 @@ class Engine:
         self._unseen: deque[tuple[float, Lease]] = deque()
         """Leases whose first token nobody sees, and when it is expected."""
         self.last_byte_s = now
-        self.ejected = self.gone = False
+        self.ejected = self.gone = self.slow = False
         self.failures = 0
         self.failed_s = now
         self._blind_s = -math.inf
@@ -96,6 +102,7 @@ class Engine:
         self.probe_after_s = math.inf
         self.probe_interval_s = settings.probe_s
         self._known_s = now
+        self._prefilled = 0.0
         self._kv_tokens = self._prefill_per_s = self._decode_per_s = 0.0
         self._tick_s = law.base_s
 
@@ -222,10 +229,7 @@ class Engine:
             self._kv_tokens -= lease.task.asked.input_tokens + self.ticks - lease.start_tick
             judged = lease.dispatched_s > self._blind_s
             if judged and output_tokens is not None and output_tokens >= FEWEST_TOKENS:
-                steps = self.ticks - lease.start_tick
-                self.tpot_ratio = self._towards(
-                    self.tpot_ratio, self.tpot_ratio * steps / (output_tokens - 1)
-                )
+                self._learn_pace(lease, now, output_tokens)
         else:
             self.backlog_tokens -= lease.prefill_tokens
         if self.in_flight == 0:  # rounding must not add up
@@ -328,8 +332,10 @@ class Engine:
     def _decode(self, lease: Lease) -> None:
         if lease.decodes:
             return
-        lease.decodes = True
+        lease.decodes, lease.decodes_s = True, self._known_s
         lease.start_tick = self.ticks
+        self._prefilled += lease.prefill_tokens
+        lease.prefilled_before = self._prefilled
         self.backlog_tokens -= lease.prefill_tokens
         self.decoding += 1
         self._kv_tokens += lease.task.asked.input_tokens
@@ -359,9 +365,19 @@ class Engine:
         self._tick_s = tick_s = tick_s if tick_s > LEAST_TICK_S else LEAST_TICK_S
         self._decode_per_s = decoding / tick_s
 
-    def _towards(self, ratio: float, seen: float) -> float:
-        seen = min(max(seen, LEAST_RATIO), MOST_RATIO)
-        return ratio + self._settings.smoothing * (seen - ratio)
+    def _learn_pace(self, lease: Lease, now: float, output_tokens: int) -> None:
+        """From an answer: of which length, and how many steps there should have been."""
+        ratio = self.tpot_ratio
+        times = (self.ticks - lease.start_tick) / (output_tokens - 1)
+        sudden = False
+        if times > SUDDEN:
+            excess_s = (now - lease.decodes_s) * (1.0 - 1.0 / times)
+            stalls_s = self._law.per_prefill_s * (self._prefilled - lease.prefilled_before)
+            sudden = excess_s > UNEXPLAINED * stalls_s
+        weight = self._settings.alarm if sudden else self._settings.smoothing
+        seen = min(max(ratio * times, LEAST_RATIO), MOST_RATIO)
+        self.tpot_ratio = ratio + weight * (seen - ratio)
+        self.slow = (sudden or self.slow) and self.tpot_ratio > SLOW
 
 
 def longest_answer(task: Task) -> float:

@@ -11,14 +11,17 @@ from profiler.core import Profile, Slo
 from serve_apps.flow.affinity import Cached
 from serve_apps.flow.engine import Engine
 from serve_apps.flow.law import Law
-from serve_apps.flow.nouns import Replica, Task
+from serve_apps.flow.nouns import Asker, Replica, Task
 from serve_apps.flow.placement import Limits, Placement
 from serve_apps.flow.queue import FairQueue
 from serve_apps.flow.settings import FlowSettings
+from serve_apps.flow.waking import Waking
 from serve_apps.router.loads import LoadGrid
 
 LEAST_WAIT_RATIO, MOST_WAIT_RATIO = 0.3, 4.0
 WAIT_SMOOTHING = 0.05
+MOST_KEPT = 1 / 8
+"""Of the requests that a group holds when it is full, so many are kept for who was refused."""
 LEAST_JUDGED_S = 0.02
 """Predicted waits below this say nothing about the prediction."""
 
@@ -41,6 +44,9 @@ class Group:
         """Of all engines that ever were in the group."""
         self.full = False
         """The last request found no room, and nothing has happened since."""
+        self._full_at = 0
+        """In flight when a request last found no room."""
+        self.waking = Waking()
         self.wait_ratio = 1.0
         """Actual over predicted wait, of late."""
         self._reckoned_by: tuple[Profile, Slo] | None = None
@@ -75,6 +81,7 @@ class Group:
             known.adopt(self.law)
             known.gone = False
         self.engines[replica.id] = known
+        self.waking.found(now)
         self.refresh()
 
     def remove(self, replica_id: str) -> None:
@@ -101,7 +108,14 @@ class Group:
     def wait_s(self, ahead_s: float, load_s: float) -> float:
         """Until a slot is free for one with so much load before it, when all slots are taken."""
         part = max(len(self.open), 1) / self._settings.gateways
-        return self.wait_ratio * (ahead_s + load_s) / part
+        return self.wait_ratio * self._pace() * (ahead_s + load_s) / part
+
+    def _pace(self) -> float:
+        """How much slower than by the profile slots come free; waits alone teach it too late."""
+        sample = self.open[:4]
+        if not any(e.slow for e in sample):
+            return 1.0
+        return sum(e.tpot_ratio if e.slow else 1.0 for e in sample) / len(sample)
 
     def ttft_s(self, prefill_tokens: float, now: float) -> float:
         """On a replica as busy as most; on an idle one if there is any."""
@@ -148,7 +162,19 @@ class Group:
         engine = self._placement.pick(engines, task, now, self.limits, cached)
         if engine is None and not avoid:
             self.full = True
+            self._full_at = self.in_flight
         return engine
+
+    def keeps_from(self, asker: Asker) -> bool:
+        """Whether what room there is belongs to others, who were refused with less than this one.
+
+        It is kept for a moment, and never more than a part of it: they may not come back.
+        """
+        claimed = self.queue.claimed_before(asker) if self.queue.contested else 0
+        if not claimed:
+            return False
+        most = max(1, int(MOST_KEPT * self._full_at))
+        return self._full_at - self.in_flight <= min(claimed, most)
 
     def waited(self, uncorrected_s: float, actual_s: float) -> None:
         """Compare a wait with what it was predicted to be before any correction."""

@@ -133,6 +133,7 @@ class Lease:
         "_ledger",
         "attempt",
         "decodes",
+        "decodes_s",
         "dispatched_s",
         "engine",
         "first_byte_s",
@@ -142,6 +143,7 @@ class Lease:
         "predicted_tpot_s",
         "predicted_ttft_s",
         "prefill_tokens",
+        "prefilled_before",
         "reserved_tokens",
         "result",
         "start_tick",
@@ -166,6 +168,7 @@ class Lease:
         self.first_byte_s: float | None = None
         self.prefill_tokens = float(task.asked.input_tokens)
         self.reserved_tokens = self.start_tick = self.overdue_s = 0.0
+        self.decodes_s = self.prefilled_before = 0.0
         self.result: Result | None = None
         self.decodes = False
         self.work_s = 0.0

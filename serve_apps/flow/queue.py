@@ -6,6 +6,8 @@ request moves its flow's start on by load / weight. The virtual time is the star
 went last, so a flow that was idle starts level with the others, and saves nothing up. A priority
 up counts as a larger weight, so it is first and gets most, but never all. Inside a flow the
 earliest deadline goes first.
+
+Who was refused of late is not idle, though nothing of it waits (`Claims`): it keeps its place.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from bisect import insort
 from collections.abc import Iterator
 from operator import attrgetter
 
+from serve_apps.flow.claims import Claims, FlowKey
 from serve_apps.flow.nouns import Asker, Wait
 
 MOST_IDLE = 1024
@@ -25,7 +28,6 @@ LEAST_PART = 0.01
 ROUNDS = 3
 """The more is ahead, the longer it takes, the more comes in between: solved step by step."""
 
-FlowKey = tuple[int, str]
 _by_deadline = attrgetter("task.deadline_s")
 
 
@@ -52,6 +54,7 @@ class FairQueue:
         self._parts: dict[FlowKey, list[float]] = {}
         """By flow the part of the service that it had of late, and its weight."""
         self._virtual = 0.0
+        self._claims = Claims()
         self.count = 0
         """How many wait; what `len` says, for those who ask with each request."""
         self.load_s = 0.0
@@ -75,7 +78,7 @@ class FairQueue:
         key = asker.priority, asker.tenant
         own, weight = self._flows.get(key), self._weight(asker)
         if own is None:
-            before, start = 0.0, max(self._virtual, self._idle.get(key, 0.0))
+            before, start = 0.0, self._start(key)
         else:
             before = _load_before(own, deadline_s)
             start = own.start + before / weight
@@ -94,7 +97,7 @@ class FairQueue:
                     comes.append((part[0], waits, most))
         for name, (share, weight) in self._parts.items():
             if name != key and name not in self._flows:
-                begins = max(self._virtual, self._idle.get(name, 0.0))
+                begins = self._start(name)
                 if begins < start:
                     comes.append((share, 0.0, (start - begins) * weight))
         return _with_those_to_come(ahead, comes) if comes else ahead
@@ -105,8 +108,8 @@ class FairQueue:
         key = asker.priority, asker.tenant
         flow = self._flows.get(key)
         if flow is None:
-            start = max(self._virtual, self._idle.pop(key, 0.0))
-            flow = self._flows[key] = Flow(key, self._weight(asker), start)
+            flow = self._flows[key] = Flow(key, self._weight(asker), self._start(key))
+            self._idle.pop(key, None)
         flow.weight = self._weight(asker)
         insort(flow.waits, wait, key=_by_deadline)
         flow.load_s += wait.task.load_s
@@ -123,11 +126,47 @@ class FairQueue:
         flow = self._next()
         assert flow is not None, "nobody waits"
         wait = flow.waits[0]
-        self._virtual = flow.start
+        self._virtual = max(self._virtual, flow.start)
         flow.start += wait.task.load_s / flow.weight
-        self._served(flow)
+        self._served(flow.key, flow.weight)
         self._take(flow, 0)
         return wait
+
+    @property
+    def contested(self) -> bool:
+        """Whether anyone was refused of late, so that it matters who gets what."""
+        return bool(self._claims)
+
+    def refused(self, asker: Asker, load_s: float, until_s: float) -> None:
+        """Nothing more of this asker may wait: until then it keeps its place among the flows."""
+        key = asker.priority, asker.tenant
+        waits = key in self._flows
+        if self._claims.add(key, load_s / self._weight(asker), until_s, waits=waits) and not waits:
+            self._idle.setdefault(key, self._virtual)
+
+    def went_past(self, asker: Asker, load_s: float) -> None:
+        """A request of this asker is served that did not wait."""
+        key, weight = (asker.priority, asker.tenant), self._weight(asker)
+        start = self._start(key)
+        self._virtual = max(self._virtual, start)
+        self._idle[key] = start + load_s / weight
+        self._served(key, weight)
+
+    def claimed_before(self, asker: Asker) -> int:
+        """How many requests that were refused of late would go before one of this asker."""
+        key = asker.priority, asker.tenant
+        start = self._start(key)
+        return sum(
+            claim.of(start - self._start(name))
+            for name, claim in self._claims.others(key)
+            if name not in self._flows
+        )
+
+    def pass_time(self, now: float) -> None:
+        """Forget who was refused too long ago."""
+        for key in self._claims.expire(now):
+            if self._idle.get(key, self._virtual) < self._virtual:
+                del self._idle[key]
 
     def remove(self, wait: Wait) -> bool:
         """Take one out that is no longer to be served; whether it was here."""
@@ -158,25 +197,35 @@ class FairQueue:
         self.count -= 1
         if not flow.waits:
             del self._flows[flow.key]
-            if flow.start > self._virtual:
+            if flow.start > self._virtual or flow.key in self._claims:
                 self._idle[flow.key] = flow.start
                 self._forget()
         if not self.count:
             self.load_s = 0.0
 
-    def _served(self, flow: Flow) -> None:
+    def _start(self, key: FlowKey) -> float:
+        """The virtual start of a flow's next request, of one that waits the first's."""
+        flow = self._flows.get(key)
+        if flow is not None:
+            return flow.start
+        behind = self._claims.most_behind(key)
+        return max(self._virtual - behind, self._idle.get(key, self._virtual))
+
+    def _served(self, key: FlowKey, weight: float) -> None:
         parts = self._parts
         for part in parts.values():
             part[0] -= MEMORY * part[0]
-        own = parts.setdefault(flow.key, [0.0, flow.weight])
+        own = parts.setdefault(key, [0.0, weight])
         own[0] += MEMORY
-        own[1] = flow.weight
+        own[1] = weight
+        self._claims.used(key)
         if own[0] >= 1.0 - LEAST_PART or len(parts) > 1 / LEAST_PART:
             self._parts = {k: p for k, p in parts.items() if p[0] >= LEAST_PART}
 
     def _forget(self) -> None:
         if len(self._idle) > MOST_IDLE:
-            self._idle = {k: s for k, s in self._idle.items() if s > self._virtual}
+            kept = self._claims
+            self._idle = {k: s for k, s in self._idle.items() if s > self._virtual or k in kept}
         while len(self._idle) > MOST_IDLE:
             self._idle.pop(next(iter(self._idle)))
 

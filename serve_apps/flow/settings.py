@@ -52,5 +52,8 @@ class FlowSettings:
     retry_most: float = 30.0
     priority_step: float = 8.0
     """A tenant one priority up gets so many times the share: first, but not everything."""
+    alarm: float = 0.3
+    """The same where a replica is suddenly slower by half and more: until that is believed it is
+    sent more than it can do in time, and a slow engine gives few answers to learn from."""
     idle_half_life_s: float = 20.0
     """What was learned of a replica's pace is forgotten so fast while it has no work."""

@@ -45,6 +45,7 @@ class Decision:
     router decided; ``ask`` is then what it was asked, for policies that learn. ``output_tokens``
     is the answer's expected length and ``slo`` what holds for it, where the router knows them.
     ``shed``: the price of load moved it to another model than the plan's prices would.
+    ``fallback``: the plan's shares decided because the router failed or was late.
     """
 
     group: str
@@ -57,6 +58,7 @@ class Decision:
     output_tokens: float | None = None
     slo: Slo | None = None
     shed: bool = False
+    fallback: bool = False
 
 
 class UnknownModelError(UnknownNameError):

@@ -127,7 +127,7 @@ class LearnedRouter:
             return core.by_table(request, avoid, "no text to judge by")
         estimate = self._quick(request.prompt)
         if isinstance(estimate, str):
-            return core.by_table(request, avoid, estimate)
+            return replace(core.by_table(request, avoid, estimate), fallback=True)
         asks: list[Ask] = []
         decision = core.decide(request, estimate, avoid, self._chooser(request, asks))
         return replace(decision, ask=asks[0]) if self.learns and asks else decision

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
+from placement.plan import AUTO
 from serve_apps.router.base import (
     Decision,
     NoGroupLeftError,
@@ -62,7 +64,7 @@ class SteadyRouter:
         """See `base.Router.route`."""
         began_s = self._clock()
         if began_s < self._rests_until:
-            return self._second.route(request, avoid)
+            return self._stand_in(request, avoid)
         try:
             decision = self._first.route(request, avoid)
         except (UnknownModelError, NoGroupLeftError):
@@ -71,9 +73,14 @@ class SteadyRouter:
             log.exception("the learned router failed; the plan's shares stand in")
             self.failures += 1
             self._note(bad=True)
-            return self._second.route(request, avoid)
+            return self._stand_in(request, avoid)
         self._note(bad=self._clock() - began_s > self._slow_s)
         return decision
+
+    def _stand_in(self, request: RouteRequest, avoid: Collection[str]) -> Decision:
+        """Who names a model gets it either way."""
+        decision = self._second.route(request, avoid)
+        return replace(decision, fallback=True) if request.model == AUTO else decision
 
     def _note(self, *, bad: bool) -> None:
         self._bad = self._bad + 1 if bad else 0

@@ -38,6 +38,16 @@ def test_another_plan_is_the_same_version_of_the_ingress() -> None:
     assert versions(one) == versions(two) != [None]
 
 
+def test_the_ingress_is_told_of_replicas_and_cold_starts_only_where_there_is_news() -> None:
+    from serve_apps.app import ingress_application
+
+    settings = IngressSettings()
+    plain = ingress_application(plan(), settings)
+    told = ingress_application(plan(), settings, None, {"a": 0}, 40.0)
+    configs = [a._bound_deployment.user_config for a in (plain, told)]
+    assert configs[1] == {**configs[0], "scaled": {"a": 0}, "cold_start_s": 40.0}
+
+
 def test_another_address_is_another_version_of_the_ingress() -> None:
     one, two = IngressSettings(port=8000), IngressSettings(port=8001)
     assert one.version != two.version

@@ -136,6 +136,7 @@ async def test_a_request_that_cannot_be_estimated_is_answered_all_the_same() -> 
     async with gateway_with() as (gateway, _):
         answer = await chat(gateway, "no numbers in here, naïve ☃\n")
         ids = await request(gateway, "/v1/completions", {"model": "auto", "prompt": [1, 2]})
+        assert fallbacks(gateway) == 1
     assert (answer.status_code, ids.status_code) == (200, 200)
     assert answer.headers["x-orchestrator-reason"].startswith("no estimate: ValueError; 50% of")
     assert ids.headers["x-orchestrator-reason"].startswith("no text to judge by")
@@ -179,6 +180,7 @@ async def test_a_learned_router_that_breaks_loses_no_request(
     async with gateway_with() as (gateway, engine):
         monkeypatch.setattr(LearnedRouter, "route", broken)
         answers = [await chat(gateway, text(0.5, 0.9)) for _ in range(5)]
+        assert fallbacks(gateway) == 5
     assert {a.status_code for a in answers} == {200}
     assert len(engine.bodies) == 5
 
@@ -191,8 +193,13 @@ async def test_a_learned_router_that_hangs_holds_up_no_request(
     async with gateway_with() as (gateway, _), asyncio.timeout(30):
         answers = [await chat(gateway, text(0.5, 0.9)) for _ in range(5)]
         go.set()
+        assert fallbacks(gateway) == 5
     assert {a.status_code for a in answers} == {200}
     assert {a.headers["x-orchestrator-reason"][:21] for a in answers} == {"no estimate in time; "}
+
+
+def fallbacks(gateway: Gateway) -> float:
+    return sum(gateway.seeing.metrics.fallbacks.values.values())
 
 
 def broken(*_args: Any, **_kwargs: Any) -> Any:

@@ -21,7 +21,8 @@ USUAL = Worth()
 
 def path(*loads, errors=SURE):
     weights = np.where(np.arange(len(WEIGHTS)) < 31, 1 / 31, 0.0)  # nothing unheard of
-    return Path(np.array(loads, dtype=float), errors, weights, float(np.mean(loads)), np.inf)
+    base = float(np.mean(loads))
+    return Path(np.array(loads, dtype=float), errors, weights, base, np.inf, base)
 
 
 def now(ready, starting=0, least=0, most=100, budget=np.inf):

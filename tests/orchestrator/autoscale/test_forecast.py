@@ -70,6 +70,17 @@ def test_a_jump_is_half_believed_at_once_and_wholly_when_it_lasts():
     assert f.path(now_s, AHEAD).mean[0] == pytest.approx(10.0, rel=0.1)
 
 
+def test_a_burst_that_is_over_is_not_the_level_that_larger_ones_are_feared_from():
+    f, now_s = fed(noisy(2.0, 100, 0.07))
+    before = f.path(now_s, AHEAD).exceeded(0, 1e-3)
+    for load in [*noisy(10.0, 6, 0.03), *noisy(2.0, 3, 0.07)]:
+        now_s += 20
+        f.observe(now_s, 20, load)
+    after = f.path(now_s, AHEAD)
+    assert after.mean[0] < 3.5
+    assert after.exceeded(0, 1e-3) < 1.4 * before
+
+
 def test_a_season_foretells_a_rise_that_levels_cannot():
     def usual(time_s):
         return 10 + 8 * math.sin(2 * math.pi * time_s / DAY_S)
