@@ -30,15 +30,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.optimize import linprog
 
 from placement.checking import violations
 from placement.explanation import Prices
+from placement.mip import Mip, Solver
 from placement.problem import Floats, Problem
 from placement.solution import Solution, mean_quality
 from placement.solver import DUST
@@ -86,23 +85,16 @@ def fleet_prices(problem: Problem, replicas: NDArray[np.int64], shares: Floats) 
     """
     rows = quality_rows(problem, shares)
     lp = _PriceLp(problem, replicas, shares, rows)
-    found = linprog(
-        lp.cost,
-        A_ub=lp.at_most,
-        b_ub=lp.at_most_rhs,
-        A_eq=lp.served,
-        b_eq=np.ones(len(problem.classes)),
-        method="highs",
-    )
-    if found.status != 0:
-        raise OrchestratorError(f"the prices of the fleet were not found: {found.message}")
-    duals = np.maximum(-found.ineqlin.marginals, 0.0)
+    found = Solver(lp.program).solve(time_limit_s=np.inf)
+    if found.values is None:
+        raise OrchestratorError("the prices of the fleet were not found: its LP has no answer")
+    duals = np.maximum(-found.duals, 0.0)
     nu = np.zeros(len(problem.options))
     nu[lp.rented] = duals[: len(lp.rented)]
-    worth: Floats = duals[len(lp.rented) :]
+    worth: Floats = duals[len(lp.rented) : len(lp.rented) + len(rows)]
     pi = np.where(replicas > 0, lp.rent + nu, np.inf)
     assigned = np.zeros(problem.load_s.shape)
-    assigned[lp.rows, lp.columns] = found.x
+    assigned[lp.rows, lp.columns] = found.values
     return FleetPrices(
         rows=rows,
         quality_usd_per_hour=worth,
@@ -110,7 +102,7 @@ def fleet_prices(problem: Problem, replicas: NDArray[np.int64], shares: Floats) 
         scarcity_usd_per_hour=nu,
         class_usd_per_hour=-np.nanmax(net_worth(problem, rows, worth, pi), axis=1),
         shares=assigned,
-        objective_usd_per_hour=float(found.fun or 0.0),
+        objective_usd_per_hour=found.objective,
     )
 
 
@@ -198,7 +190,10 @@ def row_quality(problem: Problem, shares: Floats, row: QualityRow) -> float:
 
 
 class _PriceLp:
-    """The matrices of the price LP; its variables are the cells that a rented option can serve."""
+    """The price LP; its variables are the cells that a rented option can serve.
+
+    Its rows are, in this order: room of each rented option, mean qualities, every class served.
+    """
 
     def __init__(
         self,
@@ -214,20 +209,28 @@ class _PriceLp:
         rates = problem.rates_rps
         work: Floats = rates[self.rows] * problem.load_s[can]
         cells = np.arange(len(self.rows))
-        self.cost = work * self.rent[self.columns]
         size = len(problem.classes), len(cells)
-        self.served: Any = sparse.csr_matrix((np.ones(len(cells)), (self.rows, cells)), size)
+        served = sparse.csr_array((np.ones(len(cells)), (self.rows, cells)), size)
         position = np.cumsum(replicas > 0) - 1
         size = len(self.rented), len(cells)
-        load = sparse.csr_matrix((work, (position[self.columns], cells)), size)
+        load = sparse.csr_array((work, (position[self.columns], cells)), size)
         gained = [
             -rates[self.rows] * row.members[self.rows] * (qualities(problem)[can] - row.target)
             for row in rows
         ]
-        self.at_most: Any = sparse.vstack([load, *map(sparse.csr_matrix, gained)], format="csr")
+        gains = sparse.csr_array(np.array(gained).reshape(len(rows), len(cells)))
         used = np.nansum(rates[:, None] * problem.load_s * shares, axis=0)
         room = np.maximum(problem.usable * replicas, used)[self.rented]
-        self.at_most_rhs: Floats = np.concatenate([room, np.zeros(len(rows))])
+        at_most, ones = np.concatenate([room, np.zeros(len(rows))]), np.ones(len(problem.classes))
+        self.program = Mip(
+            cost=work * self.rent[self.columns],
+            lower=np.zeros(len(cells)),
+            upper=np.full(len(cells), np.inf),
+            integer=np.zeros(len(cells), dtype=bool),
+            rows=sparse.csr_array(sparse.vstack([load, gains, served])),
+            row_lower=np.concatenate([np.full(len(at_most), -np.inf), ones]),
+            row_upper=np.concatenate([at_most, ones]),
+        )
 
 
 def rents(problem: Problem) -> Floats:
